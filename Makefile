@@ -1,0 +1,52 @@
+# make demo    the main job, on an upstream in a box
+# make test    lint, types and the whole test suite
+# Both set up what they need in .venv; both need Python 3.11+, make and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two workers also on larger machines: the suite starts servers and subprocesses of its own.
+PYTEST_ARGS ?= -n 2
+
+.PHONY: help demo test lint types format bench-memory clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo: $(VENV)/.runtime
+	@$(BIN)/mirror demo
+
+test: lint types
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-memory: $(VENV)/.dev
+	$(BIN)/python benchmarks/memory.py
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name it with: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
+
+$(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
+	@echo "setting up .venv (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.runtime
+
+clean:
+	rm -rf $(VENV) .envs build dist *.egg-info

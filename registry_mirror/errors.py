@@ -1,0 +1,189 @@
+"""Every error that this package raises on purpose.
+
+    MirrorError                      1   anything that went wrong and is not named below
+    ├── ConfigurationError           2   a setting, a flag or the root is unusable
+    │   └── NoIndexError             2   the root holds no index that this version can read
+    ├── ApiError                     5   the upstream answered, and the answer is an error
+    │   ├── AuthError                5   401: it does not know the key
+    │   ├── ForbiddenError           5   403: it knows the key and refuses the call
+    │   ├── PaymentRequiredError     5   402: the account's credit does not cover the call
+    │   ├── NotFoundError            8   404: nobody knows such a model
+    │   ├── ConflictError            9   409: the model has no weights to give
+    │   ├── ValidationError          2   400, 422: an argument is refused
+    │   ├── RateLimitError           5   429: too many calls
+    │   ├── ServerError              5   5xx: it failed
+    │   └── ProtocolError            5   the answer is not what the protocol says (HTML, cut JSON)
+    ├── NetworkError                 5   no answer: name, connection or TLS failed
+    │   └── RequestTimeoutError      5   no answer in time
+    ├── ListingError                 1   the listing cannot be believed
+    │   └── ShrinkError              1   too many models are missing from it at once
+    ├── TransferError                1   one body could not be fetched whole
+    │   └── IntegrityError           4   bytes are not the bytes that they should be
+    ├── CatalogError                 1   the catalog cannot be read or migrated
+    ├── LockedError                  6   another run holds the root
+    ├── NoSpaceError                 7   the disk is full
+    ├── StaleError                  10   the mirror is older than was asked for
+    └── Interrupted                130   a signal ended the work
+
+The number is the exit code that the command line ends with. Errors that carry the name of an HTTP status keep it online
+and offline, so that code written against `Client` works with `Mirror`.
+"""
+
+from __future__ import annotations
+
+
+class MirrorError(Exception):
+    """Base of them all. `hint` says what to do next, when there is something to do."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class ConfigurationError(MirrorError):
+    """A setting, a flag or the root is unusable; nothing was sent and nothing was written."""
+
+    exit_code = 2
+
+
+class NoIndexError(ConfigurationError):
+    """The root holds no index, or one of a newer format than this version reads."""
+
+
+class ApiError(MirrorError):
+    """The upstream answered with an error.
+
+    `status` is the HTTP status (None when the answer came from the local mirror), `request_id` the upstream's own name
+    for the call, to quote to its support, `retry_after` the seconds that it asks to wait.
+    """
+
+    exit_code = 5
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class AuthError(ApiError):
+    """401: the upstream does not know the API key."""
+
+
+class ForbiddenError(ApiError):
+    """403: the upstream knows the key and refuses this call."""
+
+
+class PaymentRequiredError(ApiError):
+    """402: the account's credit does not cover the call."""
+
+
+class NotFoundError(ApiError):
+    """404: no such model, or it belongs to another organisation."""
+
+    exit_code = 8
+
+
+class ConflictError(ApiError):
+    """409: the model has no weights to give."""
+
+    exit_code = 9
+
+
+class ValidationError(ApiError):
+    """400 or 422: an argument is refused, by the upstream or before anything was sent."""
+
+    exit_code = 2
+
+
+class RateLimitError(ApiError):
+    """429: too many calls. `retry_after` is None when the upstream did not say how long to wait."""
+
+
+class ServerError(ApiError):
+    """5xx: the upstream failed."""
+
+
+class ProtocolError(ApiError):
+    """The answer is not what the protocol says: HTML instead of JSON, a cut document, a missing field."""
+
+
+class NetworkError(MirrorError):
+    """No answer came: the name, the connection or TLS failed."""
+
+    exit_code = 5
+
+
+class RequestTimeoutError(NetworkError):
+    """No answer came in time."""
+
+
+class ListingError(MirrorError):
+    """The upstream's listing cannot be believed; nothing was marked gone because of it."""
+
+
+class ShrinkError(ListingError):
+    """So many known models are missing from the listing at once that it is likelier to be wrong than they are gone."""
+
+
+class TransferError(MirrorError):
+    """One body could not be fetched whole. The others go on.
+
+    `transient` says that the same body may come whole at the next try, `retry_after` the seconds that its server asks
+    to wait.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, transient: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.transient = transient
+        self.retry_after = retry_after
+
+
+class IntegrityError(TransferError):
+    """Bytes are not the bytes that they should be."""
+
+    exit_code = 4
+
+
+class CatalogError(MirrorError):
+    """The catalog cannot be opened, read or migrated."""
+
+
+class LockedError(MirrorError):
+    """Another run holds the root."""
+
+    exit_code = 6
+
+
+class NoSpaceError(MirrorError):
+    """The disk, or the quota on it, is full."""
+
+    exit_code = 7
+
+
+class StaleError(MirrorError):
+    """The last good sync is older than was asked for."""
+
+    exit_code = 10
+
+
+class Interrupted(MirrorError):  # noqa: N818 - the field's word for it, beside KeyboardInterrupt
+    """A signal ended the work before it was done."""
+
+    exit_code = 130

@@ -1,0 +1,203 @@
+"""Acts on files that more than one room needs: modes, durable replacement, copies. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import socket
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from .errors import NoSpaceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+_COPY_CHUNK = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """Permissions of what this package creates. It never changes the mode of what it finds.
+
+    `exact` applies a mode whatever the umask says: a group that shares a root cannot work under the usual 022.
+    """
+
+    file: int = 0o644
+    blob: int = 0o444
+    directory: int = 0o755
+    exact: bool = False
+
+    @classmethod
+    def for_sharing(cls, shared: str) -> Modes:
+        """The modes of `[store] shared`: "private" or "group"."""
+        if shared == "group":
+            return cls(file=0o664, blob=0o444, directory=0o2775, exact=True)
+        return cls()
+
+
+PRIVATE = Modes()
+
+
+@contextlib.contextmanager
+def no_space_named(what: str) -> Iterator[None]:
+    """Turns a full disk or quota into `NoSpaceError`, which names what was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise NoSpaceError(
+            f"no space left while writing {what}",
+            hint="free some space or raise the quota, then run again: what is finished is kept",
+        ) from error
+
+
+def make_directory(path: Path, modes: Modes = PRIVATE) -> None:
+    """Creates `path` and its missing parents; one that exists is left as it is."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.mkdir(folder, modes.directory & 0o777)
+            if modes.exact:
+                os.chmod(folder, modes.directory)
+
+
+def create_exclusive(path: Path, mode: int, *, exact: bool = False) -> BinaryIO:
+    """Opens a new file for reading and writing; it must not exist."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode)
+    if exact:
+        os.fchmod(descriptor, mode)
+    return os.fdopen(descriptor, "w+b", buffering=0)
+
+
+def sibling(path: Path) -> Path:
+    """A fresh hidden name beside `path`, on the same file system, for a file that will be renamed over it."""
+    name = os.fsdecode(os.fsencode(path.name)[:80]) if len(os.fsencode(path.name)) > 80 else path.name
+    return path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+
+
+def part_name(what: str) -> str:
+    """A fresh name in `incoming/` that tells its owner: `weights.host-4026531836.1234.9f8e7d6c.part`."""
+    return f"{what}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}.part"
+
+
+def host_name() -> str:
+    """This host and, on Linux, this namespace of processes: pids of two containers say nothing about each other."""
+    name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:48] or "host"
+    try:
+        return f"{name}-{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return name
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o644, *, exact: bool = False, durable: bool = True) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when the block ends well, and leaves nothing when it does not.
+
+    With `durable`, the bytes are on the disk before the name is, and the name is before this returns.
+    """
+    temporary = sibling(path)
+    stream = create_exclusive(temporary, mode, exact=exact)
+    try:
+        with stream:
+            yield stream
+            if durable:
+                os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        fsync_directory(path.parent)
+
+
+def write_atomically(path: Path, data: bytes, modes: Modes = PRIVATE) -> None:
+    """Replaces the contents of `path` as one act that a power cut cannot halve.
+
+    Raises:
+        NoSpaceError: the disk is full; `path` is as it was.
+    """
+    with no_space_named(path.name), replacing(path, modes.file, exact=modes.exact) as stream:
+        write_all(stream, data)
+
+
+def write_all(stream: BinaryIO, data: bytes | memoryview) -> None:
+    """Writes all of `data`: an unbuffered write may take less than it is given."""
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) :]
+
+
+def fsync_directory(path: Path) -> None:
+    """Makes the names in `path` durable; a no-op where folders cannot be opened or synced (Windows, some shares)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def clone_or_copy(source: BinaryIO, target: BinaryIO) -> str:
+    """Gives `target` the contents of `source`: "reflink" where the file system shares blocks, else "copy"."""
+    if reflink(source.fileno(), target.fileno()):
+        return "reflink"
+    copy(source, target)
+    return "copy"
+
+
+def reflink(source: int, target: int) -> bool:
+    """Shares the blocks of an open file with another (btrfs, XFS, bcachefs); False where that cannot be done."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        return False
+    return True
+
+
+def copy(source: BinaryIO, target: BinaryIO) -> None:
+    """Copies from the present positions to the end of `source`, inside the kernel where it can."""
+    if hasattr(os, "copy_file_range") and _copy_in_kernel(source.fileno(), target.fileno()):
+        return
+    buffer = memoryview(bytearray(1 << 20))
+    while count := source.readinto(buffer):  # type: ignore[attr-defined]
+        write_all(target, buffer[:count])
+
+
+def _copy_in_kernel(source: int, target: int) -> bool:
+    """False when the kernel refused before the first byte, so that the caller can copy in the ordinary way."""
+    moved = 0
+    while True:
+        try:
+            count = os.copy_file_range(source, target, _COPY_CHUNK)
+        except OSError as error:
+            if error.errno in _FULL or moved:
+                raise
+            return False
+        if count == 0:
+            # Some network file systems answer 0 at once instead of an error: let the ordinary copy decide.
+            return moved > 0
+        moved += count

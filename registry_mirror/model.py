@@ -1,0 +1,199 @@
+"""The words that every room speaks: a model, its status, its type, and what the mirror knows of it.
+
+Standard library only: readers import this on boxes where nothing else is installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class ModelStatus(StrEnum):
+    """Life of a model, as the platform's models page lists it."""
+
+    TRAINING = "training"
+    READY = "ready"
+    FAILED = "failed"
+    ARCHIVED = "archived"
+
+
+class ModelType(StrEnum):
+    """What a model predicts, as the platform's models page lists it."""
+
+    OBJECT_DETECTION = "object_detection"
+    SEMANTIC_SEGMENTATION = "semantic_segmentation"
+    INSTANCE_SEGMENTATION = "instance_segmentation"
+    CLASSIFICATION = "classification"
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorInfo:
+    """What the mirror knows of a model beyond the upstream's document.
+
+    Attributes:
+        cached: whether current weights of the asked format are in the store.
+        path: their file, absolute; None when not cached.
+        md5, sha256: lower-case hex digests of the bytes.
+        size: bytes.
+        first_seen, fetched_at, gone_at: aware UTC; None where it has not happened.
+        shadows: ids of other live models of the same name that this one hides, newest first.
+    """
+
+    cached: bool
+    path: Path | None
+    md5: str | None
+    sha256: str | None
+    size: int | None
+    first_seen: datetime | None
+    fetched_at: datetime | None
+    gone_at: datetime | None
+    shadows: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The object under the key "mirror" in `get --json`."""
+        return {
+            "cached": self.cached,
+            "path": None if self.path is None else str(self.path),
+            "md5": self.md5,
+            "sha256": self.sha256,
+            "size": self.size,
+            "first_seen": format_time(self.first_seen),
+            "fetched_at": format_time(self.fetched_at),
+            "gone_at": format_time(self.gone_at),
+            "shadows": list(self.shadows),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One trained model.
+
+    The fields are those of the platform's models page; `document` is the JSON object exactly as the upstream sent it,
+    fields unknown to this version included. A status or type that nobody knew when this was written is kept as a
+    string. `mirror` is None for a model that was read online.
+    """
+
+    id: str
+    name: str
+    status: ModelStatus | str
+    model_type: ModelType | str | None = None
+    architecture: str | None = None
+    description: str | None = None
+    organization_id: str | None = None
+    visibility: str | None = None
+    version: str | None = None
+    precision: str | None = None
+    metrics: Mapping[str, Any] | None = None
+    class_mapping: Mapping[str, Any] | None = None
+    training_config: Mapping[str, Any] | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    mirror: MirrorInfo | None = field(default=None, compare=False)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], mirror: MirrorInfo | None = None) -> Self:
+        """Reads the upstream's JSON object.
+
+        Raises:
+            ValueError: `id` or `name` is missing or not a string.
+        """
+        for key in ("id", "name"):
+            if not isinstance(document.get(key), str):
+                raise ValueError(  # noqa: TRY004 - one error for any wrong document
+                    f"a model needs a string {key!r}, not {document.get(key)!r}"
+                )
+        return cls(
+            id=document["id"],
+            name=document["name"],
+            status=known_or_text(ModelStatus, document.get("status")) or "",
+            model_type=known_or_text(ModelType, document.get("model_type")),
+            architecture=_text(document.get("architecture")),
+            description=_text(document.get("description")),
+            organization_id=_text(document.get("organization_id")),
+            visibility=_text(document.get("visibility")),
+            version=_text(document.get("version")),
+            precision=_text(document.get("precision")),
+            metrics=_object(document.get("metrics")),
+            class_mapping=_object(document.get("class_mapping")),
+            training_config=_object(document.get("training_config")),
+            created_at=parse_time(document.get("created_at")),
+            updated_at=parse_time(document.get("updated_at")),
+            document=document,
+            mirror=mirror,
+        )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in index order, from either shape of `class_mapping` (`{"classes": [...]}` or `{"0": name}`)."""
+        return class_names(self.class_mapping)
+
+
+def class_names(mapping: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Class names in index order; empty when there are none.
+
+    The upstream's page documents index -> name, its SDK also reads `{"classes": [...]}`.
+    """
+    if not mapping:
+        return ()
+    listed = mapping.get("classes")
+    if isinstance(listed, list):
+        return tuple(str(name) for name in listed)
+    indexed = {int(key): value for key, value in mapping.items() if key.isdecimal()}
+    return tuple(str(indexed[index]) for index in sorted(indexed))
+
+
+def known_or_text(kind: type[E], value: object) -> E | str | None:
+    """The member of `kind` for `value`, the text itself when no member has it, None for anything but a text."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return kind(value)
+    except ValueError:
+        return value
+
+
+def parse_time(value: object) -> datetime | None:
+    """An ISO-8601 text with `Z`, an offset or nothing (then UTC) as aware UTC; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # year 1 or 9999 with an offset
+        return None
+
+
+def format_time(moment: datetime | None) -> str | None:
+    """Aware time as `2026-03-02T09:30:00Z`, in UTC, to the second; None for None."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_now() -> datetime:
+    """The present, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _object(value: object) -> Mapping[str, Any] | None:
+    return value if isinstance(value, dict) else None
