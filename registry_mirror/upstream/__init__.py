@@ -1,0 +1,23 @@
+"""The remote registry: the public client, and the parts that a sync is made of."""
+
+from .api import ModelsApi
+from .client import Client, Models, model_of
+from .decode import BadRow, Page, Row
+from .retry import LONGEST_RETRY_AFTER, RetryPolicy
+from .transfer import Declared, Received, Sink, Storage
+
+__all__ = [
+    "LONGEST_RETRY_AFTER",
+    "BadRow",
+    "Client",
+    "Declared",
+    "Models",
+    "ModelsApi",
+    "Page",
+    "Received",
+    "RetryPolicy",
+    "Row",
+    "Sink",
+    "Storage",
+    "model_of",
+]

@@ -1,0 +1,142 @@
+"""From an HTTP answer of the upstream to an error of ours, or to none. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from ..errors import (
+    ApiError,
+    AuthError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    PaymentRequiredError,
+    ProtocolError,
+    RateLimitError,
+    ServerError,
+    ValidationError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+_MESSAGE_LIMIT = 300
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+_CLASSES: dict[int, type[ApiError]] = {
+    400: ValidationError,
+    401: AuthError,
+    402: PaymentRequiredError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: ValidationError,
+    429: RateLimitError,
+}
+
+_HINTS = {
+    401: "check the API key: the upstream does not know it",
+    402: "the account's credit does not cover this call",
+    403: "the API key is known, but its role does not allow this call",
+}
+
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which the same call may succeed: those that the official SDK retries."""
+
+
+def error_for(
+    what: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    now: datetime,
+    classes: Mapping[int, type[ApiError]] | None = None,
+) -> ApiError | None:
+    """The error that an answer stands for, None for a success.
+
+    Args:
+        what: the call in words, for the message ("get model 'x'").
+        headers: keys in lower case.
+        classes: statuses that mean something else for this call.
+    """
+    if 200 <= status < 300:
+        return None
+    if 300 <= status < 400:
+        return ProtocolError(
+            f"{what}: the upstream answered with a redirect (HTTP {status}), which is never followed",
+            hint="check upstream.base_url",
+            status=status,
+        )
+    kind = (classes or {}).get(status) or _CLASSES.get(status) or (ServerError if status >= 500 else ApiError)
+    return kind(
+        f"{what}: {message_of(body) or 'no reason given'} (HTTP {status})",
+        hint=_HINTS.get(status),
+        status=status,
+        request_id=headers.get("x-request-id"),
+        retry_after=retry_after(headers.get("retry-after"), now),
+    )
+
+
+def message_of(body: bytes) -> str | None:
+    """The upstream's own words, in the order in which its SDK looks for them; one line, bounded."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return "it answered with a page, not with JSON" if looks_like_html(body) else None
+    if not isinstance(document, dict):
+        return None
+    for candidate in _candidates(document):
+        if isinstance(candidate, str) and candidate.strip():
+            return one_line(candidate)
+    return _field_errors(document.get("detail"))
+
+
+def _candidates(document: dict[str, Any]) -> list[object]:
+    error, detail = document.get("error"), document.get("detail")
+    nested = error.get("message") if isinstance(error, dict) else error
+    inner = [detail.get("message"), detail.get("detail")] if isinstance(detail, dict) else []
+    return [nested, detail, document.get("message"), *inner]
+
+
+def _field_errors(detail: object) -> str | None:
+    """FastAPI's list of field errors as one line: `query.limit: too large`."""
+    if not isinstance(detail, list):
+        return None
+    parts = [
+        f"{'.'.join(str(step) for step in entry.get('loc') or ())}: {entry.get('msg')}"
+        for entry in detail
+        if isinstance(entry, dict)
+    ]
+    return one_line("; ".join(parts)) or None
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait from a `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); None when unreadable."""
+    if value is None:
+        return None
+    text = value.strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    if moment.tzinfo is None:
+        return None
+    return max(0.0, (moment - now).total_seconds())
+
+
+def looks_like_html(head: bytes) -> bool:
+    """Whether a body begins as a web page does: a sign-in page or a proxy's error that came with a success status."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
+    return start.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--", b"<script"))
+
+
+def one_line(text: str) -> str:
+    """Text of somebody else's, safe to print: control characters out, length bounded."""
+    flat = _CONTROL.sub(" ", text).strip()
+    return flat if len(flat) <= _MESSAGE_LIMIT else flat[: _MESSAGE_LIMIT - 1] + "…"

@@ -1,0 +1,230 @@
+"""From the bytes of an answer to rows, documents and download addresses. Pure.
+
+Two envelopes exist and each SDK era reads only one: `models`/`model`/`download_url` (up to 1.60.0) and `data` (from
+1.61.0). Either is read here. One row that is not a model must not cost its page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ..errors import ProtocolError
+from .answers import looks_like_html, one_line
+
+_STAMPED = (
+    "updated_at",
+    "version",
+    "precision",
+    "current_version_id",
+    "pinned_version_id",
+    "latest_version_id",
+    "md5",
+    "sha256",
+    "checksum",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model as the upstream sent it.
+
+    Attributes:
+        document: the JSON text, unknown fields included.
+        fingerprint: changes when anything in the document does; key order and white space do not count.
+        stamp: changes when the weights may have: a digest of `updated_at`, the version fields and checksums, or the
+            fingerprint where there is no `updated_at`.
+        detailed: whether the row carries metrics and class mapping; if not, `get` has more.
+    """
+
+    id: str
+    name: str
+    status: str
+    model_type: str | None
+    architecture: str | None
+    organization_id: str | None
+    version: str | None
+    created_at: str | None
+    updated_at: str | None
+    document: str
+    fingerprint: str
+    stamp: str
+    detailed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that is no model; `id` and `name` are what could be read of it."""
+
+    id: str | None
+    name: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the listing. `has_more` is None when the upstream did not say."""
+
+    rows: tuple[Row | BadRow, ...]
+    has_more: bool | None
+
+
+class _Envelope(msgspec.Struct):
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    models: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    pagination: Any = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
+_any = msgspec.json.Decoder()
+_canonical = msgspec.json.Encoder(order="deterministic")
+
+
+def decode_page(body: bytes) -> Page:
+    """The rows of a listing.
+
+    Raises:
+        ProtocolError: the body is not a listing.
+    """
+    try:
+        envelope = _envelope.decode(body)
+        listed = envelope.data if envelope.data is not msgspec.UNSET else envelope.models
+        if listed is msgspec.UNSET:
+            raise ProtocolError("list models: the answer has neither 'data' nor 'models'")
+        rows = [bytes(raw) for raw in _raw_rows.decode(listed)]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _decode_leniently(body)
+    return Page(tuple(decode_row(raw) for raw in rows), _has_more(envelope.pagination))
+
+
+def _decode_leniently(body: bytes) -> Page:
+    """A page that strict JSON refuses (NaN in one row's metrics, say) through the standard library."""
+    document = load_object("list models", body)
+    listed = document.get("data", document.get("models"))
+    if not isinstance(listed, list):
+        raise ProtocolError("list models: the answer has neither a list 'data' nor a list 'models'")
+    rows = tuple(decode_row(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")) for row in listed)
+    return Page(rows, _has_more(document.get("pagination")))
+
+
+def _has_more(pagination: object) -> bool | None:
+    """Only a real boolean counts, as in the official SDK."""
+    more = pagination.get("has_more") if isinstance(pagination, dict) else None
+    return more if isinstance(more, bool) else None
+
+
+def decode_row(raw: bytes) -> Row | BadRow:
+    """One row, or what is wrong with it."""
+    try:
+        document = _any.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        try:
+            document = json.loads(raw)
+        except ValueError:
+            return BadRow(None, None, "not JSON")
+    return row_of(document, raw.decode("utf-8", "replace"))
+
+
+def row_of(document: object, text: str) -> Row | BadRow:
+    """Reads a decoded document, of which `text` is the JSON."""
+    if not isinstance(document, dict):
+        return BadRow(None, None, f"not an object: {one_line(text[:60])}")
+    identity, name = _text(document.get("id")), _text(document.get("name"))
+    if not identity:
+        return BadRow(None, name, f"'id' is not a text: {one_line(str(document.get('id')))}")
+    if name is None:
+        return BadRow(identity, None, f"'name' is not a text: {one_line(str(document.get('name')))}")
+    fingerprint = _fingerprint(document)
+    return Row(
+        id=identity,
+        name=name,
+        status=_text(document.get("status")) or "",
+        model_type=_text(document.get("model_type")),
+        architecture=_text(document.get("architecture")),
+        organization_id=_text(document.get("organization_id")),
+        version=_text(document.get("version")),
+        created_at=_text(document.get("created_at")),
+        updated_at=_text(document.get("updated_at")),
+        document=text,
+        fingerprint=fingerprint,
+        stamp=_stamp(document, fingerprint),
+        detailed="metrics" in document and "class_mapping" in document,
+    )
+
+
+def _fingerprint(value: object) -> str:
+    try:
+        canonical = _canonical.encode(value)
+    except (UnicodeEncodeError, ValueError, msgspec.MsgspecError):
+        canonical = json.dumps(value, sort_keys=True).encode()
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+def _stamp(document: dict[str, Any], fingerprint: str) -> str:
+    if not document.get("updated_at"):
+        return fingerprint
+    return _fingerprint([document.get(key) for key in _STAMPED])
+
+
+def decode_document(what: str, body: bytes) -> Row:
+    """The one model of a `get`.
+
+    Raises:
+        ProtocolError: the body holds no model.
+    """
+    envelope = load_object(what, body)
+    document = envelope.get("data", envelope.get("model"))
+    if document is None and "id" in envelope:
+        document = envelope
+    row = row_of(document, json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+    if isinstance(row, BadRow):
+        raise ProtocolError(f"{what}: the answer holds no model: {row.reason}")
+    return row
+
+
+def decode_download_url(what: str, body: bytes) -> str:
+    """The signed address of a `download` answer. It is a secret: it goes into no error.
+
+    Raises:
+        ProtocolError: there is none, or it is not an absolute http(s) address.
+    """
+    envelope = load_object(what, body)
+    data = envelope.get("data")
+    url = data.get("download_url") if isinstance(data, dict) else None
+    url = url if url is not None else envelope.get("download_url")
+    if not isinstance(url, str):
+        raise ProtocolError(f"{what}: the answer has no 'download_url'")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ProtocolError(f"{what}: the download address is not an absolute http(s) address")
+    return url
+
+
+def load_object(what: str, body: bytes) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        ProtocolError: it is something else; the message says what it looks like.
+    """
+    try:
+        document = json.loads(body)
+    except ValueError:
+        kind = "a web page, as a sign-in page or a proxy sends" if looks_like_html(body) else "no JSON"
+        raise ProtocolError(f"{what}: the upstream answered {kind}", hint="check upstream.base_url") from None
+    if not isinstance(document, dict):
+        raise ProtocolError(f"{what}: the upstream answered JSON that is no object")
+    return document
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,66 @@
+"""When a call is tried again, and how long to wait first."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import tenacity
+
+from ..errors import ApiError, NetworkError, TransferError
+from .answers import TRANSIENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+LONGEST_RETRY_AFTER = 60.0
+"""Seconds. A longer `Retry-After` is the hourly limit: the run ends with what it has and the next one goes on."""
+
+_SHARES = (1 / 13, 3 / 13, 9 / 13)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Four tries, the waits between them growing threefold and adding up to about `budget` seconds.
+
+    A `Retry-After` of up to a minute takes the place of a shorter wait. `sleep` may raise to end the work.
+    """
+
+    budget: float = 20.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def call(self, act: Callable[[], T]) -> T:
+        """Runs `act` until it succeeds, fails for good or has used up its tries; then raises its last error."""
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(len(_SHARES) + 1),
+            retry=tenacity.retry_if_exception(is_transient),
+            wait=self._wait,
+            sleep=self.sleep,
+            reraise=True,
+        )
+        return retrying(act)
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = getattr(error, "retry_after", None) or 0.0
+        return wait_before(state.attempt_number, self.budget, asked, random.uniform(0.75, 1.25))  # noqa: S311
+
+
+def wait_before(attempt: int, budget: float, asked: float, jitter: float) -> float:
+    """Seconds to wait after the failed try number `attempt` (1 is the first)."""
+    return max(_SHARES[min(attempt, len(_SHARES)) - 1] * budget * jitter, asked)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may succeed soon."""
+    if isinstance(error, NetworkError):
+        return True
+    if isinstance(error, TransferError):
+        transient = error.transient
+    else:
+        transient = isinstance(error, ApiError) and error.status in TRANSIENT
+    return transient and (getattr(error, "retry_after", None) or 0.0) <= LONGEST_RETRY_AFTER

@@ -1,0 +1,185 @@
+"""The HTTP sessions: one that carries the key and talks to the upstream only, one that never sees it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from ..errors import ConfigurationError, NetworkError, RequestTimeoutError
+from ..model import utc_now
+from ..secret import Secret
+from ..urls import check_base_url
+from .answers import error_for, one_line
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ..errors import ApiError
+    from .retry import RetryPolicy
+
+API_PATH = "/api/v1/developer"
+USER_AGENT = "registry-mirror"
+
+# A proxy can not reach our own loopback, and a proxy in the environment would otherwise catch it.
+_DIRECT: dict[str, httpx.BaseTransport | None] = {
+    "all://127.0.0.1": None,
+    "all://localhost": None,
+    "all://[::1]": None,
+}
+
+
+class Connections:
+    """How to reach hosts: proxy, private CA, timeouts. Makes the clients of both sessions.
+
+    Args:
+        proxy: a URL; None leaves it to the usual environment variables.
+        ca_file: certificates trusted beside the usual ones, for an inspecting proxy or a private upstream.
+        timeout: seconds for connecting, and for the next bytes to come.
+        workers: transfers at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
+        timeout: float = 30.0,
+        workers: int = 4,
+    ) -> None:
+        self._proxy = proxy
+        self._context = _tls_context(ca_file)
+        self._workers = workers
+        self._timeout = httpx.Timeout(timeout)
+
+    def client(self, headers: Mapping[str, str]) -> httpx.Client:
+        """A client that follows no redirect: one would carry a key or a digest check to another place."""
+        return httpx.Client(
+            verify=self._context,
+            proxy=self._proxy,
+            mounts=_DIRECT,
+            timeout=self._timeout,
+            headers={"User-Agent": USER_AGENT, **headers},
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=self._workers + 4, max_keepalive_connections=self._workers + 4),
+        )
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    context = httpx.create_ssl_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=str(ca_file))
+        except OSError as error:
+            raise ConfigurationError(
+                f"upstream.ca_file: cannot read certificates from {ca_file}: {error.strerror or error}",
+                hint="name a file of PEM certificates",
+            ) from error
+    return context
+
+
+class Counter:
+    """A number that several threads raise."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.value = 0
+
+    def add(self) -> None:
+        """One more."""
+        with self._lock:
+            self.value += 1
+
+
+class ApiSession:
+    """Calls to the upstream's own origin, with the key and with retries.
+
+    Raises, from every call: the `ApiError` that the answer stands for, `NetworkError` when none came.
+    """
+
+    def __init__(
+        self, base_url: str, key: Secret, connections: Connections, *, retry: RetryPolicy, allow_http: bool = False
+    ) -> None:
+        self.base_url = check_base_url(base_url, allow_http=allow_http)
+        self._key = _usable(key)
+        self._retry = retry
+        self._client = connections.client({"Accept": "application/json"})
+        self.requests = Counter()
+
+    def __repr__(self) -> str:
+        return f"ApiSession({self.base_url!r})"
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._client.close()
+
+    def call(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        classes: Mapping[int, type[ApiError]] | None = None,
+    ) -> bytes:
+        """The body of a successful answer.
+
+        Args:
+            what: names the call in errors.
+            classes: statuses that mean something else for this call.
+        """
+        return self._retry.call(lambda: self._once(what, method, path, params, classes))
+
+    def _once(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        classes: Mapping[int, type[ApiError]] | None,
+    ) -> bytes:
+        self.requests.add()
+        try:
+            response = self._client.request(
+                method,
+                f"{self.base_url}{API_PATH}{path}",
+                params=params,
+                headers={"X-API-Key": self._key.reveal()},
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise network_error(what, self.base_url, error) from None
+        failure = error_for(
+            what, response.status_code, response.headers, self._redacted(response.content), utc_now(), classes
+        )
+        if failure is not None:
+            raise failure
+        return response.content
+
+    def _redacted(self, body: bytes) -> bytes:
+        """An upstream that quotes the key in its error must not bring it into a log of ours."""
+        return body.replace(self._key.reveal().encode(), b"****")
+
+
+def _usable(key: Secret) -> Secret:
+    text = key.reveal().strip()
+    if not text:
+        raise ConfigurationError("the API key is empty", hint="set PICTOGRAPH_API_KEY to the key of your organisation")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ConfigurationError(
+            "the API key holds characters that no key has", hint="copy it again: a key is one word of plain ASCII"
+        )
+    return Secret(text)
+
+
+def network_error(what: str, url: str, error: Exception) -> NetworkError:
+    """Our error for one of httpx's. Only the host is named: a signed address must not reach a log."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    if isinstance(error, httpx.TimeoutException):
+        return RequestTimeoutError(f"{what}: no answer from {host} in time")
+    reason = one_line(str(error)) or type(error).__name__
+    if isinstance(error, httpx.ConnectError):
+        return NetworkError(f"{what}: cannot reach {host}: {reason}", hint="check the network and upstream.base_url")
+    return NetworkError(f"{what}: the connection to {host} failed: {reason}")

@@ -1,0 +1,156 @@
+"""From the bytes of an answer to rows, documents and addresses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from registry_mirror.errors import ProtocolError
+from registry_mirror.upstream.decode import (
+    BadRow,
+    Row,
+    decode_document,
+    decode_download_url,
+    decode_page,
+    decode_row,
+)
+
+DOCUMENT = {
+    "id": "m1",
+    "name": "Forklifts",
+    "status": "ready",
+    "model_type": "object_detection",
+    "metrics": {"mAP": 0.5},
+    "class_mapping": {"0": "forklift"},
+    "updated_at": "2026-03-02T09:30:00Z",
+    "something_new": [1, {"deep": "ß"}],
+}
+
+
+def page(*rows, key="data", **rest):
+    return json.dumps({key: list(rows), **rest}).encode()
+
+
+@pytest.mark.parametrize("key", ["data", "models"])
+def test_either_envelope_is_read(key):
+    decoded = decode_page(page(DOCUMENT, key=key))
+    assert [row.id for row in decoded.rows] == ["m1"]
+
+
+def test_the_document_is_kept_as_sent_unknown_fields_included():
+    raw = b'{"data":[{"zeta":1,  "id":"m1","name":"x","new":{"a":[1.50,null]}}]}'
+    (row,) = decode_page(raw).rows
+    assert row.document == '{"zeta":1,  "id":"m1","name":"x","new":{"a":[1.50,null]}}'
+
+
+@pytest.mark.parametrize(
+    ("pagination", "expected"),
+    [
+        ({"has_more": True}, True),
+        ({"has_more": False}, False),
+        ({"has_more": "true"}, None),
+        ({"has_more": 1}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_only_a_real_boolean_says_whether_there_is_more(pagination, expected):
+    assert decode_page(page(DOCUMENT, pagination=pagination)).has_more is expected
+
+
+def test_one_bad_row_does_not_cost_its_page():
+    rows = decode_page(page(DOCUMENT, {"id": 7, "name": "n"}, {"id": "m3"}, "text", None, {"id": "", "name": "e"})).rows
+    assert isinstance(rows[0], Row)
+    assert [type(row) for row in rows[1:]] == [BadRow] * 5
+    assert rows[1].name == "n"
+    assert rows[2].id == "m3"
+
+
+def test_nan_in_one_row_does_not_cost_its_page():
+    body = b'{"data": [{"id":"a","name":"a","metrics":{"mAP": NaN}}, {"id":"b","name":"b"}]}'
+    assert [row.id for row in decode_page(body).rows] == ["a", "b"]
+
+
+def test_a_lone_surrogate_in_a_name_does_not_cost_its_page():
+    body = b'{"data": [{"id":"a","name":"\\ud800"}, {"id":"b","name":"b"}]}'
+    assert "b" in [row.id for row in decode_page(body).rows]
+
+
+@pytest.mark.parametrize("body", [b"<html>sign in</html>", b"", b'{"data": [', b"[]", b"{}", b'{"data": {"a": 1}}'])
+def test_what_is_no_listing_is_refused(body):
+    with pytest.raises(ProtocolError):
+        decode_page(body)
+
+
+def test_a_sign_in_page_is_called_one():
+    with pytest.raises(ProtocolError, match="web page"):
+        decode_page(b"<!doctype html><title>Sign in</title>")
+
+
+def test_wrong_types_in_fields_that_do_not_matter_are_let_be():
+    row = decode_row(json.dumps(DOCUMENT | {"status": 3, "model_type": [], "architecture": 1}).encode())
+    assert (row.status, row.model_type, row.architecture) == ("", None, None)
+
+
+def test_the_fingerprint_ignores_key_order_and_white_space():
+    one = decode_row(b'{"id":"a","name":"n","x":{"b":1,"a":2}}')
+    two = decode_row(b'{ "name":"n", "x":{"a":2,"b":1}, "id":"a" }')
+    assert one.fingerprint == two.fingerprint
+
+
+def test_the_fingerprint_changes_with_any_field():
+    one, two = (decode_row(json.dumps(DOCUMENT | {"something_new": value}).encode()) for value in (1, 2))
+    assert one.fingerprint != two.fingerprint
+    assert one.stamp == two.stamp
+
+
+@pytest.mark.parametrize("field", ["updated_at", "version", "precision", "current_version_id", "md5"])
+def test_the_stamp_changes_with_what_speaks_of_weights(field):
+    one, two = (decode_row(json.dumps(DOCUMENT | {field: value}).encode()) for value in ("1", "2"))
+    assert one.stamp != two.stamp
+
+
+def test_without_a_time_of_change_any_field_changes_the_stamp():
+    bare = {key: value for key, value in DOCUMENT.items() if key != "updated_at"}
+    one, two = (decode_row(json.dumps(bare | {"description": value}).encode()) for value in ("1", "2"))
+    assert one.stamp != two.stamp
+
+
+def test_a_row_without_metrics_or_class_mapping_is_not_detailed():
+    assert decode_row(json.dumps(DOCUMENT).encode()).detailed
+    assert decode_row(json.dumps(DOCUMENT | {"metrics": None}).encode()).detailed
+    for key in ("metrics", "class_mapping"):
+        rest = {name: value for name, value in DOCUMENT.items() if name != key}
+        assert not decode_row(json.dumps(rest).encode()).detailed
+
+
+@pytest.mark.parametrize("key", ["data", "model"])
+def test_a_document_is_read_from_either_envelope(key):
+    assert decode_document("get", json.dumps({key: DOCUMENT}).encode()).name == "Forklifts"
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"data": []}', b'{"model": {"id": 1}}', b"<html>", b""])
+def test_a_get_without_a_model_is_a_protocol_error(body):
+    with pytest.raises(ProtocolError):
+        decode_document("get", body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"download_url": "https://storage.example/a?token=t"},
+        {"data": {"download_url": "https://storage.example/a?token=t"}},
+        {"download_url": "https://old.example/", "data": {"download_url": "https://storage.example/a?token=t"}},
+    ],
+)
+def test_the_address_is_read_from_either_envelope(answer):
+    assert decode_download_url("download", json.dumps(answer).encode()) == "https://storage.example/a?token=t"
+
+
+@pytest.mark.parametrize("url", [None, 5, "", "/relative", "file:///etc/passwd", "data:,x", "http://", "https://[bad"])
+def test_an_address_that_is_no_absolute_web_address_is_refused_and_not_quoted(url):
+    with pytest.raises(ProtocolError) as caught:
+        decode_download_url("download", json.dumps({"download_url": url}).encode())
+    if isinstance(url, str) and url:
+        assert url not in str(caught.value)
