@@ -1,0 +1,1 @@
+"""Alembic's environment. Installed as `registry_mirror.migrations`."""

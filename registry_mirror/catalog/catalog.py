@@ -1,0 +1,369 @@
+"""What the mirror knows, history included. Only writers open it; readers have the index.
+
+Every change of a model raises the catalog's revision and marks the model with it, so that an index can be brought up to
+date from what changed since it was made, whoever made it and whatever was killed in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import DatabaseError
+
+from ..errors import CatalogError, NoSpaceError
+from ..model import format_time
+from .engine import connect
+from .schema import absences, facts, failures, models, runs, weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from sqlalchemy import Connection, Row
+
+T = TypeVar("T")
+
+_BATCH = 500
+_RUNS_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class KnownWeights:
+    """Current weights of a model in one format."""
+
+    format: str
+    md5: str
+    sha256: str
+    size: int
+    stamp: str
+    validator: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a plan asks about a model that the catalog has."""
+
+    name: str
+    status: str
+    fingerprint: str
+    stamp: str
+    gone: bool
+    weights: tuple[KnownWeights, ...] = ()
+    absent: frozenset[tuple[str, str]] = frozenset()
+    """Pairs of a format and the stamp at which the upstream had no weights in it."""
+
+    def weights_of(self, weights_format: str) -> KnownWeights | None:
+        """The current weights in a format."""
+        return next((each for each in self.weights if each.format == weights_format), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights to record as current."""
+
+    model_id: str
+    format: str
+    version: str | None
+    md5: str
+    sha256: str
+    size: int
+    stamp: str
+    declared_md5: bool
+    validator: str | None
+    fetched_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogModel:
+    """A model with all that the catalog holds of it; columns as in the schema."""
+
+    model: Row[Any]
+    weights: tuple[Row[Any], ...]
+    failures: tuple[Row[Any], ...]
+
+
+class Catalog:
+    """An open catalog. Its transactions are short; each ends before a method returns.
+
+    Raises, from every method: CatalogError when the database fails, NoSpaceError when the disk is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._engine = connect(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._engine.dispose()
+
+    # -- facts ----------------------------------------------------------------------------------------------------
+
+    def facts(self) -> dict[str, str]:
+        """`catalog_id`, `revision`, and, once a listing was read, `base_url` and `organization_id`."""
+        with self._reading() as connection:
+            found = {row.key: row.value for row in connection.execute(select(facts))}
+        if "catalog_id" in found:
+            return found
+        self.set_facts({"catalog_id": uuid.uuid4().hex, "revision": "0"})
+        return self.facts()
+
+    def set_facts(self, values: Mapping[str, str]) -> None:
+        """Records facts, each in the place of an older one."""
+        with self._writing() as connection:
+            for key, value in values.items():
+                _set_fact(connection, key, value)
+
+    # -- models ---------------------------------------------------------------------------------------------------
+
+    def known(self) -> dict[str, Known]:
+        """Every model by id, gone ones included."""
+        columns = (models.c.id, models.c.name, models.c.status, models.c.fingerprint, models.c.stamp, models.c.gone_at)
+        with self._reading() as connection:
+            current, absent = self._current_weights(connection), self._absent(connection)
+            return {
+                row.id: Known(
+                    row.name,
+                    row.status,
+                    row.fingerprint,
+                    row.stamp,
+                    row.gone_at is not None,
+                    current.get(row.id, ()),
+                    absent.get(row.id, frozenset()),
+                )
+                for row in connection.execute(select(*columns))
+            }
+
+    @staticmethod
+    def _absent(connection: Connection) -> dict[str, frozenset[tuple[str, str]]]:
+        found: dict[str, frozenset[tuple[str, str]]] = {}
+        for row in connection.execute(select(absences)):
+            found[row.model_id] = found.get(row.model_id, frozenset()) | {(row.format, row.stamp)}
+        return found
+
+    @staticmethod
+    def _current_weights(connection: Connection) -> dict[str, tuple[KnownWeights, ...]]:
+        found: dict[str, tuple[KnownWeights, ...]] = {}
+        for row in connection.execute(select(weights).where(weights.c.current == 1)):
+            each = KnownWeights(row.format, row.md5, row.sha256, row.size, row.stamp, row.validator)
+            found[row.model_id] = (*found.get(row.model_id, ()), each)
+        return found
+
+    def record_models(self, rows: Sequence[Mapping[str, Any]], now: datetime) -> None:
+        """Adds or replaces models; one that was gone is back.
+
+        Args:
+            rows: `id`, `name`, `status`, `model_type`, `architecture`, `version`, `created_at`, `updated_at`,
+                `document`, `fingerprint`, `stamp`.
+        """
+        if not rows:
+            return
+        with self._writing() as connection:
+            revision = _next_revision(connection)
+            present = _present(connection, [row["id"] for row in rows])
+            marked = [{**row, "revision": revision, "gone_at": None} for row in rows]
+            fresh = [{**row, "first_seen": format_time(now)} for row in marked if row["id"] not in present]
+            stale = [{**row, "key": row["id"]} for row in marked if row["id"] in present]
+            if fresh:
+                connection.execute(insert(models), fresh)
+            if stale:
+                names: dict[str, Any] = {name: bindparam(name) for name in stale[0] if name not in ("key", "id")}
+                connection.execute(update(models).where(models.c.id == bindparam("key")).values(names), stale)
+
+    def mark_gone(self, ids: Iterable[str], now: datetime) -> None:
+        """Marks models that the upstream answers 404 for. Their weights stay."""
+        gone = list(ids)
+        if not gone:
+            return
+        with self._writing() as connection:
+            values = {"gone_at": format_time(now), "revision": _next_revision(connection)}
+            for batch in _batches(gone):
+                connection.execute(update(models).where(models.c.id.in_(batch)).values(values))
+
+    # -- weights --------------------------------------------------------------------------------------------------
+
+    def weights_with(self, md5: str) -> tuple[str, int] | None:
+        """SHA-256 and size of weights that were verified here under this MD5, whichever model they came with."""
+        with self._reading() as connection:
+            row = connection.execute(select(weights.c.sha256, weights.c.size).where(weights.c.md5 == md5)).first()
+        return None if row is None else (row.sha256, row.size)
+
+    def record_weights(self, several: Sequence[Weights]) -> None:
+        """Makes each the model's current weights in its format; older ones stay on record. Failures of it are over."""
+        if not several:
+            return
+        with self._writing() as connection:
+            _touch(connection, [found.model_id for found in several])
+            for found in several:
+                key = (weights.c.model_id == found.model_id) & (weights.c.format == found.format)
+                connection.execute(update(weights).where(key, weights.c.md5 != found.md5).values(current=0))
+                connection.execute(delete(weights).where(key, weights.c.md5 == found.md5))
+                connection.execute(insert(weights), _weights_values(found))
+                _clear_failure(connection, found.model_id, found.format)
+
+    def record_absence(self, model_id: str, weights_format: str, stamp: str) -> None:
+        """Records that the upstream has no weights of a model in a format, until the model changes."""
+        with self._writing() as connection:
+            key = (absences.c.model_id == model_id) & (absences.c.format == weights_format)
+            connection.execute(delete(absences).where(key))
+            connection.execute(insert(absences), {"model_id": model_id, "format": weights_format, "stamp": stamp})
+            _clear_failure(connection, model_id, weights_format)
+            _touch(connection, [model_id])
+
+    def record_failure(self, model_id: str, weights_format: str, error: str, now: datetime) -> None:
+        """Records that weights could not be had; counts the attempts since they last could."""
+        key = (failures.c.model_id == model_id) & (failures.c.format == weights_format)
+        moment = format_time(now)
+        with self._writing() as connection:
+            _touch(connection, [model_id])
+            older = connection.execute(select(failures).where(key)).first()
+            _clear_failure(connection, model_id, weights_format)
+            connection.execute(
+                insert(failures),
+                {
+                    "model_id": model_id,
+                    "format": weights_format,
+                    "error": error,
+                    "attempts": 1 if older is None else older.attempts + 1,
+                    "first_failed_at": moment if older is None else older.first_failed_at,
+                    "last_failed_at": moment,
+                },
+            )
+
+    def clear_failures(self, model_ids: Iterable[str]) -> None:
+        """Forgets the failures of models of which nothing is to be fetched any more."""
+        with self._reading() as connection:
+            failed = set(connection.scalars(select(failures.c.model_id)))
+        over = failed & set(model_ids)
+        if not over:
+            return
+        with self._writing() as connection:
+            _touch(connection, sorted(over))
+            for batch in _batches(sorted(over)):
+                connection.execute(delete(failures).where(failures.c.model_id.in_(batch)))
+
+    # -- runs and the index ---------------------------------------------------------------------------------------
+
+    def record_run(self, record: Mapping[str, Any]) -> None:
+        """Keeps the record of a run, the last thousand of them."""
+        with self._writing() as connection:
+            values = {"finished_at": record["finished_at"], "outcome": record["outcome"], "record": json.dumps(record)}
+            connection.execute(insert(runs), values)
+            newest = connection.scalar(select(func.max(runs.c.id))) or 0
+            connection.execute(delete(runs).where(runs.c.id <= newest - _RUNS_KEPT))
+
+    def revision(self) -> int:
+        """The catalog's present revision."""
+        return int(self.facts()["revision"])
+
+    def models_since(self, revision: int | None) -> Iterator[CatalogModel]:
+        """Every model that changed after a revision, all of them for None, in batches of constant memory."""
+        with self._reading() as connection:
+            chosen = select(models.c.id).order_by(models.c.id)
+            if revision is not None:
+                chosen = chosen.where(models.c.revision > revision)
+            ids = list(connection.scalars(chosen))
+            for batch in _batches(ids):
+                yield from _with_details(connection, batch)
+
+    # -- transactions ---------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _errors_named(), self._engine.connect().execution_options(reading=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with _errors_named(), self._engine.begin() as connection:
+            yield connection
+
+
+@contextlib.contextmanager
+def _errors_named() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseError as error:
+        reason = str(error.orig or error)
+        if "disk is full" in reason:
+            raise NoSpaceError(
+                "no space left while writing the catalog",
+                hint="free some space, then run again: what is finished is kept",
+            ) from error
+        raise CatalogError(f"the catalog failed: {reason}") from error
+
+
+def _set_fact(connection: Connection, key: str, value: str) -> None:
+    if connection.execute(update(facts).where(facts.c.key == key).values(value=value)).rowcount == 0:
+        connection.execute(insert(facts), {"key": key, "value": value})
+
+
+def _next_revision(connection: Connection) -> int:
+    present = connection.scalar(select(facts.c.value).where(facts.c.key == "revision"))
+    revision = int(present or 0) + 1
+    _set_fact(connection, "revision", str(revision))
+    return revision
+
+
+def _touch(connection: Connection, ids: Sequence[str]) -> None:
+    revision = _next_revision(connection)
+    for batch in _batches(ids):
+        connection.execute(update(models).where(models.c.id.in_(batch)).values(revision=revision))
+
+
+def _weights_values(found: Weights) -> dict[str, Any]:
+    return {
+        "model_id": found.model_id,
+        "format": found.format,
+        "version": found.version,
+        "md5": found.md5,
+        "sha256": found.sha256,
+        "size": found.size,
+        "stamp": found.stamp,
+        "declared_md5": int(found.declared_md5),
+        "validator": found.validator,
+        "fetched_at": format_time(found.fetched_at),
+        "current": 1,
+    }
+
+
+def _clear_failure(connection: Connection, model_id: str, weights_format: str) -> None:
+    connection.execute(delete(failures).where(failures.c.model_id == model_id, failures.c.format == weights_format))
+
+
+def _present(connection: Connection, ids: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for batch in _batches(ids):
+        found.update(connection.scalars(select(models.c.id).where(models.c.id.in_(batch))))
+    return found
+
+
+def _with_details(connection: Connection, ids: Sequence[str]) -> Iterator[CatalogModel]:
+    def of_models(table: Any) -> dict[str, tuple[Row[Any], ...]]:
+        found: dict[str, tuple[Row[Any], ...]] = {}
+        for row in connection.execute(select(table).where(table.c.model_id.in_(ids)).order_by(*table.primary_key)):
+            found[row.model_id] = (*found.get(row.model_id, ()), row)
+        return found
+
+    held, failed = of_models(weights), of_models(failures)
+    for row in connection.execute(select(models).where(models.c.id.in_(ids)).order_by(models.c.id)):
+        yield CatalogModel(row, held.get(row.id, ()), failed.get(row.id, ()))
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]

@@ -1,0 +1,124 @@
+"""Bringing a catalog to the present schema, or not at all.
+
+Alembic on SQLite is not transactional: a kill in the middle of an upgrade leaves half a schema. So the upgrade runs on
+a copy, which takes the catalog's name when it is done. Alembic is not even imported when there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ..errors import CatalogError
+from ..files import PRIVATE, Modes, clone_or_copy, create_exclusive, fsync_directory, no_space_named, sibling
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = "0002"
+"""The revision that this version works with; a test holds it equal to the newest migration."""
+
+REVISIONS = ("0001", HEAD)
+
+
+def needs_migration(path: Path) -> bool:
+    """Whether the catalog is absent or of an older schema.
+
+    Raises:
+        CatalogError: it is newer than this version, or no catalog.
+    """
+    if not path.exists():
+        return True
+    found = revision_of(path)
+    if found is not None and found not in REVISIONS:
+        raise CatalogError(
+            f"the catalog {path} has schema {found}, and this version knows {HEAD} at most",
+            hint="upgrade registry-mirror on this machine",
+        )
+    return found != HEAD
+
+
+def revision_of(path: Path) -> str | None:
+    """The schema's revision; None when there is none yet.
+
+    Raises:
+        CatalogError: the file is no SQLite database, or cannot be read.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=30)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "alembic_version" not in tables:
+                return None
+            row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.Error as error:
+        raise CatalogError(
+            f"cannot read the catalog {path}: {error}",
+            hint="move it away and run `mirror sync`: it is built anew from the upstream, and blobs are recognised",
+        ) from error
+    return None if row is None else str(row[0])
+
+
+def migrate(path: Path, modes: Modes = PRIVATE, *, target: str = HEAD) -> None:
+    """Makes the catalog, or brings it to `target`. The caller holds the run lock: nobody else has it open.
+
+    Raises:
+        NoSpaceError: there is no room for the copy; the catalog is as it was.
+    """
+    temporary = sibling(path)
+    try:
+        with no_space_named(path.name):
+            _copy(path, temporary, modes)
+            _upgrade(temporary, target)
+            _sync(temporary)
+            os.replace(temporary, path)
+    except BaseException:
+        for leftover in (temporary, temporary.with_name(f"{temporary.name}-journal")):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+        raise
+    fsync_directory(path.parent)
+
+
+def sweep(path: Path) -> None:
+    """Removes copies that a killed migration left beside the catalog. The caller holds the run lock."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
+
+
+def _copy(path: Path, temporary: Path, modes: Modes) -> None:
+    with create_exclusive(temporary, modes.file, exact=modes.exact) as target:
+        if path.exists():
+            # Opening it as a database first rolls back what a killed writer left in its journal.
+            revision_of(path)
+            with open(path, "rb", buffering=0) as source:
+                clone_or_copy(source, target)
+
+
+def _upgrade(path: Path, target: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    from .. import migrations
+    from .engine import connect
+
+    config = Config()
+    config.set_main_option("script_location", migrations.__path__[0].replace("%", "%%"))
+    engine = connect(path)
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, target)
+    finally:
+        engine.dispose()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,83 @@
+"""The catalog's tables. `migrations/` makes them; a test holds the two equal.
+
+Times are ISO-8601 texts in UTC, so that a row reads the same from every tool.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s"})
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("value", Text, nullable=False),
+    comment="catalog_id, revision, base_url, organization_id",
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("model_type", String),
+    Column("architecture", String),
+    Column("version", String),
+    Column("created_at", String),
+    Column("updated_at", String),
+    Column("document", Text, nullable=False),
+    Column("fingerprint", String, nullable=False, comment="of the row in the listing"),
+    Column("stamp", String, nullable=False, comment="changes when the weights may have changed"),
+    Column("first_seen", String, nullable=False),
+    Column("gone_at", String),
+    Column("revision", BigInteger, nullable=False, comment="of the catalog, when this model last changed"),
+    Index(None, "revision"),
+)
+
+weights = Table(
+    "weights",
+    metadata,
+    Column("model_id", String, ForeignKey("models.id"), primary_key=True),
+    Column("format", String, primary_key=True),
+    Column("md5", String, primary_key=True),
+    Column("version", String),
+    Column("sha256", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("fetched_at", String, nullable=False),
+    Column("stamp", String, nullable=False, comment="of the model, when these weights were last seen to be its own"),
+    Column("current", Integer, nullable=False),
+    Column("declared_md5", Integer, nullable=False, comment="1: storage's word; 0: ours alone"),
+    Column("validator", String, comment="strong ETag of storage, to recognise weights where it declares no MD5"),
+    Index(None, "md5"),
+)
+
+absences = Table(
+    "absences",
+    metadata,
+    Column("model_id", String, ForeignKey("models.id"), primary_key=True),
+    Column("format", String, primary_key=True),
+    Column("stamp", String, nullable=False, comment="of the model, when the upstream had no weights in this format"),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("model_id", String, ForeignKey("models.id"), primary_key=True),
+    Column("format", String, primary_key=True),
+    Column("error", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("first_failed_at", String, nullable=False),
+    Column("last_failed_at", String, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("finished_at", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("record", Text, nullable=False),
+)

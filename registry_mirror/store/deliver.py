@@ -1,0 +1,154 @@
+"""Giving a blob out as somebody's own file. Standard library only.
+
+The file grows beside its name and is renamed over it, so an older one survives every failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from ..errors import ConfigurationError, IntegrityError, MirrorError, ValidationError
+from ..files import clone_or_copy, no_space_named, reflink, replacing, sibling, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Progress = Callable[[int, int], None]
+
+_CHUNK = 1 << 20
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+
+
+def deliver(
+    blob: Path, output: Path, *, link: Literal["hard", "symbolic"] | None = None, progress: Progress | None = None
+) -> str:
+    """Makes `output` a copy of `blob`, or a link to it.
+
+    A copy is 0644 less the umask: the blob's 0444 is the store's own affair. A link is never followed: one that has
+    the name of `output` is replaced. `progress` is called with the bytes done and the bytes in all.
+
+    Returns:
+        "reflink", "copy", "hard link" or "symbolic link".
+
+    Raises:
+        ConfigurationError: `output` cannot be written, or lies in the store.
+        IntegrityError: the blob is missing.
+        NoSpaceError: the disk is full.
+        ValidationError: `link` is something else.
+    """
+    if link not in (None, "hard", "symbolic"):
+        raise ValidationError(f"link must be 'hard', 'symbolic' or None, not {link!r}")
+    with _source(blob) as source, _output_named(output), no_space_named(str(output)):
+        _refuse(blob, output)
+        if link is None:
+            return _copy(source, output, progress)
+        _link(blob, output, link)
+        if progress is not None:
+            size = os.fstat(source.fileno()).st_size
+            progress(size, size)
+        return f"{link} link"
+
+
+def output_file(output: str | Path) -> Path:
+    """`output` as a file's path.
+
+    Raises:
+        ConfigurationError: it ends with a slash, which a `Path` would forget.
+    """
+    if os.fspath(output).endswith((os.sep, os.altsep or os.sep)):
+        raise ConfigurationError(f"cannot write {output}: it names a folder", hint="name a file in it")
+    return Path(output)
+
+
+def _copy(source: BinaryIO, output: Path, progress: Progress | None) -> str:
+    size = os.fstat(source.fileno()).st_size
+    with replacing(output, 0o644) as target:
+        way = clone_or_copy(source, target) if progress is None else _copy_telling(source, target, size, progress)
+        written = os.fstat(target.fileno()).st_size
+        if written != size:
+            raise IntegrityError(f"only {written} of {size} bytes of the weights could be copied to {output}")
+    return way
+
+
+def _copy_telling(source: BinaryIO, target: BinaryIO, size: int, progress: Progress) -> str:
+    if reflink(source.fileno(), target.fileno()):
+        progress(size, size)
+        return "reflink"
+    buffer, done = memoryview(bytearray(_CHUNK)), 0
+    progress(0, size)
+    while count := source.readinto(buffer):  # type: ignore[attr-defined]
+        write_all(target, buffer[:count])
+        done += count
+        progress(done, size)
+    return "copy"
+
+
+def _link(blob: Path, output: Path, link: str) -> None:
+    temporary = sibling(output)
+    try:
+        try:
+            if link == "hard":
+                os.link(blob, temporary)
+            else:
+                os.symlink(os.path.abspath(blob), temporary)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            raise ConfigurationError(
+                f"cannot make {output} a {link} link to {blob}: {error.strerror}", hint="copy it: leave the link out"
+            ) from error
+        os.replace(temporary, output)
+    finally:
+        # Also after success: renaming one hard link of a file over another leaves both (POSIX rename).
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _refuse(blob: Path, output: Path) -> None:
+    """Keeps a slip in the output's name from doing harm."""
+    parent = Path(os.path.realpath(output.parent))
+    if not parent.is_dir():
+        raise ConfigurationError(f"cannot write {output}: there is no folder {output.parent}", hint="create it first")
+    blobs = Path(os.path.realpath(blob.parent.parent))
+    if parent == blobs or blobs in parent.parents:
+        raise ConfigurationError(f"cannot write {output}: it lies in the store", hint="name a file outside it")
+    # A rename over /dev/null or /dev/stdout would take it away from everybody.
+    if parent == Path("/dev") or Path("/proc") in (parent, *parent.parents):
+        raise ConfigurationError(f"cannot write {output}: it is no place for files", hint="name an ordinary file")
+    try:
+        mode = output.stat().st_mode
+    except OSError:  # absent, or a link that leads nowhere and is about to be replaced
+        return
+    if stat.S_ISDIR(mode):
+        raise ConfigurationError(f"cannot write {output}: it is a folder", hint="name a file in it")
+    if not stat.S_ISREG(mode):
+        raise ConfigurationError(f"cannot write {output}: it is not an ordinary file", hint="name an ordinary file")
+
+
+@contextlib.contextmanager
+def _source(blob: Path) -> Iterator[BinaryIO]:
+    try:
+        stream = open(blob, "rb", buffering=0)  # noqa: SIM115 - closed below; only the opening is guarded
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{blob} is missing from the store", hint="`mirror sync` fetches it again") from error
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {blob}: {error.strerror}") from error
+    with stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _output_named(output: Path) -> Iterator[None]:
+    """An operating system's refusal as an error that names the file. `no_space_named` inside has had its turn."""
+    try:
+        yield
+    except ValueError as error:  # a NUL in the name
+        raise ConfigurationError(f"cannot write {str(output)!r}: {error}") from error
+    except OSError as error:
+        kind = MirrorError if error.errno == errno.EIO else ConfigurationError
+        raise kind(f"cannot write {output}: {error.strerror or error}") from error

@@ -1,0 +1,108 @@
+"""Giving bytes their name: a blob under its MD5 is whole, or not there.
+
+The order is fsync, read-only, rename, fsync of the folder. A kill between any two leaves at worst a file that nothing
+refers to. No lock is taken: two writers of one blob write the same bytes, and a rename is one act.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from ..digests import Digest, digest_file
+from ..errors import IntegrityError
+from ..files import fsync_directory, make_directory, no_space_named, part_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .incoming import Part
+    from .layout import Layout
+
+
+def publish(layout: Layout, part: Part, digest: Digest, weights_format: str) -> bool:
+    """Moves a whole and checked part to its name.
+
+    Returns:
+        Whether bytes were published; False when the same blob was there already and the part was dropped.
+
+    Raises:
+        IntegrityError: a blob with this MD5 and another SHA-256 is there: somebody made two contents with one MD5.
+        NoSpaceError: the disk is full.
+    """
+    blob = layout.blob(digest.md5, weights_format)
+    try:
+        present = examine(layout, digest.md5, weights_format)
+        if present is not None:
+            _refuse_twin(present, digest)
+            part.discard()
+            return False
+        with no_space_named(str(blob)):
+            _rename(part, blob)
+    except BaseException:
+        part.discard()
+        raise
+    return True
+
+
+def _refuse_twin(present: Digest, digest: Digest) -> None:
+    if present.sha256 != digest.sha256:
+        raise IntegrityError(
+            f"two different contents have the MD5 {digest.md5}: SHA-256 {present.sha256} is in the store, "
+            f"{digest.sha256} was fetched",
+            hint="one of them was made to deceive: find out which before you use either",
+        )
+
+
+def _rename(part: Part, blob: Path) -> None:
+    descriptor = part.stream.fileno()
+    # 0444 less the umask, which the kernel has already taken from the mode that the file was created with.
+    mode = part.modes.blob if part.modes.exact else stat.S_IMODE(os.fstat(descriptor).st_mode) & part.modes.blob
+    os.fchmod(descriptor, mode)
+    os.fsync(descriptor)
+    make_directory(blob.parent, part.modes)
+    os.replace(part.path, blob)
+    part.close()
+    fsync_directory(blob.parent)
+    fsync_directory(blob.parent.parent)
+
+
+def examine(layout: Layout, md5: str, weights_format: str) -> Digest | None:
+    """Hashes the blob under a name, for one that the catalog does not vouch for.
+
+    Returns:
+        Its digests; None when there is none, or when it was damaged and has been moved to `quarantine/`.
+    """
+    blob = layout.blob(md5, weights_format)
+    try:
+        present = digest_file(blob)
+    except FileNotFoundError:
+        return None
+    if present.md5 == md5:
+        return present
+    quarantine(layout, blob)
+    return None
+
+
+def quarantine(layout: Layout, blob: Path) -> Path:
+    """Moves bytes that no longer match their name out of the way, kept for a look."""
+    kept = layout.quarantine / f"{blob.name}.{part_name('bad').removesuffix('.part')}"
+    os.replace(blob, kept)
+    fsync_directory(blob.parent)
+    return kept
+
+
+def inventory(layout: Layout) -> frozenset[str]:
+    """The names of all blobs (`ab/abcdef….onnx`): one read of each folder, no file is opened."""
+    names = []
+    for folder in _entries(layout.blobs):
+        names += [f"{folder}/{name}" for name in _entries(layout.blobs / folder)]
+    return frozenset(names)
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

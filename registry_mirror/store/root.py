@@ -1,0 +1,85 @@
+"""Making a folder a root, and opening one to write."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+from ..files import make_directory, write_atomically
+from .layout import FORMAT_VERSION, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..files import Modes
+
+# https://bford.info/cachedir/ - the first line is what tools look for.
+_CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
+# This folder is a cache made by registry-mirror. Backup tools may skip it.
+"""
+
+_OURS = frozenset({
+    "FORMAT", "CACHEDIR.TAG", "catalog.sqlite", "index.sqlite", "blobs", "incoming", "quarantine", "run.json",
+    "run.lock", "run.holder.json", "publish.lock", "keys.toml", "config.toml",
+})  # fmt: skip
+
+
+def prepare(layout: Layout, modes: Modes) -> None:
+    """Makes the root ready to be written to; creates what is missing and leaves the rest as it is.
+
+    Raises:
+        ConfigurationError: the folder holds something else, or a layout of a newer version, or cannot be written.
+    """
+    try:
+        if not layout.format_file.exists():
+            _adopt(layout)
+        _check_format(layout)
+        for folder in (layout.root, layout.blobs, layout.incoming, layout.quarantine):
+            make_directory(folder, modes)
+        if not layout.cachedir_tag.exists():
+            write_atomically(layout.cachedir_tag, _CACHEDIR_TAG, modes)
+        if not layout.format_file.exists():
+            write_atomically(layout.format_file, f"{FORMAT_VERSION}\n".encode(), modes)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write to the root {layout.root}: {error.strerror or error}",
+            hint="give another one with --root or MIRROR_ROOT, or the right to write there",
+        ) from error
+
+
+def _adopt(layout: Layout) -> None:
+    """Refuses a folder in use for something else: a slip in --root must not strew files over somebody's home."""
+    if not layout.root.exists():
+        return
+    if not layout.root.is_dir():
+        raise ConfigurationError(f"the root {layout.root} is not a folder", hint="give another one with --root")
+    strangers = foreign(os.listdir(layout.root))
+    if strangers:
+        raise ConfigurationError(
+            f"the folder {layout.root} is no mirror root and is not empty (it holds {strangers[0]!r})",
+            hint="name an empty or a new folder with --root",
+        )
+
+
+def foreign(names: Iterable[str]) -> list[str]:
+    """The names that no root holds. Hidden files and a file system's own `lost+found` do not count."""
+    return sorted(name for name in names if name not in _OURS and name != "lost+found" and not name.startswith("."))
+
+
+def _check_format(layout: Layout) -> None:
+    try:
+        text = layout.format_file.read_text("ascii").strip()
+    except FileNotFoundError:
+        return
+    except UnicodeDecodeError:
+        text = "?"
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigurationError(
+            f"{layout.format_file} does not hold a layout number", hint=f"this version writes {FORMAT_VERSION}"
+        )
+    if int(text) > FORMAT_VERSION:
+        raise ConfigurationError(
+            f"the root {layout.root} has layout {text}, and this version knows {FORMAT_VERSION} at most",
+            hint="upgrade registry-mirror on this machine",
+        )
