@@ -1,0 +1,210 @@
+"""Publishing the index: built beside the old one, made durable, renamed over it. Standard library only.
+
+A reader opens the index without a lock, so the file must never change once it has its name. Each publication is a new
+file: the last one with what changed since, or all of it anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from typing import TYPE_CHECKING
+
+from ..errors import NoSpaceError
+from ..files import (
+    PRIVATE,
+    Modes,
+    clone_or_copy,
+    create_exclusive,
+    fsync_directory,
+    make_directory,
+    no_space_named,
+    part_name,
+)
+from ..model import format_time, utc_now
+from . import load, schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from .entries import ModelEntry
+
+    EntriesSince = Callable[[int | None], Iterable[ModelEntry]]
+
+_SIDE_FILES = ("-journal", "-wal", "-shm")
+
+
+def publish(
+    path: Path,
+    building: Path,
+    *,
+    catalog_id: str,
+    revision: int,
+    entries_since: EntriesSince,
+    meta: Mapping[str, str],
+    modes: Modes = PRIVATE,
+) -> bool:
+    """Brings the index at `path` to the catalog's `revision`.
+
+    Args:
+        path: the index.
+        building: a folder on the same file system, where the new file grows.
+        catalog_id: names the catalog; an index of another one is built anew.
+        revision: of the catalog. It only ever grows, so an index ahead of it comes from a catalog that was put back.
+        entries_since: the models changed after a revision, each once and whole; all of them for None.
+        meta: texts for readers. `catalog_id`, `revision` and `published_at` are added to them.
+        modes: permissions of the new file.
+
+    Returns:
+        False when the index was already there, and nothing was touched.
+
+    Raises:
+        NoSpaceError: the disk is full. After any failure the old index stands as it was.
+        ValueError: `meta` has a key that is set here.
+    """
+    if taken := schema.RESERVED_META & meta.keys():
+        raise ValueError(f"meta keys that publish itself sets: {sorted(taken)}")
+    facts = {**meta, schema.CATALOG_ID: catalog_id, schema.REVISION: str(revision)}
+    present = _meta_of(path)
+    if present is not None and _without_date(present) == facts:
+        return False
+    make_directory(building, modes)
+    with _full_disk_named(), _part(building, modes) as (part, stream):
+        updated = present is not None and _extends(present, facts) and _update(stream, part, path, facts, entries_since)
+        if not updated:
+            _build(stream, part, facts, entries_since)
+        os.fsync(stream.fileno())
+        os.replace(part, path)
+    _remove_side_files(path)  # left by a tool that opened the old file for writing; they would spoil the new one
+    fsync_directory(path.parent)
+    return True
+
+
+def _without_date(meta: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in meta.items() if key != schema.PUBLISHED_AT}
+
+
+def _extends(present: Mapping[str, str], facts: Mapping[str, str]) -> bool:
+    """Whether the catalog that `facts` describe is the present index's, at its revision or later."""
+    same = present.get(schema.CATALOG_ID) == facts[schema.CATALOG_ID]
+    base = present.get(schema.REVISION, "")
+    return same and base.isdecimal() and int(base) <= int(facts[schema.REVISION])
+
+
+def _meta_of(path: Path) -> dict[str, str] | None:
+    """The meta table of an index of this very format; None for anything else."""
+    if not path.exists():
+        return None
+    try:
+        connection = sqlite3.connect(schema.uri(path, "mode=ro&immutable=1"), uri=True)
+        with contextlib.closing(connection):
+            if schema.marks(connection) != (schema.APPLICATION_ID, schema.USER_VERSION):
+                return None
+            return dict(connection.execute("SELECT key, value FROM meta"))
+    except sqlite3.DatabaseError:
+        return None
+
+
+def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], entries_since: EntriesSince) -> bool:
+    """Fills the new file with the old index and what changed since; False when the old one is not fit for that."""
+    try:
+        with path.open("rb", buffering=0) as old:
+            clone_or_copy(old, stream)
+    except FileNotFoundError:
+        return False
+    present = _meta_of(part)  # asked of the copy: the file at `path` may be another one by now
+    if present is None or not _extends(present, facts):
+        return False
+    try:
+        with _transaction(part) as connection:
+            load.replace(connection, entries_since(int(present[schema.REVISION])))
+            _set_meta(connection, facts)
+    except sqlite3.DatabaseError as error:
+        if _is_full(error):
+            raise
+        return False  # damage beyond the first page
+    return True
+
+
+def _build(stream: BinaryIO, part: Path, facts: Mapping[str, str], entries_since: EntriesSince) -> None:
+    stream.truncate(0)
+    with _transaction(part) as connection:
+        _run(connection, schema.TABLES)
+        load.insert(connection, entries_since(None))
+        _run(connection, schema.INDEXES)
+        _set_meta(connection, facts)
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {schema.USER_VERSION}")
+
+
+@contextlib.contextmanager
+def _part(building: Path, modes: Modes) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file in `building`, which must be renamed inside the block; when it fails, nothing is left."""
+    part = building / part_name("index")
+    stream = create_exclusive(part, modes.file, exact=modes.exact)
+    try:
+        with stream:
+            yield part, stream
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        _remove_side_files(part)
+        raise
+
+
+@contextlib.contextmanager
+def _transaction(part: Path) -> Iterator[sqlite3.Connection]:
+    """One transaction on a file that nobody else knows: no journal, no sync and no lock, which some shares refuse."""
+    connection = sqlite3.connect(schema.uri(part, "mode=rw&nolock=1"), uri=True, isolation_level=None)
+    with contextlib.closing(connection):
+        for pragma in (
+            f"page_size = {schema.PAGE_SIZE}",
+            "journal_mode = OFF",
+            "synchronous = OFF",
+            "temp_store = MEMORY",
+            "cache_size = -32768",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("BEGIN")
+        yield connection
+        connection.execute("COMMIT")
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    # Not executescript(): it would end the transaction first.
+    for statement in script.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+def _set_meta(connection: sqlite3.Connection, facts: Mapping[str, str]) -> None:
+    connection.execute("DELETE FROM meta")
+    dated = {**facts, schema.PUBLISHED_AT: format_time(utc_now())}
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", dated.items())
+
+
+def _remove_side_files(path: Path) -> None:
+    for ending in _SIDE_FILES:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{path}{ending}")
+
+
+@contextlib.contextmanager
+def _full_disk_named() -> Iterator[None]:
+    """Names a full disk whether Python met it or SQLite."""
+    with no_space_named("the index"):
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if not _is_full(error):
+                raise
+            raise NoSpaceError(
+                "no space left while writing the index", hint="free some space, then run again"
+            ) from error
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

@@ -1,0 +1,219 @@
+"""The questions that the index answers, each a function of one open picture of it. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..model import ModelStatus
+from .entries import FailureEntry, WeightsEntry
+from .rank import shadowed
+from .schema import moment, storable
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from datetime import datetime
+
+_LIST_ORDER = "m.created DESC, m.updated DESC, m.id DESC"
+_OLDEST = -(1 << 63)
+
+_MODELS = """
+SELECT m.id, m.name, m.status, m.rank, m.created, m.updated, m.first_seen, m.gone_at,
+       (SELECT count(*) FROM models o WHERE o.name = m.name) AS namesakes,
+       w.format, w.version, w.md5, w.sha256, w.size, w.fetched_at, w.current, m.document
+FROM models m LEFT JOIN weights w ON w.rowid = (
+    SELECT c.rowid FROM weights c WHERE c.model_id = m.id AND c.current
+    ORDER BY c.format = :format DESC, c.format, c.fetched_at DESC LIMIT 1)
+"""
+_WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """One model of the index.
+
+    Attributes:
+        rank: its place among those of its name (see `rank`).
+        order: its place in lists, the largest first.
+        first_seen, gone_at: aware UTC.
+        weights: the current ones of the asked format, else of any other, else None.
+        shadows: ids of live and ready models that this one hides, newest first.
+        document: the upstream's JSON text.
+    """
+
+    id: str
+    name: str
+    status: str
+    rank: int
+    order: tuple[int, int, str]
+    first_seen: datetime | None
+    gone_at: datetime | None
+    weights: WeightsEntry | None
+    shadows: tuple[str, ...]
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFailure:
+    """Weights that are wanted and could not be fetched so far."""
+
+    model_id: str
+    name: str
+    failure: FailureEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the index.
+
+    Attributes:
+        statuses: live models by status.
+        gone: models gone from the upstream, whatever their last status.
+        files, bytes: distinct blobs that the index names, superseded ones included.
+        cached_models: models with current weights.
+        ready_not_cached: live and ready models without.
+    """
+
+    statuses: dict[str, int]
+    gone: int
+    files: int
+    bytes: int
+    cached_models: int
+    ready_not_cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which models a list shows. Archived ones also show when `status` asks for them."""
+
+    status: str | None = None
+    model_type: str | None = None
+    include_archived: bool = False
+    include_gone: bool = False
+
+    def where(self) -> tuple[str, dict[str, str]]:
+        """The condition, and the values in it."""
+        terms, values = ["1"], {"archived": str(ModelStatus.ARCHIVED)}
+        for column, value in (("status", self.status), ("model_type", self.model_type)):
+            if value is not None:
+                terms.append(f"m.{column} = :{column}")
+                values[column] = storable(str(value))
+        if self.status is None and not self.include_archived:
+            terms.append("m.status <> :archived")
+        if not self.include_gone:
+            terms.append("m.gone_at IS NULL")
+        return " AND ".join(terms), values
+
+
+class Snapshot:
+    """One whole picture of the index: whatever is published meanwhile, its answers fit together."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def meta(self) -> dict[str, str]:
+        """What the writer says of the whole: `catalog_id`, `revision`, `published_at` and more."""
+        return dict(self._connection.execute("SELECT key, value FROM meta"))
+
+    def by_id(self, model_id: str, weights_format: str) -> ModelRow | None:
+        """The model with this id."""
+        values = {"id": storable(model_id), "format": weights_format}
+        row = self._connection.execute(f"{_MODELS} WHERE m.id = :id", values).fetchone()
+        return None if row is None else self._model(row)
+
+    def by_name(self, name: str, weights_format: str, limit: int = 100) -> list[ModelRow]:
+        """The models with this name, the one that it means first."""
+        values = {"name": storable(name), "format": weights_format, "limit": limit}
+        query = f"{_MODELS} WHERE m.name = :name ORDER BY m.rank, {_LIST_ORDER} LIMIT :limit"
+        return [self._model(row) for row in self._connection.execute(query, values)]
+
+    def models(self, selection: Selection, weights_format: str, limit: int = -1, offset: int = 0) -> Iterator[ModelRow]:
+        """Models newest first; read as they are asked for."""
+        where, values = selection.where()
+        query = f"{_MODELS} WHERE {where} ORDER BY {_LIST_ORDER} LIMIT :limit OFFSET :offset"
+        for row in self._connection.execute(
+            query, {**values, "format": weights_format, "limit": limit, "offset": offset}
+        ):
+            yield self._model(row)
+
+    def weights(self, model_id: str) -> list[WeightsEntry]:
+        """Every file of a model that the store has: current ones first, then the newest."""
+        query = f"{_WEIGHTS} WHERE model_id = ? ORDER BY current DESC, fetched_at DESC, format"
+        return [_weights(row) for row in self._connection.execute(query, (storable(model_id),))]
+
+    def by_md5(self, md5: str) -> list[tuple[str, WeightsEntry]]:
+        """The models that have, or had, a file with this MD5, by id."""
+        query = f"{_WEIGHTS.replace('SELECT', 'SELECT model_id,')} WHERE md5 = ? ORDER BY model_id, format"
+        return [(row[0], _weights(row[1:])) for row in self._connection.execute(query, (storable(md5),))]
+
+    def failures(self, model_id: str) -> list[FailureEntry]:
+        """The open failures of a model, the latest first."""
+        query = "SELECT format, error, attempts, first_failed_at, last_failed_at FROM failures WHERE model_id = ?"
+        rows = self._connection.execute(f"{query} ORDER BY last_failed_at DESC", (storable(model_id),))
+        return [_failure(row) for row in rows]
+
+    def open_failures(self) -> list[OpenFailure]:
+        """All open failures, the latest first."""
+        query = (
+            "SELECT f.model_id, m.name, f.format, f.error, f.attempts, f.first_failed_at, f.last_failed_at"
+            " FROM failures f JOIN models m ON m.id = f.model_id ORDER BY f.last_failed_at DESC, f.model_id, f.format"
+        )
+        return [OpenFailure(row[0], row[1], _failure(row[2:])) for row in self._connection.execute(query)]
+
+    def names(self, like: str, limit: int) -> list[str]:
+        """Names to look for a slip in: those that are `like` but for ASCII case, then up to `limit` of all."""
+        same = self._connection.execute(
+            "SELECT DISTINCT name FROM models WHERE name = ? COLLATE NOCASE LIMIT 10", (storable(like),)
+        )
+        rest = self._connection.execute("SELECT DISTINCT name FROM models LIMIT ?", (limit,))
+        return [*dict.fromkeys(name for rows in (same, rest) for (name,) in rows)]
+
+    def totals(self) -> Totals:
+        """Sums over the whole."""
+        ask = self._connection.execute
+        (gone,) = ask("SELECT count(*) FROM models WHERE gone_at IS NOT NULL").fetchone()
+        statuses = dict(ask("SELECT status, count(*) FROM models WHERE gone_at IS NULL GROUP BY status"))
+        files, size = ask(
+            "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT max(size) AS size FROM weights GROUP BY md5, format)"
+        ).fetchone()
+        (cached,) = ask("SELECT count(DISTINCT model_id) FROM weights WHERE current").fetchone()
+        (waiting,) = ask(
+            "SELECT count(*) FROM models m WHERE status = ? AND gone_at IS NULL"
+            " AND NOT EXISTS (SELECT 1 FROM weights w WHERE w.model_id = m.id AND w.current)",
+            (str(ModelStatus.READY),),
+        ).fetchone()
+        return Totals(statuses, gone, files, size, cached, waiting)
+
+    def _model(self, row: tuple[Any, ...]) -> ModelRow:
+        model_id, name, status, place, created, updated, first_seen, gone_at, namesakes, *weights, document = row
+        return ModelRow(
+            id=model_id,
+            name=name,
+            status=status,
+            rank=place,
+            order=(_OLDEST if created is None else created, _OLDEST if updated is None else updated, model_id),
+            first_seen=moment(first_seen),
+            gone_at=moment(gone_at),
+            weights=None if weights[0] is None else _weights(tuple(weights)),
+            shadows=self._shadows(model_id, name) if namesakes > 1 else (),
+            document=document,
+        )
+
+    def _shadows(self, model_id: str, name: str) -> tuple[str, ...]:
+        query = "SELECT id, rank FROM models WHERE name = ? ORDER BY rank, created DESC, updated DESC, id DESC"
+        return shadowed(model_id, self._connection.execute(query, (name,)).fetchall())
+
+
+def _weights(row: tuple[Any, ...]) -> WeightsEntry:
+    weights_format, version, md5, sha256, size, fetched_at, current = row
+    fetched = moment(fetched_at)
+    assert fetched is not None  # noqa: S101 - NOT NULL in the schema
+    return WeightsEntry(weights_format, version, md5, sha256, size, fetched, bool(current))
+
+
+def _failure(row: tuple[Any, ...]) -> FailureEntry:
+    weights_format, error, attempts, first, last = row
+    first_at, last_at = moment(first), moment(last)
+    assert first_at is not None and last_at is not None  # noqa: S101, PT018 - NOT NULL in the schema
+    return FailureEntry(weights_format, error, attempts, first_at, last_at)

@@ -1,0 +1,179 @@
+"""Reading the index: never a lock, never a write, and never a half-changed picture. Standard library only.
+
+The file is replaced, not changed, so it is opened as immutable, which SQLite then reads without locks and from
+read-only media. On a network share the old file may go away under a reader that has it open: a failed read is
+tried once more on the file that has the name now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import NoIndexError
+from . import schema
+from .queries import ModelRow, Selection, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+T = TypeVar("T")
+
+_Identity = tuple[int, int, int, int]
+
+NOT_SYNCED_HINT = "`mirror sync` has not run here yet, or --root names another folder"
+_DAMAGED_HINT = "if it is damaged, remove it and run `mirror sync`, which publishes it anew"
+
+
+@dataclass(frozen=True, slots=True)
+class _Handle:
+    connection: sqlite3.Connection
+    identity: _Identity
+
+
+class IndexReader:
+    """The index at `path`, opened when first asked. Threads may share it; each read has a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._idle: list[_Handle] = []
+        self._closed = False
+
+    def close(self) -> None:
+        """Closes what is open. Reads that are under way finish first."""
+        with self._lock:
+            self._closed = True
+        self._drop_idle()
+
+    def read(self, query: Callable[[Snapshot], T]) -> T:
+        """The answer of `query`, all of it from one picture of the index.
+
+        Raises:
+            NoIndexError: there is no index here, or none that this version can read.
+        """
+        try:
+            return self._once(query)
+        except sqlite3.DatabaseError as error:
+            _raise_unless_unreadable(error)
+            self._drop_idle()
+        try:
+            return self._once(query)
+        except sqlite3.DatabaseError as error:
+            _raise_unless_unreadable(error)
+            raise self._unreadable(error) from error
+
+    def stream(self, selection: Selection, weights_format: str) -> Iterator[ModelRow]:
+        """Models newest first, from one picture of the index however long the caller takes.
+
+        When the picture is lost (a stale handle on a network share), it goes on after the last model in the new one.
+        """
+        last: tuple[int, int, str] | None = None
+        lost = 0
+        while True:
+            try:
+                with self._handle() as handle:
+                    for row in Snapshot(handle.connection).models(selection, weights_format):
+                        if last is None or row.order < last:
+                            last, lost = row.order, 0
+                            yield row
+                    return
+            except sqlite3.DatabaseError as error:
+                _raise_unless_unreadable(error)
+                lost += 1
+                if lost > 1:
+                    raise self._unreadable(error) from error
+
+    def _once(self, query: Callable[[Snapshot], T]) -> T:
+        with self._handle() as handle:
+            return query(Snapshot(handle.connection))
+
+    @contextlib.contextmanager
+    def _handle(self) -> Iterator[_Handle]:
+        """A connection to the present index for this caller alone. One that failed is not used again."""
+        handle = self._take()
+        try:
+            yield handle
+        except BaseException:
+            handle.connection.close()
+            raise
+        self._give_back(handle)
+
+    def _take(self) -> _Handle:
+        identity = self._identity()
+        with self._lock:
+            if self._closed:
+                raise ValueError("this mirror was closed")
+            idle, self._idle = self._idle, []
+            fresh = [handle for handle in idle if handle.identity == identity]
+            taken = fresh.pop() if fresh else None
+            self._idle = fresh
+        for handle in idle:
+            if handle.identity != identity:
+                handle.connection.close()
+        return taken or _Handle(self._open(), identity)
+
+    def _give_back(self, handle: _Handle) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(handle)
+                return
+        handle.connection.close()
+
+    def _drop_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for handle in idle:
+            handle.connection.close()
+
+    def _identity(self) -> _Identity:
+        try:
+            found = os.stat(self._path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NoIndexError(f"no index in {self._path.parent}", hint=NOT_SYNCED_HINT) from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            raise NoIndexError(f"the index {self._path} cannot be read: {error}") from error
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _open(self) -> sqlite3.Connection:
+        uri = schema.uri(self._path, "mode=ro&immutable=1")
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")  # the file may have come on somebody's stick
+            connection.execute("PRAGMA temp_store = MEMORY")
+            self._check_marks(*schema.marks(connection))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_marks(self, application_id: int, version: int) -> None:
+        if application_id != schema.APPLICATION_ID:
+            raise NoIndexError(
+                f"{self._path} is not an index of registry-mirror",
+                hint="move it away and run `mirror sync`, which publishes a new one",
+            )
+        if version > schema.USER_VERSION:
+            raise NoIndexError(
+                f"the index {self._path} is of format {version}, and this version reads {schema.USER_VERSION}",
+                hint="upgrade registry-mirror on this machine",
+            )
+        if version < schema.USER_VERSION:
+            raise NoIndexError(
+                f"the index {self._path} is of the old format {version}, and this version reads {schema.USER_VERSION}",
+                hint="run `mirror sync` with this version, which publishes it anew",
+            )
+
+    def _unreadable(self, error: sqlite3.Error) -> NoIndexError:
+        return NoIndexError(f"the index {self._path} cannot be read: {error}", hint=_DAMAGED_HINT)
+
+
+def _raise_unless_unreadable(error: sqlite3.DatabaseError) -> None:
+    """A file that cannot be read is reported; a query that is wrong is a bug and must look like one."""
+    if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
+        raise error

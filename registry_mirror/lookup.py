@@ -1,0 +1,85 @@
+"""From a name or an id to weights in the store. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .digests import digest_file
+from .errors import ConfigurationError, IntegrityError
+from .explain import Situation, Wish, no_weights, quoted, unknown_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .index.entries import WeightsEntry
+    from .index.queries import ModelRow, Snapshot
+    from .model import Model
+
+# Enough to find a slip of the finger in any real mirror, and bounded when there are a million names.
+_NAMES_COMPARED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights in the store: their model, what is recorded of them, and their absolute path."""
+
+    model: Model
+    entry: WeightsEntry
+    path: Path
+
+
+def resolve(snapshot: Snapshot, model: str, weights_format: str) -> tuple[ModelRow, list[ModelRow]]:
+    """The model that `model` means, and all of its name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    row = snapshot.by_id(model, weights_format)
+    if row is not None:
+        return row, snapshot.by_name(row.name, weights_format)
+    namesakes = snapshot.by_name(model, weights_format)
+    if not namesakes:
+        raise unknown_model(model, snapshot.names(model, _NAMES_COMPARED))
+    return namesakes[0], namesakes
+
+
+def choose(snapshot: Snapshot, model: str, wish: Wish) -> tuple[ModelRow, WeightsEntry]:
+    """The model that `model` means, and those of its weights that meet the wish.
+
+    Raises:
+        NotFoundError: there is no such model.
+        ConflictError: it has no such weights.
+    """
+    row, namesakes = resolve(snapshot, model, wish.format)
+    weights = snapshot.weights(row.id)
+    entry = next(filter(wish.meets, weights), None)
+    if entry is None:
+        raise no_weights(Situation(row, wish, namesakes, weights, snapshot.failures(row.id)))
+    return row, entry
+
+
+def check_file(found: Weights, *, verify: bool) -> None:
+    """Refuses to give out a blob that is not what was recorded of it; `verify` hashes it, else only its size counts.
+
+    Raises:
+        IntegrityError: it is missing, or not what was recorded.
+        ConfigurationError: it cannot be read.
+    """
+    what, entry = f"the weights of model {quoted(found.model.name)}", found.entry
+    try:
+        size = os.stat(found.path).st_size
+        digest = digest_file(found.path) if verify and size == entry.size else None
+    except FileNotFoundError as error:
+        cure = "`mirror sync` fetches them again"
+        raise IntegrityError(f"{what} are missing from the store ({found.path})", hint=cure) from error
+    except OSError as error:
+        raise ConfigurationError(f"{what} cannot be read: {found.path}: {error.strerror}") from error
+    cure = "`mirror verify --repair` where the mirror is synced puts them aside and has them fetched again"
+    if size != entry.size:
+        raise IntegrityError(f"{what} have {size} bytes instead of {entry.size} ({found.path})", hint=cure)
+    if digest is None:
+        return
+    if digest.md5 != entry.md5 or entry.sha256 not in (None, digest.sha256):
+        raise IntegrityError(f"{what} do not match their digest ({found.path})", hint=cure)

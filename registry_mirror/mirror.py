@@ -1,0 +1,232 @@
+"""`Mirror`: the registry's reading verbs, answered from a root on disk. Standard library only.
+
+Nothing here dials, locks, writes or migrates: it opens the index and blobs, and works on a read-only mount.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from .errors import IntegrityError, MirrorError, ValidationError
+from .explain import Wish, quoted
+from .index.queries import ModelRow, Selection
+from .index.reader import IndexReader
+from .lookup import Weights, check_file, choose, resolve
+from .model import MirrorInfo, Model, utc_now
+from .status import MirrorStatus, read_last_run
+from .store.deliver import deliver, output_file
+from .store.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .index.entries import WeightsEntry
+
+    _Page = list[Model]  # inside `Models`, `list` is its method
+
+DEFAULT_FORMAT = "onnx"
+LARGEST_LIMIT = 500
+
+
+class Mirror:
+    """A root, read offline. Threads may share one; it sees what a sync publishes while it is open.
+
+    Args:
+        root: the folder; None takes `MIRROR_ROOT`, or the user's data folder.
+    """
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.root = Path(os.path.abspath(_default_root() if root is None else Path(root).expanduser()))
+        self._layout = Layout(self.root)
+        self._reader = IndexReader(self._layout.index)
+        self.models = Models(self._layout, self._reader)
+
+    def status(self) -> MirrorStatus:
+        """Counts, bytes, ages, open failures and the last run.
+
+        Raises:
+            NoIndexError: there is no index here.
+        """
+        totals, failures = self._reader.read(lambda snapshot: (snapshot.totals(), snapshot.open_failures()))
+        return MirrorStatus(self.root, utc_now(), totals, tuple(failures), read_last_run(self._layout.run_record))
+
+    def close(self) -> None:
+        """Closes the index."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Mirror({str(self.root)!r})"
+
+
+class Models:
+    """The models of a root. MODEL is an id or a name; `index/rank.py` says which model a name means."""
+
+    def __init__(self, layout: Layout, reader: IndexReader) -> None:
+        self._layout = layout
+        self._reader = reader
+
+    def list(
+        self,
+        limit: int = 50,
+        status: str | None = None,
+        model_type: str | None = None,
+        *,
+        include_archived: bool = False,
+        include_gone: bool = False,
+    ) -> _Page:
+        """The newest models, 1 to 500. Archived ones show only when asked for, also by `status="archived"`.
+
+        Raises:
+            ValidationError: `limit` is out of range.
+        """
+        _check_count("limit", limit)
+        selection = Selection(status, model_type, include_archived, include_gone)
+        rows = self._reader.read(lambda snapshot: [*snapshot.models(selection, DEFAULT_FORMAT, limit)])
+        return [self._model(row) for row in rows]
+
+    def iter(
+        self,
+        page_size: int = 50,
+        status: str | None = None,
+        model_type: str | None = None,
+        *,
+        include_archived: bool = False,
+        include_gone: bool = False,
+    ) -> Iterator[Model]:
+        """All models, newest first, from one picture of the index, in constant memory.
+
+        `page_size` is there for code that also runs against `Client`; nothing is paged here.
+
+        Raises:
+            ValidationError: `page_size` is not 1 to 500.
+        """
+        _check_count("page_size", page_size)
+        selection = Selection(status, model_type, include_archived, include_gone)
+        return self._stream(selection)
+
+    def get(self, model: str) -> Model:
+        """One model, with what the mirror knows of it.
+
+        Raises:
+            NotFoundError: no model here has this id or name.
+        """
+        return self._model(self._reader.read(lambda snapshot: resolve(snapshot, model, DEFAULT_FORMAT)[0]))
+
+    def path(
+        self,
+        model: str,
+        *,
+        format: str = DEFAULT_FORMAT,  # noqa: A002 - the platform's own word for it
+        version: str | None = None,
+        md5: str | None = None,
+        verify: bool = False,
+    ) -> Path:
+        """The absolute path of a model's weights; no bytes are moved. See `weights` for arguments and errors."""
+        return self.weights(model, format=format, version=version, md5=md5, verify=verify).path
+
+    def weights(
+        self,
+        model: str,
+        *,
+        format: str = DEFAULT_FORMAT,  # noqa: A002
+        version: str | None = None,
+        md5: str | None = None,
+        verify: bool = False,
+    ) -> Weights:
+        """A model's cached weights, whatever its status is now.
+
+        Args:
+            model: an id or a name.
+            format: `onnx`, `pytorch`, ...
+            version, md5: a file that has been superseded, by either; without them, the current one.
+            verify: hash the file first. Without it, only its size is looked at.
+
+        Raises:
+            NotFoundError: no model here has this id or name.
+            ConflictError: it has no such weights.
+            IntegrityError: the file is missing, or is not what was recorded.
+        """
+        wish = Wish(format, version, None if md5 is None else md5.strip().lower())
+        row, entry = self._reader.read(lambda snapshot: choose(snapshot, model, wish))
+        found = Weights(self._model(row, entry), entry, self._blob(entry))
+        check_file(found, verify=verify)
+        return found
+
+    def download(
+        self,
+        model: str,
+        output_path: str | Path,
+        *,
+        format: str = DEFAULT_FORMAT,  # noqa: A002
+        version: str | None = None,
+        md5: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        link: Literal["hard", "symbolic"] | None = None,
+        verify: bool = False,
+    ) -> Path:
+        """A model's weights as a file of your own. See `weights` for what is chosen and for more errors.
+
+        Args:
+            output_path: the file; an older one is replaced once the new one is whole.
+            progress: called with the bytes done and the bytes in all.
+            link: a link to the blob instead of a copy. The blob is read-only and must stay as it is.
+
+        Returns:
+            `output_path`.
+
+        Raises:
+            ConfigurationError: `output_path` cannot be written.
+            NoSpaceError: the disk is full.
+        """
+        found = self.weights(model, format=format, version=version, md5=md5, verify=verify)
+        output = output_file(output_path)
+        deliver(found.path, output, link=link, progress=progress)
+        return output
+
+    def _stream(self, selection: Selection) -> Iterator[Model]:
+        for row in self._reader.stream(selection, DEFAULT_FORMAT):
+            yield self._model(row)
+
+    def _model(self, row: ModelRow, weights: WeightsEntry | None = None) -> Model:
+        shown = weights or row.weights
+        info = MirrorInfo(
+            cached=row.weights is not None,
+            path=None if shown is None else self._blob(shown),
+            md5=None if shown is None else shown.md5,
+            sha256=None if shown is None else shown.sha256,
+            size=None if shown is None else shown.size,
+            first_seen=row.first_seen,
+            fetched_at=None if shown is None else shown.fetched_at,
+            gone_at=row.gone_at,
+            shadows=row.shadows,
+        )
+        try:
+            return Model.from_document(json.loads(row.document), info)
+        except (ValueError, RecursionError, AttributeError) as error:
+            raise MirrorError(f"the document of model {quoted(row.id)} cannot be read: {error}") from error
+
+    def _blob(self, weights: WeightsEntry) -> Path:
+        try:
+            return self._layout.blob(weights.md5, weights.format)
+        except ValueError as error:
+            raise IntegrityError(f"the index names impossible weights: {error}") from error
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_LIMIT:
+        raise ValidationError(f"{name} must be 1 to {LARGEST_LIMIT}, not {value!r}")
+
+
+def _default_root() -> Path:
+    from .config.root import resolve_root
+
+    return Path(resolve_root(None, None, os.environ))

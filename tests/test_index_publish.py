@@ -1,0 +1,328 @@
+"""Publishing the index: whole or not at all, and only when something changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.roots import CATALOG, SEEN, Root, failure
+
+from registry_mirror.files import Modes
+from registry_mirror.index import schema
+from registry_mirror.index.entries import ModelEntry
+from registry_mirror.index.publish import publish
+from registry_mirror.mirror import Mirror
+from registry_mirror.store import incoming
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def root(tmp_path):
+    return Root(tmp_path / "root")
+
+
+def names(root: Root) -> set[str]:
+    with Mirror(root.path) as mirror:
+        return {model.name for model in mirror.models.iter()}
+
+
+def meta(root: Root) -> dict[str, str]:
+    with sqlite3.connect(root.layout.index) as connection:
+        found = dict(connection.execute("SELECT key, value FROM meta"))
+    connection.close()
+    return found
+
+
+def asked(root: Root):
+    """`root.since` that remembers what it was asked."""
+    calls = []
+
+    def since(revision):
+        calls.append(revision)
+        return root.since(revision)
+
+    return calls, since
+
+
+def publish_root(root: Root, since, **changes):
+    arguments = {"catalog_id": CATALOG, "revision": root.revision, "meta": {}, "entries_since": since, **changes}
+    return publish(root.layout.index, root.layout.incoming, **arguments)
+
+
+def test_a_new_index_holds_every_model_and_says_of_what_revision(root):
+    root.add("a")
+    root.add("b")
+    assert root.publish(organization="acme") is True
+    assert names(root) == {"a", "b"}
+    found = meta(root)
+    assert found.pop("published_at").endswith("Z")
+    assert found == {"catalog_id": CATALOG, "revision": "2", "organization": "acme"}
+
+
+def test_the_file_is_one_file_with_our_marks_and_a_rollback_journal(root):
+    root.add()
+    root.publish()
+    header = root.layout.index.read_bytes()[:100]
+    assert header[18:20] == b"\x01\x01"  # neither readers nor writers need a write-ahead log
+    assert int.from_bytes(header[68:72]) == schema.APPLICATION_ID
+    assert int.from_bytes(header[60:64]) == schema.USER_VERSION
+    assert os.listdir(root.layout.incoming) == []
+    assert sorted(os.listdir(root.path)) == ["blobs", "incoming", "index.sqlite"]
+
+
+def test_nothing_new_touches_nothing(root):
+    root.add()
+    assert root.publish(a="1")
+    before = root.footprint()
+    calls, since = asked(root)
+    assert publish_root(root, since, meta={"a": "1"}) is False
+    assert root.footprint() == before
+    assert calls == []
+
+
+def test_another_meta_value_alone_is_published(root):
+    root.add()
+    root.publish(a="1")
+    assert root.publish(a="2") is True
+    assert meta(root)["a"] == "2"
+    assert root.publish() is True
+    assert "a" not in meta(root)
+
+
+def test_only_what_changed_since_is_asked_for_and_replaced_whole(root):
+    kept = root.add("kept")
+    changed = root.add("old name", weights=(root.blob(b"1"), root.blob(b"2", "pytorch")), failures=(failure(),))
+    root.publish()
+    root.alter(changed, name="new name", weights=(root.blob(b"3"),), failures=())
+    calls, since = asked(root)
+    assert publish_root(root, since) is True
+    assert calls == [2]
+    assert names(root) == {"kept", "new name"}
+    with sqlite3.connect(root.layout.index) as connection:
+        rows = connection.execute("SELECT model_id, md5 FROM weights").fetchall()
+        assert sorted(rows) == sorted([(kept.id, kept.weights[0].md5), (changed.id, root.blob(b"3").md5)])
+        assert connection.execute("SELECT count(*) FROM failures").fetchone() == (0,)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "why", ["another catalog", "index ahead", "no revision", "garbage", "empty", "another program", "newer", "older"]
+)
+def test_an_index_that_cannot_be_extended_is_built_anew(root, why):
+    root.add("a")
+    root.publish()
+    spoil(root, why)
+    calls, since = asked(root)
+    assert publish_root(root, since) is True
+    assert calls == [None]
+    assert names(root) == {"a"}
+    assert meta(root)["catalog_id"] == CATALOG
+    assert meta(root)["revision"] == "1"
+
+
+def spoil(root: Root, why: str) -> None:
+    index = root.layout.index
+    if why in ("garbage", "empty"):
+        index.write_bytes(b"<html>" * 1000 if why == "garbage" else b"")
+        return
+    statement = {
+        "another catalog": "UPDATE meta SET value = 'other' WHERE key = 'catalog_id'",
+        "index ahead": "UPDATE meta SET value = '7' WHERE key = 'revision'",
+        "no revision": "DELETE FROM meta WHERE key = 'revision'",
+        "another program": "PRAGMA application_id = 1",
+        "newer": "PRAGMA user_version = 2",
+        "older": "PRAGMA user_version = 0",
+    }[why]
+    connection = sqlite3.connect(index, isolation_level=None)
+    connection.execute(statement)
+    connection.close()
+
+
+def test_damage_that_shows_only_while_it_is_extended_leads_to_a_new_one(root):
+    for number in range(300):
+        root.add(f"model {number}", None, description="x" * 500)
+    root.publish()
+    with root.layout.index.open("r+b") as file:
+        file.seek(2 * schema.PAGE_SIZE)  # past the header and the meta table
+        file.write(b"\xff" * (root.layout.index.stat().st_size - 2 * schema.PAGE_SIZE))
+    root.add("new", None)
+    calls, since = asked(root)
+    assert publish_root(root, since) is True
+    assert calls == [300, None]
+    assert len(names(root)) == 301
+
+
+def test_a_failure_leaves_the_old_index_and_no_litter(root):
+    root.add("old")
+    root.publish()
+    before = root.layout.index.read_bytes()
+    new = root.add("new")
+
+    def since(revision):
+        yield new
+        raise RuntimeError("the catalog went away")
+
+    for catalog in (CATALOG, "another"):
+        with pytest.raises(RuntimeError):
+            publish_root(root, since, catalog_id=catalog)
+        assert root.layout.index.read_bytes() == before
+        assert os.listdir(root.layout.incoming) == []
+
+
+def test_a_key_that_publish_sets_itself_is_refused(root):
+    with pytest.raises(ValueError, match="published_at"):
+        root.publish(published_at="never")
+
+
+@pytest.mark.parametrize(
+    ("umask", "modes", "expected"),
+    [(0o022, Modes(), 0o644), (0o077, Modes(), 0o600), (0o077, Modes.for_sharing("group"), 0o664)],
+)
+def test_the_mode_obeys_the_umask_unless_a_group_shares_the_root(root, umask, modes, expected):
+    root.add()
+    old = os.umask(umask)
+    try:
+        publish_root(root, root.since, modes=modes)
+    finally:
+        os.umask(old)
+    assert root.layout.index.stat().st_mode & 0o777 == expected
+
+
+def test_side_files_of_another_tool_do_not_outlive_the_file_they_belonged_to(root):
+    root.add()
+    root.publish()
+    stale = root.path / "index.sqlite-wal"
+    stale.write_bytes(b"stale")
+    root.add()
+    root.publish()
+    assert not stale.exists()
+
+
+def test_half_a_surrogate_pair_does_not_keep_the_others_from_being_published(root):
+    root.add("half \ud800", None, note="\udfff")
+    root.add("whole", None)
+    root.publish()
+    assert names(root) == {"half \ud800", "whole"}
+    with Mirror(root.path) as mirror:
+        assert mirror.models.get("half \ud800").document["note"] == "\udfff"
+
+
+def test_an_unreadable_time_is_the_oldest(root):
+    for name, created in (("a", "yesterday"), ("b", None), ("c", "2026-01-01T00:00:00+02:00"), ("d", "2026-01-01")):
+        root.add(name, None, created=created, model_id=name)
+    root.publish()
+    with Mirror(root.path) as mirror:
+        assert [model.name for model in mirror.models.list()] == ["d", "c", "b", "a"]
+
+
+KILLED = """
+import sys
+sys.path[:0] = sys.argv[2:4]
+from pathlib import Path
+from support.roots import Root
+
+root = Root(Path(sys.argv[1]))
+root.revision = 10
+def since(revision):
+    for number in range(5000):
+        yield root.add(f"new {number}", None, note="x" * 12_000)  # more than the page cache holds
+        if number == 3500:
+            print("in the middle", flush=True)
+            sys.stdin.read()
+root.since = since
+root.publish()
+"""
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_kill_in_the_middle_leaves_the_old_index_whole_and_the_next_publish_works(root, anew):
+    root.add("old")
+    root.publish()
+    if anew:
+        spoil(root, "another catalog")
+    before = root.layout.index.read_bytes()
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(root.path), str(HERE), str(HERE.parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with child:
+        assert child.stdout.readline() == b"in the middle\n"
+        child.send_signal(signal.SIGKILL)
+    assert root.layout.index.read_bytes() == before
+    (left,) = root.layout.incoming.iterdir()
+    assert left.stat().st_size > 0
+    root.add("next")
+    root.publish()
+    assert names(root) == {"old", "next"}
+    assert incoming.sweep(root.layout.incoming) == [left]  # its name tells whose it was
+
+
+FULL = """
+import sys
+sys.path[:0] = sys.argv[2:4]
+from pathlib import Path
+from registry_mirror.errors import NoSpaceError
+from support.roots import Root
+
+root = Root(Path(sys.argv[1]))
+root.add("old", None)
+root.publish()
+before = root.layout.index.read_bytes()
+for changed in (None, "another catalog"):
+    root.add("big", None, description="x" * 3_000_000)
+    try:
+        root.publish()
+    except NoSpaceError as error:
+        assert "index" in str(error)
+    else:
+        sys.exit("it was published")
+    assert root.layout.index.read_bytes() == before
+    assert list(root.layout.incoming.iterdir()) == []
+print("named")
+"""
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs a mount namespace")
+def test_a_full_disk_is_named_and_leaves_the_old_index(tmp_path):
+    script = 'mount -t tmpfs -o size=1m tmpfs "$1" || exit 77; shift; exec "$@"'
+    command = [sys.executable, "-c", FULL, str(tmp_path), str(HERE), str(HERE.parent)]
+    result = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode == 77 or "unshare" in result.stderr:
+        pytest.skip("mounting is not allowed here")
+    assert result.stdout == "named\n", result.stderr
+
+
+def test_entries_are_read_as_they_are_needed(root):
+    """A catalog of any size must fit: entries are let go batch by batch."""
+    alive, most = set(), 0
+
+    class Tracked(ModelEntry):
+        __slots__ = ()
+
+        def __del__(self):
+            alive.discard(self.id)
+
+    def since(revision):
+        nonlocal most
+        for number in range(5000):
+            alive.add(str(number))
+            most = max(most, len(alive))
+            yield Tracked(
+                f'{{"id": "{number}", "name": "n"}}', str(number), "n", "ready", None, None, None, None, SEEN, None
+            )
+
+    assert publish_root(root, since, revision=1)
+    assert most < 2500
