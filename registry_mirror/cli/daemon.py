@@ -1,0 +1,49 @@
+"""`mirror daemon`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from .globals import GlobalOptions, pass_globals
+
+if TYPE_CHECKING:
+    from ..config import Settings
+    from ..secret import Secret
+
+
+@click.command()
+@click.option("--every", metavar="DURATION", help="Time between two runs, as in 15m. [default: daemon.every]")
+@click.option("--json", "as_json", is_flag=True, help="Print each run's record as one line of JSON.")
+@pass_globals
+def command(options: GlobalOptions, every: str | None, *, as_json: bool) -> None:
+    """Sync again and again.
+
+    SIGTERM ends it cleanly, in the middle of a download too; SIGHUP begins a run at once. A failing upstream makes the
+    waits longer and never ends it. Under systemd it tells that it is ready and alive (Type=notify, WatchdogSec).
+    """
+    from ..config import load_settings, read_api_key
+    from ..sync.daemon import Daemon
+    from ..sync.systemd import Notifier
+    from .progress import PlainReporter
+    from .sync import print_run
+
+    def load() -> tuple[Settings, Secret]:
+        settings = load_settings(root=options.root, config=options.config, overrides={"daemon.every": every}).settings
+        return settings, read_api_key(settings.upstream)
+
+    Daemon(
+        load,
+        PlainReporter(),
+        Notifier(os.environ),
+        report=lambda finished: print_run(finished, as_json=as_json),
+        say=lambda line: click.echo(line, err=True),
+    ).run()
+    click.echo("ended by a signal", err=True)
+    # A thread may still wait for bytes that never come; whatever it holds is swept by the next run.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,136 @@
+"""Telling a person, or a log, how a run goes on."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..sync.reporter import Reporter
+from ..units import format_size
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+_EVERY = 30.0
+
+
+def reporter_for(*, quiet: bool) -> PlainReporter | BarReporter:
+    """Bars on a terminal; plain lines into a log, where a bar is noise and back-pressure."""
+    if sys.stderr.isatty() and not quiet:
+        return BarReporter()
+    return PlainReporter()
+
+
+class PlainReporter(Reporter):
+    """A line for each file, and one every half minute while a long one comes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sizes: dict[str, tuple[str, int | None]] = {}
+        self._said = time.monotonic()
+        self._left = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+    def queued(self, files: int) -> None:
+        with self._lock:
+            self._left += files
+
+    def started(self, key: str, name: str, size: int | None) -> None:
+        with self._lock:
+            self._sizes[key] = (name, size)
+
+    def advanced(self, key: str, done: int) -> None:
+        now = time.monotonic()
+        if now - self._said < _EVERY:
+            return
+        with self._lock:
+            self._said = now
+            name, size = self._sizes.get(key, ("", None))
+            left = self._left
+        of = f" of {format_size(size)}" if size else ""
+        self.say(f"{printable(name)}: {format_size(done)}{of}; {left} files to go")
+
+    def finished(self, key: str, name: str, how: str) -> None:
+        with self._lock:
+            self._left -= 1
+            self._sizes.pop(key, None)
+            self._said = time.monotonic()
+        self.say(f"{printable(name)}: {how}")
+
+    def say(self, line: str) -> None:
+        click.echo(line, err=True)
+
+
+class BarReporter(Reporter):
+    """A bar for each file that comes, on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._bars: Any = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._listing: Any = None
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def listed(self, models: int) -> None:
+        if self._listing is None:
+            self._listing = self._bars.add_task("", total=None)
+        self._bars.update(self._listing, description=f"{models} models listed")
+
+    def started(self, key: str, name: str, size: int | None) -> None:
+        if key in self._tasks:  # a second try starts from zero
+            self._bars.reset(self._tasks[key], total=size)
+        else:
+            self._tasks[key] = self._bars.add_task(printable(name)[:40], total=size)
+
+    def advanced(self, key: str, done: int) -> None:
+        self._bars.update(self._tasks[key], completed=done)
+
+    def finished(self, key: str, name: str, how: str) -> None:
+        if key in self._tasks:
+            self._bars.remove_task(self._tasks.pop(key))
+        self.say(f"{printable(name)}: {how}")
+
+    def say(self, line: str) -> None:
+        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Somebody else's text, without the control characters that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -1,0 +1,92 @@
+"""What the looking-up verbs share: JSON on standard output, tables for people, a mirror from the options."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..mirror import Mirror
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..model import Model
+    from .globals import GlobalOptions
+
+_JOINERS = "\u200c\u200d"  # inside emoji and in several scripts; they move nothing on a terminal
+
+
+def open_mirror(options: GlobalOptions) -> Mirror:
+    """The mirror that the options name."""
+    from ..config.root import resolve_root
+
+    return Mirror(Path(resolve_root(options.root, options.config, os.environ)))
+
+
+def model_json(model: Model) -> dict[str, Any]:
+    """DOCUMENT: the upstream's own object plus the key "mirror"."""
+    return {**model.document, "mirror": None if model.mirror is None else model.mirror.as_json()}
+
+
+def json_bytes(value: object, *, indent: int | None = 2) -> bytes:
+    r"""JSON in UTF-8 whatever the locale. Half a surrogate pair goes out as it came in, as `\udXXX`."""
+    return json.dumps(value, ensure_ascii=False, indent=indent).encode("utf-8", "backslashreplace")
+
+
+def print_json(value: object) -> None:
+    """One JSON value on standard output."""
+    click.echo(json_bytes(value))
+
+
+def note(text: str) -> None:
+    """A word for the person, where it cannot get between a program and its data."""
+    click.echo(f"note: {text}", err=True)
+
+
+def shown(text: object, width: int | None = None) -> str:
+    r"""`text` as a terminal may be given it: a model's name must not move the cursor, turn the line or fill the screen.
+
+    Control and format characters are escaped (`\n`, `\x1b`, `\u202e`); longer than `width` columns is cut.
+    """
+    safe = "".join(one if one.isprintable() or one in _JOINERS else repr(one)[1:-1] for one in str(text))
+    if width is None or columns(safe) <= width:
+        return safe
+    kept, used = "", 1
+    for one in safe:
+        used += columns(one)
+        if used > width:
+            break
+        kept += one
+    return f"{kept}…"
+
+
+def columns(text: str) -> int:
+    """How wide a terminal shows `text`."""
+    return sum(_width(one) for one in text)
+
+
+def _width(character: str) -> int:
+    if unicodedata.combining(character) or character in _JOINERS:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
+    """Lines of aligned columns; those numbered in `right` are flush right."""
+    lines = [header, *rows]
+    widths = [max(columns(line[place]) for line in lines) for place in range(len(header))]
+    to_right = frozenset(right)
+    return ["  ".join(_cells(line, widths, to_right)).rstrip() for line in lines]
+
+
+def _cells(line: Sequence[str], widths: Sequence[int], to_right: frozenset[int]) -> list[str]:
+    cells = []
+    for place, (text, width) in enumerate(zip(line, widths, strict=True)):
+        gap = " " * (width - columns(text))
+        cells.append(gap + text if place in to_right else text + gap)
+    return cells

@@ -1,0 +1,105 @@
+"""`mirror status`: how fresh the mirror is, what it holds and what it lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import StaleError
+from ..model import format_time
+from ..units import format_duration, format_size, parse_duration
+from .globals import GlobalOptions, pass_globals
+from .render import note, open_mirror, print_json, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ..status import MirrorStatus
+
+_MOST_FAILURES = 20
+
+
+def _duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command(short_help="Show how fresh the mirror is and what it holds.")
+@click.option(
+    "--max-age", callback=_duration, metavar="AGE", help="Exit with 10 when the last good sync is older, e.g. 24h."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_globals
+def command(options: GlobalOptions, *, max_age: float | None, as_json: bool) -> None:
+    """Show freshness, counts, bytes, the last run and what could not be fetched.
+
+    The mirror is as old as the end of the last run whose listing was whole. Nothing is asked of the upstream.
+    """
+    with open_mirror(options) as mirror:
+        status = mirror.status()
+    if as_json:
+        print_json(status.as_json(max_age))
+    else:
+        click.echo("\n".join(_lines(status)))
+    if status.last_run.problem:
+        note(shown(status.last_run.problem))
+    if max_age is not None and status.stale(max_age):
+        raise _stale(status, max_age)
+
+
+def _stale(status: MirrorStatus, max_age: float) -> StaleError:
+    if status.age_seconds is None:
+        return StaleError("no sync of this mirror is known to have ended well", hint="run `mirror sync`")
+    age, wanted = format_duration(status.age_seconds), format_duration(max_age)
+    return StaleError(f"the mirror is {age} old, more than {wanted}", hint="run `mirror sync`, or see why it fails")
+
+
+def _lines(status: MirrorStatus) -> Iterator[str]:
+    yield f"root         {shown(status.root)}"
+    yield f"last synced  {_freshness(status)}"
+    counts = status.counts()
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count and state != "total")
+    yield f"models       {counts['total']}" + (f": {states}" if states else "")
+    totals = status.totals
+    yield f"weights      {totals.files} files, {format_size(totals.bytes)}"
+    yield f"cached       {totals.cached_models} models; {totals.ready_not_cached} ready and not cached"
+    yield f"last run     {_last_run(status.last_run.record)}"
+    yield from _failures(status)
+
+
+def _freshness(status: MirrorStatus) -> str:
+    if status.age_seconds is None:
+        return "not known"
+    return f"{format_time(status.last_synced_at)}, {format_duration(status.age_seconds)} ago"
+
+
+def _last_run(record: Mapping[str, Any] | None) -> str:
+    if record is None:
+        return "not known"
+    said = [shown(record.get("outcome", "?"), 20), f"ended {shown(record.get('finished_at', '?'), 30)}"]
+    fetched = record.get("fetched")
+    if isinstance(fetched, dict) and isinstance(fetched.get("bytes"), int):
+        said.append(f"fetched {shown(fetched.get('files'), 20)} files, {format_size(fetched['bytes'])}")
+    failed = record.get("failed")
+    if isinstance(failed, list) and failed:
+        said.append(f"{len(failed)} failed")
+    return ", ".join(said)
+
+
+def _failures(status: MirrorStatus) -> Iterator[str]:
+    if not status.failures:
+        return
+    yield f"not fetched  {len(status.failures)}"
+    for one in status.failures[:_MOST_FAILURES]:
+        failure = one.failure
+        tries = "1 attempt" if failure.attempts == 1 else f"{failure.attempts} attempts"
+        when = format_time(failure.last_failed_at)
+        what = f"{shown(one.name, 40)} ({shown(failure.format, 20)})"
+        yield f"  {what}: {shown(failure.error, 200)}; {tries}, last {when}; id {shown(one.model_id)}"
+    if len(status.failures) > _MOST_FAILURES:
+        yield f"  and {len(status.failures) - _MOST_FAILURES} more: see --json"

@@ -1,0 +1,99 @@
+"""`mirror sync`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .globals import GlobalOptions, pass_globals
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from ..config import Settings
+    from ..secret import Secret
+    from ..sync.run import Finished
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the plan with bytes and the rule behind each decision; change nothing."
+)
+@click.option("--sizes", is_flag=True, help="With --dry-run: ask storage for the sizes that are not known.")
+@click.option("--wait", is_flag=True, help="Wait while another run holds the root, instead of ending with 6.")
+@click.option(
+    "--accept-shrink", is_flag=True, help="Believe a listing that lacks many models at once; they are asked for by id."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the run's record as JSON.")
+@pass_globals
+def command(
+    options: GlobalOptions,
+    names: tuple[str, ...],
+    *,
+    dry_run: bool,
+    sizes: bool,
+    wait: bool,
+    accept_shrink: bool,
+    as_json: bool,
+) -> int:
+    """Copy what is new or changed from the upstream into the mirror.
+
+    Lists every model, fetches the weights of ready ones that are not here yet, and publishes the index that readers
+    open. With NAMEs (or ids), only their weights are fetched.
+
+    Exits with 0 when all went well, 3 when some models failed, 1 when the listing cannot be believed, 5 when the
+    upstream cannot be reached.
+    """
+    from ..config import load_settings, read_api_key
+
+    if sizes and not dry_run:
+        raise click.UsageError("--sizes goes with --dry-run.")
+    settings = load_settings(root=options.root, config=options.config).settings
+    key = read_api_key(settings.upstream)
+    if dry_run:
+        from .plan import print_plan
+
+        return print_plan(settings, key, frozenset(names), sizes=sizes, as_json=as_json)
+    from ..sync.run import Options
+
+    return _sync(settings, key, Options(frozenset(names), wait=wait, accept_shrink=accept_shrink), as_json=as_json)
+
+
+def _sync(settings: Settings, key: Secret, asked: Any, *, as_json: bool) -> int:
+    from ..errors import Interrupted
+    from ..sync.notify import notify
+    from ..sync.run import sync
+    from ..sync.stop import Stop
+    from .progress import reporter_for
+
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    with reporter_for(quiet=as_json) as reporter:
+        finished = sync(settings, key, asked, reporter, Stop())
+    print_run(finished, as_json=as_json)
+    if isinstance(finished.error, Interrupted):
+        # A thread may still wait for bytes that never come; whatever it holds is swept by the next run.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(finished.exit_code)
+    notify(settings, finished.record, lambda line: click.echo(line, err=True))
+    return finished.exit_code
+
+
+def print_run(finished: Finished, *, as_json: bool) -> None:
+    """The record as JSON on standard output, and the last line on standard error; the failed models come before it."""
+    for failed in finished.record.tally.failed:
+        click.echo(f"failed: {failed.name or failed.id or 'a row'}: {failed.error}", err=True)
+    click.echo(finished.record.last_line(), err=True)
+    if as_json:
+        click.echo(json.dumps({"run": finished.record.as_json()}, ensure_ascii=False))
+
+
+def _as_ctrl_c(_signal: int, _frame: FrameType | None) -> None:
+    """cron and systemd end a job with SIGTERM: that is to be as clean as Ctrl-C."""
+    raise KeyboardInterrupt

@@ -1,0 +1,217 @@
+"""The kinds of value that an option may have: how each is read and how it is shown. Standard library only.
+
+A value from the environment or a flag is text, and `split` turns it into what TOML would have given; then `parse`
+checks it, so that one mistake gets one message wherever it was made.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..secret import MASK
+from ..units import DURATION_EXAMPLES, format_duration, parse_duration
+from ..urls import hide_secrets
+from .rules import parse_rules, rules_as_json, show_rules
+from .wrong import Wrong, quote, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _keep(value: Any) -> object:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value.
+
+    Attributes:
+        name: as the reference names it, such as "whole number, 1 to 64".
+        parse: a TOML value to the setting; raises `Wrong`.
+        show: the setting as text, secrets masked.
+        split: text of the environment or a flag to a TOML value; what it cannot read it leaves for `parse`.
+        as_json: the setting for a program, secrets masked; `show` when None.
+        absent: the setting where nothing is given and the default is none.
+    """
+
+    name: str
+    parse: Callable[[Any], Any]
+    show: Callable[[Any], str] = str
+    split: Callable[[str], object] = _keep
+    as_json: Callable[[Any], object] | None = None
+    absent: object = None
+
+
+def text(name: str, check: Callable[[str], str] = str, show: Callable[[str], str] = str) -> Kind:
+    """A line of text that `check` accepts."""
+
+    def parse(value: object) -> str:
+        return check(_line(value, "a text in quotes"))
+
+    return Kind(name, parse, show)
+
+
+def choice(*words: str) -> Kind:
+    """One of a few words."""
+    name = " or ".join(f'"{word}"' for word in words)
+
+    def parse(value: object) -> str:
+        word = _line(value, name)
+        if word not in words:
+            raise Wrong(f"is {quote(value)}, which it cannot be", suggest(word, words) or f"use {name}")
+        return word
+
+    return Kind(name, parse)
+
+
+def choices(*words: str) -> Kind:
+    """A list of some of a few words, in the operator's order."""
+    known = ", ".join(words)
+
+    def parse(value: object) -> tuple[str, ...]:
+        cure = f"list at least one of {known}"
+        if not isinstance(value, (list, tuple)):
+            raise Wrong(f"is {quote(value)}, not a list", f'write it like ["{words[0]}"]')
+        if not value:
+            raise Wrong("is an empty list", cure)
+        for word in value:
+            if word not in words:
+                raise Wrong(f"names {quote(word)}, which nobody knows", suggest(word, words) or cure)
+        if len(set(value)) < len(value):
+            raise Wrong(f"names {quote(_repeated(value))} twice", "name each once")
+        return tuple(value)
+
+    def split(line: str) -> object:
+        return [word.strip() for word in line.split(",") if word.strip()]
+
+    return Kind(f"list of {known}", parse, ", ".join, split, as_json=list)
+
+
+def whole(low: int, high: int) -> Kind:
+    """A whole number."""
+    cure = f"use a whole number from {low} to {high}"
+
+    def parse(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise Wrong(f"is {quote(value)}, not a whole number", cure)
+        if not low <= value <= high:
+            raise Wrong(f"is {value}, out of range", cure)
+        return value
+
+    def split(line: str) -> object:
+        digits = line.strip()
+        return int(digits) if digits.lstrip("-").isdecimal() and len(digits) < 20 else line
+
+    return Kind(f"whole number, {low} to {high}", parse, split=split, as_json=_keep)
+
+
+def flag() -> Kind:
+    """True or false."""
+    cure = "use true or false"
+
+    def parse(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise Wrong(f"is {quote(value)}, not true or false", cure)
+        return value
+
+    def split(line: str) -> object:
+        return _FLAGS.get(line.strip().lower(), line)
+
+    return Kind("true or false", parse, lambda value: "true" if value else "false", split, as_json=_keep)
+
+
+def duration(low: str, high: str) -> Kind:
+    """Seconds, written as people do."""
+
+    def parse(value: Any) -> float:
+        try:
+            seconds = parse_duration(value)
+        except ValueError:
+            raise Wrong(f"is {quote(value)}, which is not a duration", f"write it like {DURATION_EXAMPLES}") from None
+        if not parse_duration(low) <= seconds <= parse_duration(high):
+            raise Wrong(f"is {quote(value)}, out of range", f"use a duration from {low} to {high}")
+        return seconds
+
+    return Kind(f"duration, {low} to {high}", parse, _show_duration, as_json=_keep)
+
+
+def path(name: str, check: Callable[[str], str] = str) -> Kind:
+    """A path that `check` accepts; a leading `~` is the home folder.
+
+    The loader makes it absolute, because it knows where it was written.
+    """
+
+    def parse(value: object) -> Path:
+        line = os.fspath(value) if isinstance(value, os.PathLike) else value
+        return Path(os.path.expanduser(check(_line(line, "a path in quotes"))))
+
+    return Kind(name, parse)
+
+
+def command() -> Kind:
+    """A command's arguments, from one line or a list. No shell reads them, so `|`, `>` and `$` mean nothing."""
+    cure = 'write it like "/usr/local/bin/alert --team vision", or as a list of its words'
+
+    def parse(value: object) -> tuple[str, ...]:
+        words = _words(value, cure) if isinstance(value, str) else value
+        if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+            raise Wrong("is neither a text nor a list of texts", cure)
+        if not words or not words[0].strip():
+            raise Wrong("is empty", f"{cure}; leave it out for none")
+        return tuple(words)
+
+    return Kind("command line, or list of its words", parse, _show_command, absent=())
+
+
+def rules() -> Kind:
+    """The `[[sync.rules]]`."""
+    return Kind("array of tables", parse_rules, show_rules, as_json=rules_as_json)
+
+
+def _line(value: object, wanted: str) -> str:
+    """A text that is one line and not empty, without the white space around it."""
+    if not isinstance(value, str):
+        raise Wrong(f"is {quote(value)}, not {wanted}", f"write {wanted}")
+    line = value.strip()
+    if not line:
+        raise Wrong("is empty", "give it a value, or leave it out for the default")
+    if any(ord(character) < 32 or ord(character) == 127 for character in line):
+        raise Wrong("has a line end or another control character in it", f"write {wanted}, on one line")
+    return line
+
+
+def _words(line: str, cure: str) -> list[str]:
+    import shlex
+
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise Wrong(f"has a quote or a backslash that does not end ({error})", cure) from None
+
+
+def _repeated(words: list[str] | tuple[str, ...]) -> str:
+    return next(word for place, word in enumerate(words) if word in words[:place])
+
+
+def _show_duration(seconds: float) -> str:
+    short = format_duration(seconds)
+    return short if not short.endswith("ms") and parse_duration(short) == seconds else f"{seconds:.15g} s"
+
+
+def _show_command(words: tuple[str, ...]) -> str:
+    """URLs are cut after the host: a webhook's path is its password."""
+    import shlex
+
+    return " ".join(_hide_path(word) if "://" in word else shlex.quote(word) for word in words)
+
+
+def _hide_path(url: str) -> str:
+    scheme, _, rest = hide_secrets(url).partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}{slash}{MASK if path else ''}"

@@ -1,0 +1,234 @@
+"""The one table of options. The file's parser, the environment's names, `config show`, config.example.toml and
+docs/configuration.md all follow it, and a test holds them to it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..urls import hide_password
+from . import kinds
+from .settings import DaemonSettings, Rule, Settings, StoreSettings, SyncSettings, UpstreamSettings
+from .wrong import KEY_PREFIX, Wrong
+
+if TYPE_CHECKING:
+    from .kinds import Kind
+
+__all__ = [
+    "BY_KEY",
+    "OPTIONS",
+    "SECTIONS",
+    "DaemonSettings",
+    "Option",
+    "Rule",
+    "Settings",
+    "StoreSettings",
+    "SyncSettings",
+    "UpstreamSettings",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting.
+
+    Attributes:
+        key: dotted, as in "upstream.base_url".
+        kind: how it is read and shown.
+        default: as TOML would have it; None for none.
+        help: what it is, in one sentence.
+        why: the reason for the default, or for the option.
+        also_env: names of the environment that are read after the option's own.
+        in_env: False for what has no sensible form in one line.
+    """
+
+    key: str
+    kind: Kind
+    default: object
+    help: str
+    why: str
+    also_env: tuple[str, ...] = ()
+    in_env: bool = True
+
+    @property
+    def section(self) -> str:
+        """The TOML table, empty for the top level."""
+        return self.key.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The key inside its table."""
+        return self.key.rpartition(".")[2]
+
+    @property
+    def env_names(self) -> tuple[str, ...]:
+        """The environment's names for it, the strongest first."""
+        if not self.in_env:
+            return ()
+        return (f"MIRROR_{self.key.replace('.', '_').upper()}", *self.also_env)
+
+
+def _variable(name: str) -> str:
+    """The name of an environment variable in POSIX's own spelling, which no API key has: a key that was pasted here by
+    mistake is refused, before anything prints it.
+    """
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise Wrong(
+            "is not the name of an environment variable", 'write a name like "PICTOGRAPH_API_KEY", never the key'
+        )
+    return name
+
+
+def _not_a_key(path: str) -> str:
+    """A path; the key in its place is refused, before anything prints it."""
+    if os.path.basename(path).startswith(KEY_PREFIX):
+        raise Wrong("looks like the API key itself", "put the key in a file of its own, and give that file's path")
+    return path
+
+
+OPTIONS = (
+    Option(
+        "root",
+        kinds.path("path"),
+        None,
+        "The folder that holds the mirror: blobs, catalog, index and config.toml.",
+        "Without it the user's data folder is used (~/.local/share/registry-mirror on Linux), so that a first try "
+        "needs no rights. It is the one setting that ROOT/config.toml cannot make, because the root leads to that "
+        "file: use --root, MIRROR_ROOT or a file that --config names.",
+    ),
+    Option(
+        "upstream.base_url",
+        kinds.text("URL", show=hide_password),
+        "https://api.pictograph.io",
+        "The remote registry that this root mirrors.",
+        "It is https because the API key travels to it; http is for loopback, or for a trusted network with "
+        "allow_http. A path prefix is kept, so another mirror behind a reverse proxy can be the upstream too.",
+        also_env=("PICTOGRAPH_BASE_URL",),
+    ),
+    Option(
+        "upstream.api_key_env",
+        kinds.text("name of an environment variable, in capitals", _variable),
+        "PICTOGRAPH_API_KEY",
+        "The name of the environment variable that holds the API key.",
+        "The official SDK reads the same variable, so a box that runs it needs nothing new. The key itself is never in "
+        "config.toml, which gets copied, committed and shown.",
+    ),
+    Option(
+        "upstream.api_key_file",
+        kinds.path("path", _not_a_key),
+        None,
+        "A file whose only line is the API key; it wins over the environment variable.",
+        "A cron job or a service has no shell profile to export from, and container and systemd secrets are files.",
+    ),
+    Option(
+        "upstream.allow_http",
+        kinds.flag(),
+        False,  # noqa: FBT003 - a column of the table
+        "Whether the base URL may be plain http on a host other than this one.",
+        "Over http anyone on the way can read the API key, so it takes a second, deliberate line.",
+    ),
+    Option(
+        "upstream.timeout",
+        kinds.duration("1s", "1h"),
+        "30s",
+        "How long to wait for a connection, or for the next bytes, before the call counts as failed.",
+        "It is not a limit on a whole download: large weights take as long as they keep coming.",
+    ),
+    Option(
+        "upstream.retry_budget",
+        kinds.duration("0s", "10m"),
+        "20s",
+        "How long a failing call is waited for in all, over its four tries, before it counts as failed.",
+        "It bridges a restart or a short outage; a longer one is for the next run. A Retry-After of up to a minute is "
+        "obeyed besides.",
+    ),
+    Option(
+        "upstream.page_size",
+        kinds.whole(1, 1000),
+        100,
+        "How many models one page of the listing asks for.",
+        "100 is the most that the platform's API is known to take; when an upstream refuses a larger one it is halved.",
+    ),
+    Option(
+        "upstream.proxy",
+        kinds.text("http or https URL", show=hide_password),
+        None,
+        "The proxy for all calls, API and storage alike.",
+        "Without it HTTPS_PROXY and NO_PROXY are honoured as usual; a cron job often lacks them. A password in it is "
+        "masked wherever it would be shown.",
+    ),
+    Option(
+        "upstream.ca_file",
+        kinds.path("path"),
+        None,
+        "Certificates (PEM) to trust besides the usual ones.",
+        "For a company's TLS-inspecting proxy or a private upstream. There is no switch that turns the check off.",
+    ),
+    Option(
+        "sync.formats",
+        kinds.choices("onnx", "pytorch", "safetensors", "pte", "engine"),
+        ["onnx"],
+        "Which formats of each model's weights to fetch.",
+        "ONNX runs anywhere; each further format is another download and more disk for every model.",
+    ),
+    Option(
+        "sync.workers",
+        kinds.whole(1, 64),
+        4,
+        "How many models are fetched at once.",
+        "Four fill an ordinary line; more mostly meet the upstream's rate limit sooner.",
+    ),
+    Option(
+        "sync.publish_every",
+        kinds.duration("0s", "1h"),
+        "5s",
+        "At most how often the index is published while a run goes on.",
+        "Readers see a model soon after it has arrived, without an index written for each one.",
+    ),
+    Option(
+        "sync.on_failure",
+        kinds.command(),
+        None,
+        "A command to run when a run ends partial or failed.",
+        "A mirror that has quietly stopped is worse than a loud one. No shell reads the command: for a pipe or a "
+        "variable, name a script.",
+    ),
+    Option(
+        "sync.rules",
+        kinds.rules(),
+        [],
+        "Filters: which models a run fetches.",
+        "All lists of a rule must match, the first rule that matches decides, and a model that no rule matches is "
+        "included, so no rules means every model.",
+        in_env=False,
+    ),
+    Option(
+        "daemon.every",
+        kinds.duration("10s", "31d"),
+        "15m",
+        "How often `mirror daemon` starts a run.",
+        "A run with nothing new costs a page of listing for every hundred models, so a quarter of an hour is cheap. "
+        "Some jitter is added, so that many mirrors do not call at once.",
+    ),
+    Option(
+        "daemon.max_backoff",
+        kinds.duration("10s", "31d"),
+        "1h",
+        "The longest pause that failed runs in a row may grow to.",
+        "An upstream that is down gets fewer calls, and is still noticed within the hour once it is back.",
+    ),
+    Option(
+        "store.shared",
+        kinds.choice("private", "group"),
+        "private",
+        "Who may write to the root: its owner, or the owner's group as well.",
+        '"group" widens files and folders to the group whatever the umask says, for a root that several accounts '
+        "sync into.",
+    ),
+)
+
+BY_KEY = {option.key: option for option in OPTIONS}
+SECTIONS = tuple(dict.fromkeys(option.section for option in OPTIONS if option.section))
