@@ -1,0 +1,71 @@
+"""The storage origin: weights behind signed URLs, with the digests that an object store puts into its headers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .http import Request, Response
+
+if TYPE_CHECKING:
+    from .state import State
+    from .weights import Weights
+
+_XML = (("Content-Type", "application/xml; charset=UTF-8"),)
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+def answer(state: State, request: Request) -> Response:
+    """Whole or partial bytes. The URL alone gives access; no key is asked for."""
+    if request.method not in {"GET", "HEAD"}:
+        return _error(405, "MethodNotAllowed").with_headers({"Allow": "GET, HEAD"})
+    weights = state.granted(request.query.get("token", ""), request.path)
+    if weights is None:
+        return _error(403, "AccessDenied")
+    return _bytes(weights, request)
+
+
+def _bytes(weights: Weights, request: Request) -> Response:
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "ETag": f'"{weights.md5_hex}"',
+        "x-goog-hash": f"md5={weights.md5_base64}",
+        "Accept-Ranges": "bytes",
+    }
+    span = byte_range(_range_header(weights, request), weights.size)
+    if span is None:
+        return weights.response(200, {**headers, "Content-MD5": weights.md5_base64}, 0, weights.size)
+    start, stop = span
+    if start >= stop:
+        return _error(416, "InvalidRange").with_headers({"Content-Range": f"bytes */{weights.size}"})
+    # Content-MD5 is of the body that it comes with, so a part of the object carries none.
+    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{weights.size}"
+    return weights.response(206, headers, start, stop)
+
+
+def _range_header(weights: Weights, request: Request) -> str:
+    condition = request.headers.get("if-range")
+    if condition is not None and condition != f'"{weights.md5_hex}"':
+        return ""
+    return request.headers.get("range", "")
+
+
+def byte_range(header: str, size: int) -> tuple[int, int] | None:
+    """First byte and the one after the last that a `Range` header asks for (RFC 9110, 14.1.2).
+
+    None when the whole object is to be sent, which is also the answer to several ranges at once; an empty span when
+    the object has no such bytes.
+    """
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:
+        return max(size - int(last), 0), size
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(int(last) + 1 if last else size, size)
+
+
+def _error(status: int, code: str) -> Response:
+    return Response(status, _XML, f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code></Error>".encode())
