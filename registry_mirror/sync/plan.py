@@ -1,0 +1,169 @@
+"""What a sync does with each model, and why. Pure: no clock, no disk, no network.
+
+A model costs requests only when its weights may have changed since they were fetched, when they are missing from the
+store, or when the last try failed. Whatever its status has become, weights that are here stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from ..model import ModelStatus
+from ..store.layout import blob_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from ..catalog import Known
+    from ..config import Rule
+    from ..upstream import Row
+
+SHRINK_SHARE = 0.2
+SHRINK_COUNT = 5
+
+
+class Change(StrEnum):
+    """A listed model against the catalog."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+
+
+class Action(StrEnum):
+    """What is done about one file of a model."""
+
+    FETCH = "fetch"
+    KEEP = "keep"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class FileStep:
+    """One format of one model: the action, the reason, and the bytes where they are known."""
+
+    format: str
+    action: Action
+    reason: str
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One listed model: its change and what is done about its files. `rule` is the filter that decided."""
+
+    row: Row
+    change: Change
+    rule: str
+    files: tuple[FileStep, ...]
+
+    @property
+    def fetches(self) -> tuple[str, ...]:
+        """The formats to fetch."""
+        return tuple(each.format for each in self.files if each.action is Action.FETCH)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator wants: formats, filters, and the models named on the command line (none: all)."""
+
+    formats: tuple[str, ...] = ("onnx",)
+    rules: tuple[Rule, ...] = ()
+    named: frozenset[str] = frozenset()
+
+
+def plan_model(row: Row, known: Known | None, policy: Policy, blobs: Collection[str]) -> Step:
+    """Decides about one listed model.
+
+    Args:
+        blobs: names of the blobs in the store, as `blob_name` gives them.
+    """
+    included, rule = decide(row, policy.rules)
+    if policy.named and not policy.named & {row.id, row.name}:
+        included, rule = False, "not named on the command line"
+    files = tuple(_plan_file(row, known, each, blobs, included=included) for each in policy.formats)
+    return Step(row, change_of(row, known), rule, files)
+
+
+def change_of(row: Row, known: Known | None) -> Change:
+    """Whether a listed model is new, other than the catalog has it, or the same. One back from the dead has changed."""
+    if known is None:
+        return Change.ADDED
+    same = known.fingerprint == row.fingerprint and not known.gone
+    return Change.UNCHANGED if same else Change.CHANGED
+
+
+def _plan_file(
+    row: Row, known: Known | None, weights_format: str, blobs: Collection[str], *, included: bool
+) -> FileStep:
+    recorded = known.weights_of(weights_format) if known else None
+    size = recorded.size if recorded else None
+    held = recorded if recorded and blob_name(recorded.md5, weights_format) in blobs else None
+    if row.status != ModelStatus.READY:
+        reason = f"its status is {row.status or 'not given'}"
+        return FileStep(weights_format, Action.KEEP if held else Action.NOTHING, reason, size)
+    if not included:
+        return FileStep(weights_format, Action.KEEP if held else Action.NOTHING, "excluded", size)
+    if held and held.stamp == row.stamp:
+        return FileStep(weights_format, Action.KEEP, "unchanged since it was fetched", size)
+    if known and (weights_format, row.stamp) in known.absent:
+        return FileStep(weights_format, Action.NOTHING, f"the upstream has no {weights_format} of it")
+    if recorded and not held:
+        return FileStep(weights_format, Action.FETCH, "its blob is missing from the store", size)
+    return FileStep(weights_format, Action.FETCH, "it may have changed" if held else "not fetched yet")
+
+
+def decide(row: Row, rules: Sequence[Rule]) -> tuple[bool, str]:
+    """Whether the filters include a model, and the rule that decided. The first rule that matches wins."""
+    for number, rule in enumerate(rules, start=1):
+        if matches(rule, row):
+            return rule.action == "include", f"rule {number}: {rule.action} {_describe(rule)}"
+    return True, "no rule matches: included"
+
+
+def matches(rule: Rule, row: Row) -> bool:
+    """Whether a model meets every condition that a rule gives."""
+    return (
+        _any_glob(rule.names, row.name)
+        and (not rule.types or row.model_type in rule.types)
+        and _any_glob(rule.architectures, row.architecture or "")
+        and (not rule.statuses or row.status in rule.statuses)
+    )
+
+
+def _any_glob(patterns: Sequence[str], text: str) -> bool:
+    return not patterns or any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _describe(rule: Rule) -> str:
+    given = {
+        "names": rule.names,
+        "types": rule.types,
+        "architectures": rule.architectures,
+        "statuses": rule.statuses,
+    }
+    return "; ".join(f"{key} {', '.join(values)}" for key, values in given.items() if values) or "everything"
+
+
+def absent_models(known: Mapping[str, Known], listed: Collection[str]) -> list[str]:
+    """Ids that the catalog holds as present and the listing does not have."""
+    return [model_id for model_id, each in known.items() if not each.gone and model_id not in listed]
+
+
+def shrinks(known: int, absent: int) -> bool:
+    """Whether so many are absent that the listing is likelier wrong than they are gone.
+
+    `known` counts the models that were present before the run: none of them left, or more than a fifth of them and
+    more than five missing.
+    """
+    if known == 0 or absent == 0:
+        return False
+    return absent == known or (absent > SHRINK_COUNT and absent > SHRINK_SHARE * known)
+
+
+def unknown_names(named: Collection[str], listed: Callable[[str], bool]) -> list[str]:
+    """The names on the command line that no listed model has as its name or id."""
+    return sorted(name for name in named if not listed(name))

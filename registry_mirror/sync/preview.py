@@ -1,0 +1,124 @@
+"""`sync --dry-run`: the plan of a run, and nothing of the run. The root is not written to, not even created."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from .. import catalog as catalogs
+from ..errors import ApiError, CatalogError, MirrorError
+from ..store.layout import Layout
+from ..store.publish import inventory
+from ..upstream import Row
+from .identity import news
+from .plan import Action, FileStep, Policy, Step, absent_models, plan_model, shrinks
+from .run import unusable
+from .workshop import make_client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..catalog import Known
+    from ..config import Settings
+    from ..secret import Secret
+    from ..upstream import Client
+    from .stop import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would do. `absent` are the ids that it would ask for; `shrinks` says that it would refuse to."""
+
+    steps: tuple[Step, ...]
+    absent: tuple[str, ...]
+    shrinks: bool
+
+    @property
+    def fetches(self) -> list[FileStep]:
+        """The files that would be fetched."""
+        return [each for step in self.steps for each in step.files if each.action is Action.FETCH]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object under the key "plan"."""
+        return {
+            "listed": len(self.steps),
+            "fetch": {
+                "files": len(self.fetches),
+                "bytes": sum(each.size or 0 for each in self.fetches),
+                "unknown": sum(each.size is None for each in self.fetches),
+            },
+            "absent": list(self.absent),
+            "shrinks": self.shrinks,
+            "models": [_step_as_json(step) for step in self.steps],
+        }
+
+
+def _step_as_json(step: Step) -> dict[str, Any]:
+    files = [
+        {"format": each.format, "action": str(each.action), "reason": each.reason, "bytes": each.size}
+        for each in step.files
+    ]
+    row = step.row
+    return {
+        "id": row.id,
+        "name": row.name,
+        "status": row.status,
+        "change": str(step.change),
+        "rule": step.rule,
+        "files": files,
+    }
+
+
+def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, *, sizes: bool) -> Preview:
+    """Lists the upstream and plans.
+
+    Raises:
+        MirrorError: as a sync would.
+    """
+    layout = Layout(settings.root)
+    known, facts = _catalog(layout)
+    policy = Policy(settings.sync.formats, settings.sync.rules, named)
+    blobs = inventory(layout)
+    with contextlib.closing(make_client(settings, key, stop.wait)) as client:
+        rows = {row.id: row for row in reversed(list(_rows(client, settings.upstream.page_size)))}
+        news(facts, client.session.base_url, {row.organization_id for row in rows.values() if row.organization_id})
+        steps = [plan_model(row, known.get(row.id), policy, blobs) for row in reversed(rows.values())]
+        if sizes:
+            steps = [_with_sizes(client, step) for step in steps]
+    absent = absent_models(known, rows)
+    present = sum(not each.gone for each in known.values())
+    return Preview(tuple(steps), tuple(absent), shrinks(present, len(absent)))
+
+
+def _catalog(layout: Layout) -> tuple[dict[str, Known], dict[str, str]]:
+    if not layout.catalog.exists():
+        return {}, {}
+    if catalogs.needs_migration(layout.catalog):
+        raise CatalogError("the catalog is of an older schema", hint="run `mirror sync` once, which migrates it")
+    with contextlib.closing(catalogs.Catalog(layout.catalog)) as catalog:
+        return catalog.known(), catalog.facts()
+
+
+def _rows(client: Client, page_size: int) -> Iterator[Row]:
+    try:
+        for status in (None, "archived"):
+            for page in client.models.api.pages(page_size, status=status):
+                yield from (row for row in page.rows if isinstance(row, Row))
+    except ApiError as error:
+        raise unusable(error) from error
+
+
+def _with_sizes(client: Client, step: Step) -> Step:
+    files = tuple(_with_size(client, step, each) if each.action is Action.FETCH else each for each in step.files)
+    return replace(step, files=files)
+
+
+def _with_size(client: Client, step: Step, each: FileStep) -> FileStep:
+    """Asks storage for the headers of one file. That one fails does not spoil the plan."""
+    try:
+        address = client.models.api.download_url(step.row.id, each.format)
+        declared = client.storage.look(f"model {step.row.name!r}", address)
+    except MirrorError as error:
+        return replace(each, reason=f"{each.reason}; size unknown: {error.message}")
+    return replace(each, size=declared.size)

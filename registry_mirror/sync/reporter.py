@@ -1,0 +1,28 @@
+"""What a run tells while it goes on. The command line draws it; a program may ignore it."""
+
+from __future__ import annotations
+
+
+class Reporter:
+    """Says nothing. `started`, `advanced` and `finished` are called from worker threads.
+
+    A transfer is known by its key, `model id/format`.
+    """
+
+    def listed(self, models: int) -> None:
+        """So many models were listed so far."""
+
+    def queued(self, files: int) -> None:
+        """So many files more are to be fetched."""
+
+    def started(self, key: str, name: str, size: int | None) -> None:
+        """A body begins to come; its bytes, where storage says."""
+
+    def advanced(self, key: str, done: int) -> None:
+        """So many of its bytes came."""
+
+    def finished(self, key: str, name: str, how: str) -> None:
+        """A file is done with; `how` is in words ("fetched 12.0 MiB")."""
+
+    def say(self, line: str) -> None:
+        """Something an operator wants to know."""

@@ -1,0 +1,30 @@
+"""`run.json`: the record of the last run, for monitoring and for `mirror status`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..files import write_atomically
+from ..model import format_time
+
+if TYPE_CHECKING:
+    from ..files import Modes
+    from ..store.layout import Layout
+    from .record import RunRecord
+
+
+def write_run(layout: Layout, modes: Modes, record: RunRecord) -> None:
+    """Replaces the file. `last_synced_at` is the end of the last run that read the whole listing."""
+    synced = format_time(record.finished_at) if record.tally.whole_listing else last_synced(layout)
+    body: dict[str, Any] = {"run": record.as_json(), "last_synced_at": synced}
+    write_atomically(layout.run_record, (json.dumps(body, ensure_ascii=False, indent=2) + "\n").encode(), modes)
+
+
+def last_synced(layout: Layout) -> str | None:
+    """What the present file says; None when there is none that can be read."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found = json.loads(layout.run_record.read_bytes()).get("last_synced_at")
+        return found if isinstance(found, str) else None
+    return None

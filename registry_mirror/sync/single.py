@@ -1,0 +1,74 @@
+"""One model at a time, beside a running sync: `download --fetch` and `delete`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import ConflictError, NotFoundError
+from ..model import ModelStatus, utc_now
+from ..store.layout import Layout
+from . import identity
+from .fetch import fetch, job_for, weights_of
+from .run import record_of
+from .workshop import open_workshop
+
+if TYPE_CHECKING:
+    from ..config import Settings
+    from ..secret import Secret
+    from ..upstream import Row
+    from .reporter import Reporter
+    from .stop import Stop
+    from .workshop import Workshop
+
+
+def fetch_model(
+    settings: Settings, key: Secret, model: str, weights_format: str, reporter: Reporter, stop: Stop
+) -> None:
+    """Asks the upstream for one model and stores its weights; the catalog and the index follow.
+
+    Raises:
+        NotFoundError: the upstream does not know it.
+        ConflictError: it has no weights to give.
+    """
+    with open_workshop(settings, key, stop.wait, locked=False) as shop:
+        row = shop.client.models.api.find(model, settings.upstream.page_size)
+        identity.check(shop.catalog, shop.client.session.base_url, [row], reporter)
+        if row.status != ModelStatus.READY:
+            raise ConflictError(
+                f"model {row.name!r} has no weights to give: its status is {row.status!r} upstream",
+                hint="only ready models have weights",
+                status=409,
+            )
+        known = shop.catalog.known().get(row.id)
+        if known is None:
+            shop.catalog.record_models([record_of(row)], utc_now())
+        _fetch(shop, row, weights_format, reporter, stop)
+
+
+def _fetch(shop: Workshop, row: Row, weights_format: str, reporter: Reporter, stop: Stop) -> None:
+    job = job_for(row, weights_format, shop.catalog.known().get(row.id))
+    stored = fetch(shop, job, reporter, stop.check)
+    if stored is None:
+        raise ConflictError(f"model {row.name!r} was never exported as {weights_format}", status=409)
+    shop.catalog.record_weights([weights_of(job, stored)])
+    shop.publish_index()
+
+
+def follow_delete(settings: Settings, key: Secret, row: Row, stop: Stop) -> bool:
+    """Brings the local catalog to what the upstream says of a model that was just deleted. Its weights stay.
+
+    Returns:
+        False when this root does not hold the model.
+    """
+    layout = Layout(settings.root)
+    if not layout.catalog.exists():
+        return False
+    with open_workshop(settings, key, stop.wait, locked=False) as shop:
+        if row.id not in shop.catalog.known():
+            return False
+        try:
+            shop.catalog.record_models([record_of(shop.client.models.api.document(row.id))], utc_now())
+        except NotFoundError:
+            shop.catalog.mark_gone([row.id], utc_now())
+        shop.publish_index()
+        return True

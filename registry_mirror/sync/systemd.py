@@ -1,0 +1,56 @@
+"""Telling systemd that the daemon is ready and alive (sd_notify(3)). A no-op when it is not the parent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Notifier:
+    """Sends states to the socket that systemd names in the environment."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._address = env.get("NOTIFY_SOCKET")
+        self._every = watchdog_interval(env, os.getpid())
+        self._told = float("-inf")
+
+    def ready(self, status: str) -> None:
+        """The daemon is up."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def status(self, status: str) -> None:
+        """One line for `systemctl status`."""
+        self._send(f"STATUS={status}")
+
+    def stopping(self) -> None:
+        """The daemon ends in good order."""
+        self._send("STOPPING=1")
+
+    def alive(self) -> None:
+        """Feeds the watchdog; cheap enough for every second."""
+        if self._every is not None and time.monotonic() - self._told >= self._every:
+            self._told = time.monotonic()
+            self._send("WATCHDOG=1")
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        # A leading @ stands for the abstract namespace.
+        address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.connect(address)
+            channel.sendall(message.encode())
+
+
+def watchdog_interval(env: Mapping[str, str], pid: int) -> float | None:
+    """Seconds between two signs of life: a third of what systemd allows; None when it does not watch this process."""
+    microseconds = env.get("WATCHDOG_USEC", "")
+    if not microseconds.isdecimal() or env.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return None
+    return int(microseconds) / 3e6

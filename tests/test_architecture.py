@@ -1,0 +1,100 @@
+"""Who may import whom, and what stays out of start-up."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import registry_mirror
+
+PACKAGE = Path(registry_mirror.__file__).parent
+ROOT = PACKAGE.parent
+
+FOUNDATION = {"errors", "model", "files", "digests", "secret", "units", "urls"}
+NOUNS = {"upstream", "catalog", "store", "index"}
+ALLOWED = {
+    **{room: FOUNDATION | {room} for room in NOUNS},
+    "config": FOUNDATION | {"config"},
+    "demo": FOUNDATION | {"demo"},
+    "mirror": FOUNDATION | {"index", "store", "explain", "lookup", "status", "config"},
+    "sync": FOUNDATION | NOUNS | {"config", "sync"},
+    "migrations": {"catalog"},
+}
+ALLOWED["catalog"] |= {"migrations"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Rooms of this package that a module imports, inside functions too, but not for types only."""
+    package = path.parent.relative_to(PACKAGE).parts
+    found = set()
+    for node in runtime_nodes(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            module = [*base, *(node.module or "").split(".")]
+            names = [part for part in module if part] or [alias.name for alias in node.names]
+            found |= {names[0]} if (base or node.module) else set(names)
+    return found
+
+
+def runtime_nodes(tree: ast.AST):
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from runtime_nodes(child)
+
+
+@pytest.mark.parametrize("room", sorted(set(ALLOWED) - {"migrations"}))
+def test_a_room_imports_only_what_it_may(room):
+    modules = sorted((PACKAGE / room).rglob("*.py")) if (PACKAGE / room).is_dir() else [PACKAGE / f"{room}.py"]
+    assert modules
+    for module in modules:
+        strangers = imports_of(module) - ALLOWED[room]
+        assert not strangers, f"{module.relative_to(ROOT)} imports {strangers}"
+
+
+def test_the_check_sees_an_import_that_is_not_allowed():
+    assert "upstream" in imports_of(PACKAGE / "sync" / "workshop.py")
+    assert imports_of(PACKAGE / "store" / "publish.py") - ALLOWED["index"] == {"store"}
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+HEAVY = {"httpx", "sqlalchemy", "alembic", "filelock", "msgspec", "rich", "tenacity"}
+
+
+def test_importing_the_package_and_a_mirror_brings_the_standard_library_only(tmp_path):
+    code = f"import registry_mirror; registry_mirror.Mirror({str(tmp_path)!r})"
+    assert modules_after(code) & (HEAVY | {"click"}) == set()
+
+
+def test_a_client_is_imported_on_first_use_only():
+    assert "httpx" not in modules_after("import registry_mirror")
+    assert "httpx" in modules_after("import registry_mirror; registry_mirror.Client")
+
+
+@pytest.mark.parametrize("verb", ["list", "get", "path", "download", "status"])
+def test_a_reading_verb_imports_nothing_heavy(verb):
+    code = f"import contextlib, registry_mirror.cli\nwith contextlib.redirect_stdout(None): registry_mirror.cli.run([{verb!r}, '--help'])"
+    assert modules_after(code) & HEAVY == set()
+
+
+def test_every_package_on_disk_is_in_the_wheel_list():
+    import tomllib
+
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    on_disk = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert listed == on_disk | {"registry_mirror.migrations", "registry_mirror.migrations.versions"}
+
+
+def test_no_module_is_long():
+    lengths = {path: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {path.name: length for path, length in lengths.items() if length > 400} == {}
