@@ -61,6 +61,7 @@ def _did_you_mean(word: str) -> str:
 @click.group(
     cls=LazyGroup,
     name="mirror",
+    subcommand_metavar="VERB [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 some models failed, 4 bad bytes, 5 upstream "
     "unreachable, 6 another run holds the root, 7 no space, 8 no such model, 9 no weights to give, 10 stale, "

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from .globals import GlobalOptions, pass_globals
-
-if TYPE_CHECKING:
-    from ..config import Settings
-    from ..secret import Secret
 
 
 @click.command()
@@ -25,18 +20,14 @@ def command(options: GlobalOptions, every: str | None, *, as_json: bool) -> None
     SIGTERM ends it cleanly, in the middle of a download too; SIGHUP begins a run at once. A failing upstream makes the
     waits longer and never ends it. Under systemd it tells that it is ready and alive (Type=notify, WatchdogSec).
     """
-    from ..config import load_settings, read_api_key
     from ..sync.daemon import Daemon
     from ..sync.systemd import Notifier
     from .progress import PlainReporter
     from .sync import print_run
-
-    def load() -> tuple[Settings, Secret]:
-        settings = load_settings(root=options.root, config=options.config, overrides={"daemon.every": every}).settings
-        return settings, read_api_key(settings.upstream)
+    from .writing import settings_and_key
 
     Daemon(
-        load,
+        lambda: settings_and_key(options, {"daemon.every": every}),
         PlainReporter(),
         Notifier(os.environ),
         report=lambda finished: print_run(finished, as_json=as_json),

@@ -18,14 +18,14 @@ from .globals import GlobalOptions, pass_globals
 @pass_globals
 def command(options: GlobalOptions, model: str, *, yes: bool, as_json: bool) -> int:
     """Soft-delete MODEL upstream, by name or id. The weights that are here stay."""
-    from ..config import load_settings, read_api_key
     from ..sync.single import follow_delete
     from ..sync.stop import Stop
     from ..sync.workshop import make_client
     from .progress import printable
+    from .writing import settings_and_key
 
-    settings = load_settings(root=options.root, config=options.config).settings
-    key, stop = read_api_key(settings.upstream), Stop()
+    settings, key = settings_and_key(options)
+    stop = Stop()
     with contextlib.closing(make_client(settings, key, stop.wait)) as client:
         row = client.models.api.find(model, settings.upstream.page_size)
         name = printable(row.name)

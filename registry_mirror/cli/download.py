@@ -97,13 +97,13 @@ def _find(options: GlobalOptions, mirror: Mirror, model: str, wish: Wish, *, ver
 
 
 def _fetch(options: GlobalOptions, model: str, weights_format: str) -> None:
-    from ..config import load_settings, read_api_key
     from ..sync.single import fetch_model
     from ..sync.stop import Stop
     from .progress import PlainReporter
+    from .writing import settings_and_key
 
-    settings = load_settings(root=options.root, config=options.config).settings
-    fetch_model(settings, read_api_key(settings.upstream), model, weights_format, PlainReporter(), Stop())
+    settings, key = settings_and_key(options)
+    fetch_model(settings, key, model, weights_format, PlainReporter(), Stop())
 
 
 def _report(found: Weights, target: Path, way: str) -> dict[str, object]:

@@ -50,12 +50,11 @@ def command(
     Exits with 0 when all went well, 3 when some models failed, 1 when the listing cannot be believed, 5 when the
     upstream cannot be reached.
     """
-    from ..config import load_settings, read_api_key
+    from .writing import settings_and_key
 
     if sizes and not dry_run:
         raise click.UsageError("--sizes goes with --dry-run.")
-    settings = load_settings(root=options.root, config=options.config).settings
-    key = read_api_key(settings.upstream)
+    settings, key = settings_and_key(options)
     if dry_run:
         from .plan import print_plan
 

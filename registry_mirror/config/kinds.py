@@ -142,14 +142,11 @@ def duration(low: str, high: str) -> Kind:
 
 
 def path(name: str, check: Callable[[str], str] = str) -> Kind:
-    """A path that `check` accepts; a leading `~` is the home folder.
-
-    The loader makes it absolute, because it knows where it was written.
-    """
+    """A path that `check` accepts. The loader makes it absolute, because it knows where it was written."""
 
     def parse(value: object) -> Path:
         line = os.fspath(value) if isinstance(value, os.PathLike) else value
-        return Path(os.path.expanduser(check(_line(line, "a path in quotes"))))
+        return Path(check(_line(line, "a path in quotes")))
 
     return Kind(name, parse)
 

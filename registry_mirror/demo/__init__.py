@@ -11,7 +11,7 @@ Standard library only. It answers what the remote registry answers and has no fa
 from __future__ import annotations
 
 from .catalog import ORGANIZATION_ID, DemoModel, demo_models
-from .http import Request, RequestLog, Response
+from .messages import Request, RequestLog, Response
 from .upstream import DemoUpstream
 from .weights import SyntheticBytes, Weights
 

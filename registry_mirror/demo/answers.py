@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from .http import Response
+from .messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .answers import Envelope
     from .catalog import DemoModel
-    from .http import Request, Response
+    from .messages import Request, Response
     from .state import State
 
 PREFIX = ("api", "v1", "developer", "models")

@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .http import CHUNK, Origin, Request, Response
+from .messages import CHUNK, Origin, Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .http import RequestLog
+    from .messages import RequestLog
 
 HOST = "127.0.0.1"
 # How long a stop waits for its connections' threads to notice.
@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         return Request(self.server.origin, self.command, self.path, headers, body)
 
     def _write(self, response: Response) -> None:
-        length = response.content_length
+        length = None if response.status in {204, 304} else response.content_length
         head = self._head(response, length)
         if self.command == "HEAD" or response.status in {204, 304}:
             self.connection.sendall(head)
@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         lines += [f"{name}: {value}" for name, value in response.headers]
         if length is not None:
             lines.append(f"Content-Length: {length}")
-        elif response.header("Transfer-Encoding") is None:
+        elif response.status not in {204, 304} and response.header("Transfer-Encoding") is None:
             self.close_connection = True
         if self.close_connection:
             lines.append("Connection: close")

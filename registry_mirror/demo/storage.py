@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .http import Request, Response
+from .messages import Request, Response
 
 if TYPE_CHECKING:
     from .state import State

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from . import storage
 from .api import Api, Behaviour
 from .catalog import ORGANIZATION_ID, DemoModel
-from .http import Request, RequestLog, Response
+from .messages import Request, RequestLog, Response
 from .server import HOST, OriginServer
 from .state import State
 from .weights import SyntheticBytes, Weights

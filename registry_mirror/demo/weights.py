@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .http import Response
+from .messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry_mirror.config import load_settings
@@ -17,6 +16,7 @@ from registry_mirror.sync.stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from registry_mirror.config import Settings
     from registry_mirror.demo import DemoUpstream

@@ -132,7 +132,7 @@ class FaultyUpstream(DemoUpstream):
         """Scripts faults for the next `times` matching requests, or for all of them (None).
 
         Several faults are applied to one answer, the first one innermost. `path` is a regular expression that is
-        searched for in the undecoded path, which of the storage holds the model's id and the file's name.
+        searched for in the undecoded path; the storage's paths hold the model's id and the name of the file.
         """
         injection = Injection(faults, kind, origin, method, re.compile(path) if path else None, times)
         with self._script_lock:
