@@ -114,4 +114,4 @@ def test_a_web_page_is_recognised_by_its_beginning(head, expected):
 
 
 def test_one_line_keeps_ordinary_text():
-    assert one_line("  Größe 7 – ok ") == "Größe 7 – ok"
+    assert one_line("  Größe 7: ok ") == "Größe 7: ok"

@@ -411,7 +411,20 @@ def test_further_formats_are_fetched_and_one_that_was_never_exported_is_no_failu
 
 @pytest.mark.parametrize(
     "name",
-    ["../../etc/passwd", "a/b", "n" * 300, "🦩 model", "100%", "%2e%2e", "", "..", " ", "new\nline", "‮txt", "'; --"],
+    [
+        "../../etc/passwd",
+        "a/b",
+        "n" * 300,
+        "🦩 model",
+        "100%",
+        "%2e%2e",
+        "",
+        "..",
+        " ",
+        "new\nline",
+        "\u202etxt",
+        "'; --",
+    ],
 )
 def test_any_name_is_catalogued_found_and_delivered(root, tmp_path, name):
     with FaultyUpstream([make_model(1, name=name)]) as upstream:
