@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `registry_mirror.catalog.migrate` hands over."""
+"""Runs migrations on the connection that `registry_mirror.catalog.upgrade` hands over."""
 
 from alembic import context
 

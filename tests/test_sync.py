@@ -6,18 +6,16 @@ import hashlib
 import json
 import os
 import sqlite3
-import threading
 
 import pytest
 from support.documents import make_document, make_model, many_models, weights_bytes
-from support.syncing import files_under, run_sync
+from support.syncing import environment, files_under, run_sync, start_mirror, wait_for
 from support.upstream import Edit, FaultyUpstream, Gate, Headers, Hold, error, html, no_digest
 
 from registry_mirror import ConfigurationError, ConflictError, Mirror, NotFoundError
 from registry_mirror.demo import DemoModel, Weights
 from registry_mirror.store.layout import Layout
 from registry_mirror.sync.record import Outcome
-from registry_mirror.sync.reporter import Reporter
 
 
 def record(finished):
@@ -444,33 +442,28 @@ def test_any_id_is_catalogued_and_asked_for_as_one_segment(root, model_id):
 
 
 def test_the_index_is_published_while_the_run_goes_on(root):
-    gate, seen = Gate(), []
+    gate = Gate()
     with FaultyUpstream(many_models(3)) as upstream:
         upstream.inject(Hold(gate, after=10), kind="weights", path=make_document(2)["id"])
-
-        class Looker(Reporter):
-            def finished(self, key, name, how):
-                if not gate.release.is_set():
-                    seen.append(name)
-                if len(seen) == 2:
-                    wait_for_index(root, 2)
-                    gate.release.set()
-
-        run_sync(upstream, root, {"sync.publish_every": "0s"}, reporter=Looker())
-    assert len(seen) >= 2
+        running = start_mirror("sync", env=environment(upstream, root, MIRROR_SYNC_PUBLISH_EVERY="0s"))
+        gate.wait_reached()
+        wait_for(lambda: cached_in_index(root) == 2)
+        assert len(list(Mirror(root).models.iter())) == 3
+        gate.release.set()
+        running.communicate(timeout=30)
+        assert running.returncode == 0
+    assert cached_in_index(root) == 3
 
 
-def wait_for_index(root, cached):
-    """The index is published by another thread: polls for it, bounded."""
-    pause = threading.Event()
-    for _ in range(200):
-        index = Layout(root).index
-        if index.exists():
-            with sqlite3.connect(f"file:{index}?mode=ro&immutable=1", uri=True) as database:
-                if database.execute("SELECT count(*) FROM weights").fetchone()[0] >= cached - 1:
-                    return
-        pause.wait(0.02)
-    raise AssertionError("the index was not published while the run went on")
+def cached_in_index(root):
+    """How many weights the index on disk names."""
+    index = Layout(root).index
+    if not index.exists():
+        return 0
+    with sqlite3.connect(f"file:{index}?mode=ro&immutable=1", uri=True) as database:
+        found = database.execute("SELECT count(*) FROM weights").fetchone()[0]
+    database.close()
+    return found
 
 
 def test_a_run_leaves_nothing_on_its_way_in(upstream, root):

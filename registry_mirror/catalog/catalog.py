@@ -117,10 +117,10 @@ class Catalog:
         """`catalog_id`, `revision`, and, once a listing was read, `base_url` and `organization_id`."""
         with self._reading() as connection:
             found = {row.key: row.value for row in connection.execute(select(facts))}
-        if "catalog_id" in found:
-            return found
-        self.set_facts({"catalog_id": uuid.uuid4().hex, "revision": "0"})
-        return self.facts()
+        if "catalog_id" not in found:
+            found = {"revision": "0", **found, "catalog_id": uuid.uuid4().hex}
+            self.set_facts(found)
+        return found
 
     def set_facts(self, values: Mapping[str, str]) -> None:
         """Records facts, each in the place of an older one."""

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from registry_mirror.config import load_settings
@@ -15,7 +17,7 @@ from registry_mirror.sync.run import Finished, Options, sync
 from registry_mirror.sync.stop import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from registry_mirror.config import Settings
@@ -90,3 +92,16 @@ def run_record(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def files_under(folder: Path) -> list[str]:
     """The files of a folder, relative, sorted."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Returns as soon as the condition holds: for what another process does, which no event of ours tells.
+
+    Raises:
+        TimeoutError: it does not come to hold.
+    """
+    pause, until = threading.Event(), time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError("the condition did not come to hold")
+        pause.wait(0.01)

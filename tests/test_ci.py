@@ -1,0 +1,37 @@
+"""CI, the README and the Makefile agree on the commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_ci_is_executable_and_runs_make_test_and_nothing_else():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"]
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_readme_gives_a_command_that_the_makefile_has(target):
+    commands = re.findall(r"(?m)(?:^\s*(?:\$ )?|`)make ([\w-]+)", (ROOT / "README.md").read_text())
+    assert target in commands
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "bench-memory"])
+def test_the_makefile_knows_what_to_do(target):
+    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_test_target_runs_lint_types_and_the_suite():
+    done = subprocess.run(["make", "--dry-run", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for command in ("ruff check .", "ruff format --check .", "mypy", "-m pytest"):
+        assert command in done.stdout

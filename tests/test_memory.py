@@ -1,0 +1,82 @@
+"""Memory does not grow with the size of a file. `benchmarks/memory.py` measures; these hold it to its word."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "memory.py"
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    """The benchmark as a module."""
+    spec = importlib.util.spec_from_file_location("memory_benchmark", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        str(BENCHMARK),
+        "--json",
+        "--dir",
+        str(folder),
+        "--runs",
+        "1",
+        "--large-runs",
+        "1",
+        *args,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+
+
+def test_a_sync_of_256_mib_peaks_within_64_mib_of_one_of_1_mib(tmp_path):
+    done = run(tmp_path, "--size", "256 MiB")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout)
+    assert [each["fetched"] for each in said["small"] + said["large"]] == [MIB, 256 * MIB]
+    assert said["difference"] <= 64 * MIB
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_measurement_sees_memory_that_a_process_took_and_gave_back(benchmark, tmp_path):
+    code = "block = bytearray({}); del block"
+    held, seconds = benchmark.peak_of([sys.executable, "-c", code.format(200 * MIB)], os.environ, tmp_path / "out")
+    bare, _ = benchmark.peak_of([sys.executable, "-c", code.format(0)], os.environ, tmp_path / "out")
+    assert 190 * MIB < held - bare < 210 * MIB
+    assert seconds > 0
+
+
+def test_the_measurement_leaves_out_what_the_measuring_process_holds(benchmark, tmp_path):
+    ballast = bytearray(200 * MIB)
+    bare, _ = benchmark.peak_of([sys.executable, "-c", ""], os.environ, tmp_path / "out")
+    assert bare < len(ballast) / 2
+
+
+def test_a_difference_over_the_limit_is_a_failure(benchmark):
+    def outcome(large):
+        runs = [(benchmark.Measured(peak * MIB, 1.0, MIB),) for peak in (60, large)]
+        return benchmark.Outcome(256 * MIB, 64 * MIB, *runs)
+
+    assert outcome(124).within
+    assert not outcome(125).within
+    assert "NOT within 64 MiB" in benchmark.table(outcome(125))
+
+
+def test_a_folder_without_room_is_said_before_anything_runs(tmp_path):
+    done = run(tmp_path, "--size", "9000 TiB")
+    assert done.returncode == 2
+    assert "are needed" in done.stderr
+    assert done.stdout == ""
