@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import contextlib
+import logging
+import queue
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,13 +14,12 @@ from ..units import format_size
 from .fetch import Job, Stored, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .reporter import Reporter
     from .stop import Stop
     from .workshop import Workshop
 
 _GRACE = 5.0
+_log = logging.getLogger("registry_mirror")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,44 +37,59 @@ class FetchPool:
     def __init__(self, shop: Workshop, reporter: Reporter, stop: Stop) -> None:
         self._shop, self._reporter, self._stop = shop, reporter, stop
         self._executor = ThreadPoolExecutor(shop.settings.sync.workers, thread_name_prefix="fetch")
-        self._running: dict[Future[Result], Job] = {}
+        self._futures: dict[str, Future[None]] = {}
+        self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._unsettled: list[Result] = []
 
     def submit(self, job: Job) -> None:
         """Queues a job."""
-        self._running[self._executor.submit(self._work, job)] = job
+        self._futures[job.key] = self._executor.submit(self._work, job)
 
     def __len__(self) -> int:
-        return len(self._running)
+        return len(self._futures)
 
-    def results(self, timeout: float) -> Iterator[Result]:
-        """Those that are done, after at most `timeout` seconds without one."""
-        if not self._running:
-            return
-        done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
-        for future in done:
-            del self._running[future]
-            if not future.cancelled():
-                yield future.result()
+    def results(self, timeout: float) -> list[Result]:
+        """Those that are done, after at most `timeout` seconds without one. They come again until they are settled."""
+        with contextlib.suppress(queue.Empty):
+            if not self._unsettled and self._futures and timeout:
+                self._unsettled.append(self._done.get(timeout=timeout))
+            while True:
+                self._unsettled.append(self._done.get_nowait())
+        return self._unsettled
+
+    def settle(self) -> None:
+        """Forgets the results whose rows are written. A signal before that must not lose the row of a whole blob."""
+        for result in self._unsettled:
+            self._futures.pop(result.job.key, None)
+        self._unsettled = []
 
     def forget_queued(self) -> int:
         """Drops the jobs that have not begun and says how many they were."""
-        dropped = [future for future in self._running if future.cancel()]
-        for future in dropped:
-            del self._running[future]
+        dropped = [key for key, future in self._futures.items() if future.cancel()]
+        for key in dropped:
+            del self._futures[key]
         return len(dropped)
 
-    def abort(self) -> Iterator[Result]:
-        """Ends everything now; yields what was done all the same. The stop flag must be set."""
+    def abort(self) -> list[Result]:
+        """Ends everything now; gives back what was done all the same. The stop flag must be set."""
         self.forget_queued()
         self._shop.client.storage.abort()
-        wait(self._running, timeout=_GRACE)
-        yield from self.results(0)
+        wait(self._futures.values(), timeout=_GRACE)
+        return self.results(0)
 
     def close(self) -> None:
         """Lets the threads go."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _work(self, job: Job) -> Result:
+    def _work(self, job: Job) -> None:
+        try:
+            result = self._fetched(job)
+        except Exception as error:  # noqa: BLE001 - a run must not wait for ever for a job that met a fault of ours
+            _log.exception("fetching %r", job.row.name)
+            result = self._failed(job, MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}"))
+        self._done.put(result)
+
+    def _fetched(self, job: Job) -> Result:
         try:
             self._stop.check()
             stored = fetch(self._shop, job, self._reporter, self._stop.check)

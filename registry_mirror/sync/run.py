@@ -36,7 +36,7 @@ from ..store.publish import inventory
 from ..store.root import prepare
 from ..upstream import LONGEST_RETRY_AFTER, BadRow, Row
 from . import identity
-from .fetch import job_for, weights_of
+from .fetch import Job, job_for, weights_of
 from .plan import Change, Policy, Step, absent_models, plan_model, shrinks, unknown_names
 from .pool import FetchPool, Result
 from .record import FailedModel, Outcome, RunRecord, Tally, outcome_of
@@ -261,10 +261,10 @@ class Run:
             self._stop.tick()
             self._stop.check()
 
-    def _take(self, results: Iterable[Result], *, final: bool = False) -> None:
-        """Writes the rows of finished fetches. With `final`, an error that would end the run is only noted."""
-        several = list(results)
+    def _take(self, several: Sequence[Result], *, final: bool = False) -> None:
+        """Writes the rows of finished fetches. With `final`, a full disk is only noted: the run ends anyway."""
         self._shop.catalog.record_weights([weights_of(each.job, each.stored) for each in several if each.stored])
+        self._pool.settle()
         for each in several:
             if each.stored:
                 amount = self._tally.fetched if each.stored.published else self._tally.reused
@@ -273,19 +273,19 @@ class Run:
             elif each.error is None:
                 self._shop.catalog.record_absence(each.job.row.id, each.job.format, each.job.row.stamp)
             elif not isinstance(each.error, Interrupted):
-                self._note(each, each.error, final=final)
+                self._note(each.job, each.error)
+        full = next((each.error for each in several if isinstance(each.error, NoSpaceError)), None)
+        if full and not final:
+            raise full
         self._publish_if_due()
 
-    def _note(self, result: Result, error: MirrorError, *, final: bool) -> None:
-        """Records a failure; one that would meet every model ends the handing out, a full disk ends the run."""
-        row = result.job.row
+    def _note(self, job: Job, error: MirrorError) -> None:
+        """Records a failure; one that would meet every model ends the handing out."""
         if isinstance(error, RateLimitError) and (error.retry_after or 0) > LONGEST_RETRY_AFTER:
             self._leave(str(error))
             return
-        self._tally.failed.append(FailedModel(row.id, row.name, str(error)))
-        self._shop.catalog.record_failure(row.id, result.job.format, str(error), utc_now())
-        if isinstance(error, NoSpaceError) and not final:
-            raise error
+        self._tally.failed.append(FailedModel(job.row.id, job.row.name, str(error)))
+        self._shop.catalog.record_failure(job.row.id, job.format, str(error), utc_now())
         if isinstance(error, (NetworkError, ServerError)):
             self._streak += 1
         if isinstance(error, (AuthError, ForbiddenError)) or self._streak > 2 * self._shop.settings.sync.workers:
