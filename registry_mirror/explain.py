@@ -121,6 +121,8 @@ def _cure(situation: Situation) -> list[str]:
     if wish.version is not None or wish.md5 is not None:
         return []
     cures = [_CURES.get(ModelStatus(row.status), "")] if row.status in set(ModelStatus) else []
+    if row.status == ModelStatus.READY and wish.format != "onnx":
+        cures = [f"add {wish.format!r} to sync.formats, then run `mirror sync`"]
     last = next((one for one in situation.failures if one.format == wish.format), None)
     if last is not None:
         times = "once" if last.attempts == 1 else f"{last.attempts} times"

@@ -72,14 +72,15 @@ def check_file(found: Weights, *, verify: bool) -> None:
         size = os.stat(found.path).st_size
         digest = digest_file(found.path) if verify and size == entry.size else None
     except FileNotFoundError as error:
-        cure = "`mirror sync` fetches them again"
+        cure = "`mirror sync` fetches them again, if the upstream still has them"
         raise IntegrityError(f"{what} are missing from the store ({found.path})", hint=cure) from error
     except OSError as error:
         raise ConfigurationError(f"{what} cannot be read: {found.path}: {error.strerror}") from error
-    cure = "`mirror verify --repair` where the mirror is synced puts them aside and has them fetched again"
+    cure = "run `mirror sync` where the mirror is synced, which puts them aside and fetches them again"
     if size != entry.size:
         raise IntegrityError(f"{what} have {size} bytes instead of {entry.size} ({found.path})", hint=cure)
     if digest is None:
         return
+    cure = f"move the file away, then run `mirror sync` where the mirror is synced: {found.path}"
     if digest.md5 != entry.md5 or entry.sha256 not in (None, digest.sha256):
-        raise IntegrityError(f"{what} do not match their digest ({found.path})", hint=cure)
+        raise IntegrityError(f"{what} do not match their digest", hint=cure)

@@ -38,6 +38,11 @@ def test_each_status_has_its_own_error(status, kind, exit_code):
     assert str(status) in str(error)
 
 
+def test_a_page_under_403_is_not_blamed_on_the_key():
+    assert error_for("list", 403, {}, b"<html>Blocked by policy</html>", NOW).hint is None
+    assert "key" in error_for("list", 403, {}, b'{"detail": "no"}', NOW).hint
+
+
 def test_a_success_is_no_error():
     assert error_for("list", 200, {}, b"", NOW) is None
     assert error_for("delete", 204, {}, b"", NOW) is None

@@ -327,24 +327,43 @@ def test_demo_tells_the_story_and_its_second_sync_downloads_nothing(env, tmp_pat
     assert story["second"]["requests"]["storage"] == 0
 
 
-def test_a_full_disk_ends_with_7_and_the_next_run_goes_on(env, root, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], check=False)
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own, of 3 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=False)
     if made.returncode:
         pytest.skip("mounting needs root")
-    try:
-        with FaultyUpstream(many_models(2, size=2 << 20)) as upstream:
-            env = environment(upstream, disk / "root", MIRROR_SYNC_WORKERS="1")
-            done = mirror("sync", env=env)
-            assert done.returncode == 7, done.stderr
-            assert "no space left" in done.stderr.splitlines()[-1]
-            assert files_under(disk / "root" / "incoming") == []
-            assert len(list((disk / "root" / "blobs").glob("*/*"))) == 1
-            subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
-            assert run_record(mirror("sync", "--json", env=env))["fetched"]["files"] == 1
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_with_7_a_last_line_and_the_alert_and_the_next_run_goes_on(disk, tmp_path):
+    alert = f"{sys.executable} -c \"import sys; open('{tmp_path / 'alert'}', 'w').write(sys.stdin.read())\""
+    with FaultyUpstream(many_models(2, size=2 << 20)) as upstream:
+        env = environment(upstream, disk / "root", MIRROR_SYNC_WORKERS="1", MIRROR_SYNC_ON_FAILURE=alert)
+        done = mirror("sync", env=env)
+        assert done.returncode == 7, done.stderr
+        assert done.stderr.splitlines()[-1].startswith("failed: 2 models")
+        assert "no space left" in done.stderr.splitlines()[-1]
+        assert json.loads((tmp_path / "alert").read_text())["run"]["outcome"] == "failed"
+        assert files_under(disk / "root" / "incoming") == []
+        assert len(list((disk / "root" / "blobs").glob("*/*"))) == 1
+        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+        assert run_record(mirror("sync", "--json", env=env))["fetched"]["files"] == 1
+
+
+def test_a_disk_that_is_full_to_the_last_byte_still_ends_with_7_and_a_last_line(upstream, disk):
+    env = environment(upstream, disk / "root")
+    mirror("sync", env=env)
+    upstream.add(make_model(9, size=2 << 20))
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    (disk / "filler").write_bytes(b"x" * free)
+    done = mirror("sync", env=env)
+    assert done.returncode == 7, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("failed: ")
+    assert len(json.loads(mirror("list", "--json", env=env).stdout)["models"]) == 3
 
 
 def test_output_that_nobody_reads_to_the_end_is_no_error(env):

@@ -14,6 +14,7 @@ from support.syncing import environment, files_under, mirror, start_mirror, wait
 from support.upstream import FaultyUpstream, Gate, Hold, error
 
 from registry_mirror import Mirror
+from registry_mirror.errors import Interrupted
 from registry_mirror.sync.daemon import wait_after
 from registry_mirror.sync.stop import Stop
 from registry_mirror.sync.systemd import Notifier, watchdog_interval
@@ -119,6 +120,24 @@ def test_a_failing_upstream_never_ends_it(daemon, upstream):
     assert running.end() == 0
 
 
+def test_a_root_that_cannot_be_written_for_a_while_never_ends_it(daemon, root, tmp_path):
+    running = daemon("--every", "1h")
+    assert running.record()["outcome"] == "ok"
+    (root / "incoming").rename(tmp_path / "away")
+    (root / "incoming").write_text("in the way")
+    (root / "blobs").rename(tmp_path / "blobs")
+    running.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: any("failed: " in line for line in running.said))
+    (root / "incoming").unlink()
+    (tmp_path / "away").rename(root / "incoming")
+    (tmp_path / "blobs").rename(root / "blobs")
+    running.process.send_signal(signal.SIGHUP)
+    while (record := running.record())["outcome"] != "ok":
+        pass
+    assert record["unchanged"] == 3
+    assert running.end() == 0
+
+
 def test_a_run_that_another_sync_keeps_out_is_said_and_tried_again(daemon, upstream, env):
     gate = Gate()
     upstream.inject(Hold(gate, after=10), kind="weights")
@@ -214,9 +233,7 @@ def test_an_abstract_socket_is_reached():
         assert listening.recv(100) == b"READY=1\nSTATUS=up"
 
 
-def test_a_wait_ends_as_soon_as_the_end_is_asked_for():
-    from registry_mirror.errors import Interrupted
-
+def test_a_wait_ticks_and_ends_soon_after_the_end_is_asked_for():
     ticks = []
     stop = Stop(lambda: ticks.append(1))
     stop.wait(0)

@@ -506,3 +506,43 @@ def test_a_root_of_a_newer_layout_is_refused(upstream, root):
     (root / "FORMAT").write_text("99\n")
     with pytest.raises(ConfigurationError, match="upgrade"):
         run_sync(upstream, root)
+
+
+def test_a_blob_of_another_size_than_recorded_is_put_aside_and_fetched_again(upstream, root):
+    run_sync(upstream, root)
+    blob = Mirror(root).models.path("model-00001")
+    blob.chmod(0o644)
+    blob.write_bytes(b"cut")
+    run = record(run_sync(upstream, root))
+    assert (run["unchanged"], run["fetched"]["files"]) == (3, 1)
+    assert Mirror(root).models.path("model-00001").read_bytes() == weights_bytes(1)
+    assert [path.read_bytes() for path in (root / "quarantine").iterdir()] == [b"cut"]
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_public_models_of_other_organisations_in_the_listing_do_not_change_whose_root_it_is(root, ours_first):
+    public = [make_model(number, organization_id=f"other-{number}", visibility="public") for number in range(100, 115)]
+    own = many_models(12)
+    with FaultyUpstream([*own, *public] if ours_first else [*public, *own]) as upstream:
+        for _ in range(2):
+            finished = run_sync(upstream, root, {"upstream.page_size": 10})
+            assert (finished.exit_code, finished.record.tally.listed) == (0, 27)
+    with FaultyUpstream(public) as foreign:
+        assert run_sync(foreign, root).exit_code == 2
+
+
+def test_a_root_may_be_mirrored_from_another_address_of_the_same_organisation_only(upstream, root):
+    run_sync(upstream, root)
+    with FaultyUpstream(many_models(3)) as moved:
+        assert run_sync(moved, root).exit_code == 0
+    nameless = [make_model(number, organization_id=None) for number in range(3)]
+    with FaultyUpstream(nameless) as unknown:
+        finished = run_sync(unknown, root)
+    assert finished.exit_code == 2
+    assert "another root" in str(finished.error)
+
+
+def test_weights_in_a_format_that_is_not_configured_name_the_setting(upstream, root):
+    run_sync(upstream, root)
+    with pytest.raises(ConflictError, match=r"sync\.formats"):
+        Mirror(root).models.path("model-00001", format="pytorch")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,6 @@ import click
 from .globals import GlobalOptions, pass_globals
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from ..config import Settings
     from ..secret import Secret
     from ..sync.run import Finished
@@ -71,9 +68,10 @@ def _sync(settings: Settings, key: Secret, asked: Any, *, as_json: bool) -> int:
     from ..sync.stop import Stop
     from .progress import reporter_for
 
-    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    stop = Stop()
+    stop.on_signals()
     with reporter_for(quiet=as_json) as reporter:
-        finished = sync(settings, key, asked, reporter, Stop())
+        finished = sync(settings, key, asked, reporter, stop)
     print_run(finished, as_json=as_json)
     if isinstance(finished.error, Interrupted):
         # A thread may still wait for bytes that never come; whatever it holds is swept by the next run.
@@ -91,8 +89,3 @@ def print_run(finished: Finished, *, as_json: bool) -> None:
     click.echo(finished.record.last_line(), err=True)
     if as_json:
         click.echo(json.dumps({"run": finished.record.as_json()}, ensure_ascii=False))
-
-
-def _as_ctrl_c(_signal: int, _frame: FrameType | None) -> None:
-    """cron and systemd end a job with SIGTERM: that is to be as clean as Ctrl-C."""
-    raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from ..errors import ConfigurationError, LockedError
+from ..errors import ConfigurationError, LockedError, NoSpaceError
 from ..files import host_name, write_atomically
 from ..model import format_time, utc_now
 
@@ -38,13 +38,19 @@ def run_lock(layout: Layout, modes: Modes, *, wait: Callable[[float], None] | No
     lock = filelock.FileLock(layout.run_lock, mode=modes.file, thread_local=False)
     _acquire(lock, layout, wait)
     try:
-        holder = {"host": host_name(), "pid": os.getpid(), "started_at": format_time(utc_now())}
-        write_atomically(layout.run_holder, json.dumps(holder).encode(), modes)
+        _sign(layout, modes)
         yield
     finally:
         with contextlib.suppress(OSError):
             layout.run_holder.unlink()
         lock.release()
+
+
+def _sign(layout: Layout, modes: Modes) -> None:
+    """Says who holds the lock. That it cannot, on a full disk, is no reason not to run: the run says what is wrong."""
+    holder = {"host": host_name(), "pid": os.getpid(), "started_at": format_time(utc_now())}
+    with contextlib.suppress(OSError, NoSpaceError):
+        write_atomically(layout.run_holder, json.dumps(holder).encode(), modes)
 
 
 def _acquire(lock: filelock.BaseFileLock, layout: Layout, wait: Callable[[float], None] | None) -> None:

@@ -93,16 +93,18 @@ def quarantine(layout: Layout, blob: Path) -> Path:
     return kept
 
 
-def inventory(layout: Layout) -> frozenset[str]:
-    """The names of all blobs (`ab/abcdef….onnx`): one read of each folder, no file is opened."""
-    names = []
-    for folder in _entries(layout.blobs):
-        names += [f"{folder}/{name}" for name in _entries(layout.blobs / folder)]
-    return frozenset(names)
+def inventory(layout: Layout) -> dict[str, int]:
+    """The names of all blobs (`ab/abcdef….onnx`) with their sizes in bytes. No file is opened."""
+    return {
+        f"{folder.name}/{blob.name}": blob.stat().st_size
+        for folder in _entries(layout.blobs)
+        for blob in _entries(layout.blobs / folder.name)
+    }
 
 
-def _entries(folder: Path) -> list[str]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        return os.listdir(folder)
+        with os.scandir(folder) as entries:
+            return list(entries)
     except (FileNotFoundError, NotADirectoryError):
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import signal
 import time
@@ -11,7 +12,7 @@ from ..errors import Interrupted, LockedError, MirrorError
 from .notify import notify
 from .record import Outcome
 from .run import Options, sync
-from .stop import Stop
+from .stop import STEP, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .run import Finished
     from .systemd import Notifier
 
-_STEP = 0.5
+_log = logging.getLogger("registry_mirror")
 
 
 class Daemon:
@@ -45,6 +46,7 @@ class Daemon:
     ) -> None:
         self._load, self._reporter, self._notifier = load, reporter, notifier
         self._report, self._say = report, say
+        self._stop = Stop(notifier.alive)
         self._wanted = False
         self._failures = 0
 
@@ -55,20 +57,17 @@ class Daemon:
             ConfigurationError: the settings are unusable when it starts; later it says so and goes on.
         """
         settings, _ = self._load()
-        signal.signal(signal.SIGTERM, _end)
-        signal.signal(signal.SIGINT, _end)
+        self._stop.on_signals()
         signal.signal(signal.SIGHUP, self._on_hangup)
         self._notifier.ready(f"mirroring {settings.upstream.base_url}")
         try:
-            while self._once():
-                pass
-        except KeyboardInterrupt:
-            pass
+            while not self._stop.is_set():
+                self._once()
         finally:
             self._notifier.stopping()
 
-    def _once(self) -> bool:
-        """One run and the wait after it. False when a signal ended it."""
+    def _once(self) -> None:
+        """One run and the wait after it."""
         self._wanted = False
         every, longest = 900.0, 3600.0
         try:
@@ -81,15 +80,14 @@ class Daemon:
         except LockedError as error:
             self._say(str(error))
         except Interrupted:
-            return False
-        except MirrorError as error:
+            return
+        except Exception as error:  # noqa: BLE001 - nothing but a signal ends the daemon
             self._failures += 1
-            self._say(f"failed: {error}")
+            self._say(f"failed: {_in_words(error)}")
         self._wait(wait_after(every, self._failures, longest, random.uniform(0.9, 1.1)))  # noqa: S311
-        return True
 
     def _sync(self, settings: Settings, key: Secret) -> Outcome:
-        finished = sync(settings, key, Options(), self._reporter, Stop(self._notifier.alive))
+        finished = sync(settings, key, Options(), self._reporter, self._stop)
         self._report(finished)
         self._notifier.status(finished.record.last_line())
         if isinstance(finished.error, Interrupted):
@@ -98,18 +96,22 @@ class Daemon:
         return finished.record.outcome
 
     def _wait(self, seconds: float) -> None:
-        """A plain flag and short sleeps: a lock inside a signal handler could meet itself."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until and not self._wanted:
+        while time.monotonic() < until and not self._wanted and not self._stop.is_set():
             self._notifier.alive()
-            time.sleep(min(_STEP, max(0.0, until - time.monotonic())))
+            time.sleep(min(STEP, max(0.0, until - time.monotonic())))
 
     def _on_hangup(self, _signal: int, _frame: FrameType | None) -> None:
         self._wanted = True
 
 
-def _end(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _in_words(error: Exception) -> str:
+    if isinstance(error, MirrorError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or 'in the root'}"
+    _log.error("a fault in registry-mirror", exc_info=error)
+    return f"a fault in registry-mirror: {type(error).__name__}: {error}"
 
 
 def wait_after(every: float, failures: int, longest: float, jitter: float) -> float:

@@ -5,35 +5,76 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
+from ..upstream import Page, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..catalog import Catalog
-    from ..upstream import Row
     from .reporter import Reporter
 
 
-def check(catalog: Catalog, base_url: str, rows: Sequence[Row], reporter: Reporter) -> None:
-    """Compares a page with what the root mirrors, and records it for a new root.
+def confirmed(catalog: Catalog, base_url: str, pages: Iterable[Page], reporter: Reporter) -> Iterator[Page]:
+    """Lets pages through once one of them shows whose registry it is; until then they are held back.
 
     Raises:
-        ConfigurationError: it is another organisation; nothing of the page was recorded.
+        ConfigurationError: it is another organisation; no page was let through.
     """
-    facts = catalog.facts()
-    fresh = news(facts, base_url, {row.organization_id for row in rows if row.organization_id})
-    if not fresh or not rows:
-        return
+    facts, held, organizations = catalog.facts(), [], set()
+    sure = False
+    for page in pages:
+        if sure:
+            yield page
+            continue
+        held.append(page)
+        organizations |= owners(page)
+        sure = settled(facts, base_url, organizations)
+        if sure:
+            _record(catalog, facts, base_url, organizations, reporter)
+            yield from held
+    if held and not sure:
+        _record(catalog, facts, base_url, organizations, reporter)
+        yield from held
+
+
+def check(catalog: Catalog, base_url: str, row: Row, reporter: Reporter) -> None:
+    """The same for a single model.
+
+    Raises:
+        ConfigurationError: it is of another organisation.
+    """
+    _record(catalog, catalog.facts(), base_url, owners(Page((row,), None)), reporter)
+
+
+def owners(page: Page) -> set[str]:
+    """The organisations of a page's models. Public ones may be anybody's, so they count only where all are public."""
+    rows = [row for row in page.rows if isinstance(row, Row) and row.organization_id]
+    own = [row for row in rows if row.visibility != "public"] or rows
+    return {row.organization_id for row in own if row.organization_id}
+
+
+def settled(facts: Mapping[str, str], base_url: str, organizations: set[str]) -> bool:
+    """Whether what was seen so far tells whose registry it is."""
+    ours = facts.get("organization_id")
+    if ours is not None:
+        return ours in organizations or (not organizations and facts.get("base_url") == base_url)
+    return bool(organizations) or facts.get("base_url") in (None, base_url)
+
+
+def _record(
+    catalog: Catalog, facts: Mapping[str, str], base_url: str, organizations: set[str], reporter: Reporter
+) -> None:
+    fresh = news(facts, base_url, organizations)
     if "base_url" in fresh and "base_url" in facts:
         reporter.say(f"the same organisation is now mirrored from {base_url} (it was {facts['base_url']})")
-    catalog.set_facts(fresh)
+    if fresh:
+        catalog.set_facts(fresh)
 
 
 def news(facts: Mapping[str, str], base_url: str, organizations: set[str]) -> dict[str, str]:
     """The facts to record, none when nothing is new.
 
-    The organisation decides. An upstream that names none is known by its address. A listing may hold other
-    organisations' public models besides; it has to hold one of our own.
+    The organisation decides. An upstream that names none is known by its address.
 
     Raises:
         ConfigurationError: it is another organisation.

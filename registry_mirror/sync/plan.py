@@ -75,11 +75,11 @@ class Policy:
     named: frozenset[str] = frozenset()
 
 
-def plan_model(row: Row, known: Known | None, policy: Policy, blobs: Collection[str]) -> Step:
+def plan_model(row: Row, known: Known | None, policy: Policy, blobs: Mapping[str, int]) -> Step:
     """Decides about one listed model.
 
     Args:
-        blobs: names of the blobs in the store, as `blob_name` gives them.
+        blobs: sizes of the blobs in the store by their names, as `blob_name` gives them.
     """
     included, rule = decide(row, policy.rules)
     if policy.named and not policy.named & {row.id, row.name}:
@@ -97,11 +97,12 @@ def change_of(row: Row, known: Known | None) -> Change:
 
 
 def _plan_file(
-    row: Row, known: Known | None, weights_format: str, blobs: Collection[str], *, included: bool
+    row: Row, known: Known | None, weights_format: str, blobs: Mapping[str, int], *, included: bool
 ) -> FileStep:
     recorded = known.weights_of(weights_format) if known else None
     size = recorded.size if recorded else None
-    held = recorded if recorded and blob_name(recorded.md5, weights_format) in blobs else None
+    found = blobs.get(blob_name(recorded.md5, weights_format)) if recorded else None
+    held = recorded if recorded and found == recorded.size else None
     if row.status != ModelStatus.READY:
         reason = f"its status is {row.status or 'not given'}"
         return FileStep(weights_format, Action.KEEP if held else Action.NOTHING, reason, size)
@@ -112,7 +113,8 @@ def _plan_file(
     if known and (weights_format, row.stamp) in known.absent:
         return FileStep(weights_format, Action.NOTHING, f"the upstream has no {weights_format} of it")
     if recorded and not held:
-        return FileStep(weights_format, Action.FETCH, "its blob is missing from the store", size)
+        reason = "its blob is missing from the store" if found is None else "its blob has not the size that it had"
+        return FileStep(weights_format, Action.FETCH, reason, size)
     return FileStep(weights_format, Action.FETCH, "it may have changed" if held else "not fetched yet")
 
 

@@ -10,8 +10,8 @@ from .. import catalog as catalogs
 from ..errors import ApiError, CatalogError, MirrorError
 from ..store.layout import Layout
 from ..store.publish import inventory
-from ..upstream import Row
-from .identity import news
+from ..upstream import Page, Row
+from .identity import news, owners
 from .plan import Action, FileStep, Policy, Step, absent_models, plan_model, shrinks
 from .run import unusable
 from .workshop import make_client
@@ -82,7 +82,7 @@ def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, 
     blobs = inventory(layout)
     with contextlib.closing(make_client(settings, key, stop.wait)) as client:
         rows = {row.id: row for row in reversed(list(_rows(client, settings.upstream.page_size)))}
-        news(facts, client.session.base_url, {row.organization_id for row in rows.values() if row.organization_id})
+        news(facts, client.session.base_url, owners(Page(tuple(rows.values()), None)))
         steps = [plan_model(row, known.get(row.id), policy, blobs) for row in reversed(rows.values())]
         if sizes:
             steps = [_with_sizes(client, step) for step in steps]

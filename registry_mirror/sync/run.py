@@ -6,8 +6,8 @@ that the next run goes on with.
 
 from __future__ import annotations
 
+import itertools
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,23 +36,23 @@ from ..store.publish import inventory
 from ..store.root import prepare
 from ..upstream import LONGEST_RETRY_AFTER, BadRow, Row
 from . import identity
+from .crew import Crew
 from .fetch import Job, job_for, weights_of
 from .plan import Change, Policy, Step, absent_models, plan_model, shrinks, unknown_names
 from .pool import FetchPool, Result
 from .record import FailedModel, Outcome, RunRecord, Tally, outcome_of
 from .runfile import write_run
+from .stop import STEP
 from .workshop import Workshop, open_workshop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..config import Settings
     from ..secret import Secret
     from ..upstream import Page
     from .reporter import Reporter
     from .stop import Stop
-
-_TICK = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Run:
         self._known = shop.catalog.known()
         self._blobs = inventory(shop.layout)
         self._pool = FetchPool(shop, reporter, stop)
-        self._details = ThreadPoolExecutor(settings.workers, thread_name_prefix="get")
+        self._crew = Crew(settings.workers, stop)
         self._seen: set[str] = set()
         self._names: set[str] = set()
         self._left: str | None = None
@@ -122,7 +122,7 @@ class Run:
             error = self._guarded()
         finally:
             self._pool.close()
-            self._details.shutdown(wait=False, cancel_futures=True)
+            self._crew.close()
         return self._finish(error)
 
     def _guarded(self) -> MirrorError | None:
@@ -131,23 +131,27 @@ class Run:
             verdict = self._list()
             self._drain()
         except KeyboardInterrupt:
-            self._stop.set()
-            self._take(self._pool.abort())
-            return Interrupted("interrupted")
+            return self._wound_down(Interrupted("interrupted"))
         except MirrorError as error:
-            self._wind_down(error)
-            return error
+            return self._wound_down(error)
+        except OSError as error:
+            return self._wound_down(disk_error(error))
         return verdict
 
-    def _wind_down(self, error: MirrorError) -> None:
+    def _wound_down(self, error: MirrorError) -> MirrorError:
         """What has begun may end, unless the run was interrupted or the disk is full; what has not is left."""
-        if isinstance(error, (Interrupted, NoSpaceError)):
-            self._stop.set()
-            self._take(self._pool.abort(), final=True)
-            return
-        self._pool.forget_queued()
-        while len(self._pool):
-            self._take(self._pool.results(_TICK), final=True)
+        try:
+            if isinstance(error, (Interrupted, NoSpaceError)):
+                self._stop.set()
+                self._take(self._pool.abort(), final=True)
+            else:
+                self._pool.forget_queued()
+                while len(self._pool):
+                    self._take(self._pool.results(STEP), final=True)
+        except (MirrorError, OSError) as later:
+            # The first error is the reason; what was not written now is found again by the next run.
+            self._reporter.say(f"while ending the run: {later}")
+        return error
 
     # -- listing --------------------------------------------------------------------------------------------------
 
@@ -155,11 +159,10 @@ class Run:
         """Reads the whole listing, archived models included. Gives back the shrink guard's verdict, if it tripped."""
         present = sum(not each.gone for each in self._known.values())
         try:
-            for status in (None, str(ModelStatus.ARCHIVED)):
-                for page in self._shop.client.models.api.pages(self._shop.settings.upstream.page_size, status=status):
-                    self._apply(page)
-                    self._take(self._pool.results(0))
-                    self._stop.check()
+            for page in self._pages():
+                self._apply(page)
+                self._take(self._pool.results(0))
+                self._stop.check()
         except ApiError as error:
             raise unusable(error) from error
         absent = absent_models(self._known, self._seen)
@@ -173,10 +176,16 @@ class Run:
         self._ask_for(absent)
         return None
 
+    def _pages(self) -> Iterator[Page]:
+        """Both listings, once it is sure whose they are."""
+        client, size = self._shop.client, self._shop.settings.upstream.page_size
+        statuses = (None, str(ModelStatus.ARCHIVED))
+        pages = itertools.chain.from_iterable(client.models.api.pages(size, status=status) for status in statuses)
+        return identity.confirmed(self._shop.catalog, client.session.base_url, self._crew.ahead(pages), self._reporter)
+
     def _apply(self, page: Page) -> None:
         """Records one page and queues what it brings."""
         rows = [row for row in page.rows if isinstance(row, Row) and row.id not in self._seen]
-        identity.check(self._shop.catalog, self._shop.client.session.base_url, rows, self._reporter)
         self._tally.failed += [
             FailedModel(row.id, row.name, f"listed, but not a model: {row.reason}")
             for row in page.rows
@@ -197,7 +206,7 @@ class Run:
 
     def _detailed(self, rows: Iterable[Row]) -> list[dict[str, Any]]:
         """Rows to record; where the listing lacks metrics or class mapping, the model itself is asked for once."""
-        return list(self._details.map(self._detail, rows))
+        return self._crew.map(self._detail, rows)
 
     def _detail(self, row: Row) -> dict[str, Any]:
         if row.detailed:
@@ -235,8 +244,7 @@ class Run:
 
     def _ask_for(self, absent: Sequence[str]) -> None:
         """Asks for each model that the listing lacks; only a 404 calls it gone."""
-        answers = list(self._details.map(self._ask_for_one, absent))
-        self._stop.check()
+        answers = self._crew.map(self._ask_for_one, absent)
         found = [record_of(answer) for answer in answers if isinstance(answer, Row)]
         self._shop.catalog.record_models(found, utc_now())
         gone = [model_id for model_id, answer in zip(absent, answers, strict=True) if isinstance(answer, NotFoundError)]
@@ -257,7 +265,7 @@ class Run:
 
     def _drain(self) -> None:
         while len(self._pool):
-            self._take(self._pool.results(_TICK))
+            self._take(self._pool.results(STEP))
             self._stop.tick()
             self._stop.check()
 
@@ -317,13 +325,32 @@ class Run:
             storage_requests=client.storage.requests.value,
             error=str(error) if error else self._left,
         )
-        try:
-            self._shop.publish_index()
-            self._shop.catalog.record_run(record.as_json())
-            write_run(self._shop.layout, self._shop.modes, record)
-        except MirrorError as late:
-            return Finished(record_failed(record, error or late), error or late)
+        late = self._written(record)
+        if late is not None and error is None:
+            return Finished(record_failed(record, late), late)
         return Finished(record, error)
+
+    def _written(self, record: RunRecord) -> MirrorError | None:
+        """Publishes the index and writes the record in both places. Each is tried; gives back the first error."""
+        shop, errors = self._shop, []
+        writes: tuple[Callable[[], object], ...] = (
+            shop.publish_index,
+            lambda: shop.catalog.record_run(record.as_json()),
+            lambda: write_run(shop.layout, shop.modes, record),
+        )
+        for write in writes:
+            try:
+                write()
+            except MirrorError as error:
+                errors.append(error)
+            except OSError as error:
+                errors.append(disk_error(error))
+        return errors[0] if errors else None
+
+
+def disk_error(error: OSError) -> MirrorError:
+    """Ours for one of the operating system's, which met every model and not only one."""
+    return MirrorError(f"{error.strerror or error}: {error.filename or 'in the root'}")
 
 
 def record_failed(record: RunRecord, error: MirrorError) -> RunRecord:

@@ -74,7 +74,7 @@ def error_for(
     kind = (classes or {}).get(status) or _CLASSES.get(status) or (ServerError if status >= 500 else ApiError)
     return kind(
         f"{what}: {message_of(body) or 'no reason given'} (HTTP {status})",
-        hint=_HINTS.get(status),
+        hint=None if looks_like_html(body) else _HINTS.get(status),
         status=status,
         request_id=headers.get("x-request-id"),
         retry_after=retry_after(headers.get("retry-after"), now),

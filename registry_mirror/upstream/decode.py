@@ -48,6 +48,7 @@ class Row:
     model_type: str | None
     architecture: str | None
     organization_id: str | None
+    visibility: str | None
     version: str | None
     created_at: str | None
     updated_at: str | None
@@ -148,6 +149,7 @@ def row_of(document: object, text: str) -> Row | BadRow:
         model_type=_text(document.get("model_type")),
         architecture=_text(document.get("architecture")),
         organization_id=_text(document.get("organization_id")),
+        visibility=_text(document.get("visibility")),
         version=_text(document.get("version")),
         created_at=_text(document.get("created_at")),
         updated_at=_text(document.get("updated_at")),
