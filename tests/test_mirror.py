@@ -331,7 +331,7 @@ def test_a_missing_or_resized_blob_is_an_integrity_error_with_a_cure(root, mirro
     blob = root.path_of(entry.weights[0])
     blob.chmod(0o644)
     blob.write_bytes(b"cut")
-    with pytest.raises(IntegrityError, match=r"'x' have 3 bytes instead of 5.*`mirror verify --repair`") as caught:
+    with pytest.raises(IntegrityError, match=r"'x' have 3 bytes instead of 5.*run `mirror sync`") as caught:
         mirror.models.path("x")
     assert caught.value.exit_code == 4
     blob.unlink()
