@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from support.upstream import FaultyUpstream, many_models
 
@@ -17,3 +19,15 @@ def upstream():
 def root(tmp_path):
     """A folder that does not exist yet."""
     return tmp_path / "root"
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own, of 3 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=False)
+    if made.returncode:
+        pytest.skip("mounting needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -327,18 +327,6 @@ def test_demo_tells_the_story_and_its_second_sync_downloads_nothing(env, tmp_pat
     assert story["second"]["requests"]["storage"] == 0
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of its own, of 3 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=False)
-    if made.returncode:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_ends_with_7_a_last_line_and_the_alert_and_the_next_run_goes_on(disk, tmp_path):
     alert = f"{sys.executable} -c \"import sys; open('{tmp_path / 'alert'}', 'w').write(sys.stdin.read())\""
     with FaultyUpstream(many_models(2, size=2 << 20)) as upstream:

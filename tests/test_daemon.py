@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -135,6 +136,17 @@ def test_a_root_that_cannot_be_written_for_a_while_never_ends_it(daemon, root, t
     while (record := running.record())["outcome"] != "ok":
         pass
     assert record["unchanged"] == 3
+    assert running.end() == 0
+
+
+def test_a_full_disk_does_not_end_it_either(disk, upstream):
+    upstream.add(make_model(7, size=4 << 20))
+    running = Running("--every", "1h", env=environment(upstream, disk / "root"))
+    assert "no space left" in running.record()["error"]
+    subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
+    running.process.send_signal(signal.SIGHUP)
+    record = running.record()
+    assert (record["outcome"], record["fetched"]["bytes"]) == ("ok", 4 << 20)
     assert running.end() == 0
 
 

@@ -546,3 +546,29 @@ def test_weights_in_a_format_that_is_not_configured_name_the_setting(upstream, r
     run_sync(upstream, root)
     with pytest.raises(ConflictError, match=r"sync\.formats"):
         Mirror(root).models.path("model-00001", format="pytorch")
+
+
+def test_a_model_that_the_list_hides_costs_one_request_and_no_new_index(root):
+    with FaultyUpstream(many_models(12)) as upstream:
+        run_sync(upstream, root)
+        upstream.inject(hide(make_document(4)["id"]), kind="list", times=None)
+        run_sync(upstream, root)
+        before = (root / "index.sqlite").stat().st_ino
+        upstream.requests.clear()
+        run_sync(upstream, root)
+        assert upstream.requests.api == 3
+    assert (root / "index.sqlite").stat().st_ino == before
+
+
+def test_a_misspelt_name_does_not_keep_the_other_named_models_from_being_fetched(upstream, root):
+    finished = run_sync(upstream, root, named=frozenset({"model-00001", "modle"}))
+    assert finished.exit_code == 8
+    assert finished.record.tally.fetched.files == 1
+
+
+def test_an_unchanged_registry_leaves_the_index_untouched_and_still_writes_the_runs_record(upstream, root):
+    run_sync(upstream, root)
+    before, written = (root / "index.sqlite").stat(), (root / "run.json").stat().st_ino
+    run_sync(upstream, root)
+    assert (root / "index.sqlite").stat() == before
+    assert (root / "run.json").stat().st_ino != written

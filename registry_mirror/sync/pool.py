@@ -40,6 +40,7 @@ class FetchPool:
         self._futures: dict[str, Future[None]] = {}
         self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._unsettled: list[Result] = []
+        self._ending = False
 
     def submit(self, job: Job) -> None:
         """Queues a job."""
@@ -71,7 +72,8 @@ class FetchPool:
         return len(dropped)
 
     def abort(self) -> list[Result]:
-        """Ends everything now; gives back what was done all the same. The stop flag must be set."""
+        """Ends everything now; gives back what was done all the same."""
+        self._ending = True
         self.forget_queued()
         self._shop.client.storage.abort()
         wait(self._futures.values(), timeout=_GRACE)
@@ -91,15 +93,22 @@ class FetchPool:
 
     def _fetched(self, job: Job) -> Result:
         try:
-            self._stop.check()
-            stored = fetch(self._shop, job, self._reporter, self._stop.check)
+            self._check()
+            stored = fetch(self._shop, job, self._reporter, self._check)
         except MirrorError as error:
-            return self._failed(job, Interrupted("interrupted") if self._stop.is_set() else error)
+            return self._failed(job, Interrupted("interrupted") if self._ends() else error)
         except OSError as error:
             reason = f"model {job.row.name!r}: {error.strerror or error} ({error.filename or 'in the store'})"
             return self._failed(job, MirrorError(reason))
         self._reporter.finished(job.key, job.row.name, describe(job, stored))
         return Result(job, stored, None)
+
+    def _ends(self) -> bool:
+        return self._ending or self._stop.is_set()
+
+    def _check(self) -> None:
+        if self._ends():
+            raise Interrupted("interrupted")
 
     def _failed(self, job: Job, error: MirrorError) -> Result:
         self._reporter.finished(job.key, job.row.name, f"failed: {error}")

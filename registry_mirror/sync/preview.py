@@ -12,8 +12,8 @@ from ..store.layout import Layout
 from ..store.publish import inventory
 from ..upstream import Page, Row
 from .identity import news, owners
+from .listing import unusable
 from .plan import Action, FileStep, Policy, Step, absent_models, plan_model, shrinks
-from .run import unusable
 from .workshop import make_client
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from ..model import ModelStatus, utc_now
 from ..store.layout import Layout
 from . import identity
 from .fetch import fetch, job_for, weights_of
-from .run import record_of
+from .listing import record_of
 from .workshop import open_workshop
 
 if TYPE_CHECKING:

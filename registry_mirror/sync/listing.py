@@ -1,0 +1,189 @@
+"""Reading the upstream's listing: each page is planned, recorded and queued before the next one counts."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from ..errors import (
+    ApiError,
+    AuthError,
+    ConflictError,
+    ForbiddenError,
+    ListingError,
+    MirrorError,
+    NetworkError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    ShrinkError,
+)
+from ..model import ModelStatus, utc_now
+from ..store.publish import inventory
+from ..upstream import BadRow, Row
+from . import identity
+from .fetch import job_for
+from .plan import Change, absent_models, plan_model, shrinks, unknown_names
+from .record import FailedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..upstream import Page
+    from .crew import Crew
+    from .fetch import Job
+    from .plan import Policy, Step
+    from .record import Tally
+    from .reporter import Reporter
+    from .workshop import Workshop
+
+
+class Listing:
+    """One reading of the listing, archived models included.
+
+    Args:
+        submit: takes each job that a page brings.
+    """
+
+    def __init__(
+        self,
+        shop: Workshop,
+        policy: Policy,
+        tally: Tally,
+        crew: Crew,
+        reporter: Reporter,
+        submit: Callable[[Job], None],
+    ) -> None:
+        self._shop, self._policy, self._tally = shop, policy, tally
+        self._crew, self._reporter, self._submit = crew, reporter, submit
+        self._known = shop.catalog.known()
+        self._blobs = inventory(shop.layout)
+        self._seen: set[str] = set()
+        self._names: set[str] = set()
+
+    def pages(self) -> Iterator[Page]:
+        """The pages, once it is sure whose they are.
+
+        Raises:
+            MirrorError: the listing cannot be had or believed.
+        """
+        client, size = self._shop.client, self._shop.settings.upstream.page_size
+        statuses = (None, str(ModelStatus.ARCHIVED))
+        pages = itertools.chain.from_iterable(client.models.api.pages(size, status=status) for status in statuses)
+        ahead = self._crew.ahead(pages)
+        try:
+            yield from identity.confirmed(self._shop.catalog, client.session.base_url, ahead, self._reporter)
+        except ApiError as error:
+            raise unusable(error) from error
+
+    def apply(self, page: Page) -> None:
+        """Records one page and queues what it brings."""
+        rows = [row for row in page.rows if isinstance(row, Row) and row.id not in self._seen]
+        self._tally.failed += [
+            FailedModel(row.id, row.name, f"listed, but not a model: {row.reason}")
+            for row in page.rows
+            if isinstance(row, BadRow)
+        ]
+        self._seen |= {row.id for row in page.rows if row.id}
+        steps = [plan_model(row, self._known.get(row.id), self._policy, self._blobs) for row in rows]
+        self._record(steps)
+        self._count(steps)
+        self._queue(steps)
+
+    def finish(self, *, accept_shrink: bool) -> MirrorError | None:
+        """What is to be done when the last page was read. Gives back what is wrong with the listing as a whole."""
+        present = sum(not each.gone for each in self._known.values())
+        absent = absent_models(self._known, self._seen)
+        if shrinks(present, len(absent)) and not accept_shrink:
+            return ShrinkError(
+                f"{len(absent)} of {present} known models are missing from the listing; nothing was marked gone",
+                hint="if they were really deleted upstream, run `mirror sync --accept-shrink` once",
+            )
+        self._tally.whole_listing = True
+        self._ask_for(absent)
+        missing = unknown_names(self._policy.named, lambda name: name in self._names or name in self._seen)
+        if missing:
+            return NotFoundError(
+                f"the upstream lists no model {missing[0]!r}", hint="names are case-sensitive; ids work as well"
+            )
+        return None
+
+    def _record(self, steps: Sequence[Step]) -> None:
+        changed = [step.row for step in steps if step.change is not Change.UNCHANGED]
+        self._shop.catalog.record_models(self._crew.map(self._detailed, changed), utc_now())
+        if not self._policy.named:
+            self._shop.catalog.clear_failures(step.row.id for step in steps if not step.fetches)
+
+    def _detailed(self, row: Row) -> dict[str, Any]:
+        """A row to record; where the listing lacks metrics or class mapping, the model itself is asked for."""
+        if row.detailed:
+            return record_of(row)
+        try:
+            return record_of(row, self._shop.client.models.api.document(row.id))
+        except (ApiError, NetworkError) as error:
+            self._tally.failed.append(FailedModel(row.id, row.name, str(error)))
+            return record_of(row) | {"fingerprint": ""}  # so that the next run asks again
+
+    def _count(self, steps: Sequence[Step]) -> None:
+        tally = self._tally
+        tally.listed += len(steps)
+        tally.added += sum(step.change is Change.ADDED for step in steps)
+        tally.changed += sum(step.change is Change.CHANGED for step in steps)
+        tally.unchanged += sum(step.change is Change.UNCHANGED for step in steps)
+        for step in steps:
+            before = self._known.get(step.row.id)
+            tally.archived += bool(before and step.row.status == ModelStatus.ARCHIVED != before.status)
+        self._names |= {step.row.name for step in steps} if self._policy.named else set()
+        self._reporter.listed(tally.listed)
+
+    def _queue(self, steps: Sequence[Step]) -> None:
+        jobs = [job_for(step.row, each, self._known.get(step.row.id)) for step in steps for each in step.fetches]
+        self._reporter.queued(len(jobs))
+        for job in jobs:
+            self._submit(job)
+
+    def _ask_for(self, absent: Sequence[str]) -> None:
+        """Asks for each model that the listing lacks; only a 404 calls it gone."""
+        answers = self._crew.map(self._ask_for_one, absent)
+        found = [answer for answer in answers if isinstance(answer, Row)]
+        news = [row for row in found if row.fingerprint != self._known[row.id].fingerprint]
+        self._shop.catalog.record_models([record_of(row) for row in news], utc_now())
+        gone = [model_id for model_id, answer in zip(absent, answers, strict=True) if isinstance(answer, NotFoundError)]
+        self._shop.catalog.mark_gone(gone, utc_now())
+        self._shop.catalog.clear_failures(gone)
+        self._tally.gone += len(gone)
+
+    def _ask_for_one(self, model_id: str) -> Row | MirrorError:
+        try:
+            return self._shop.client.models.api.document(model_id)
+        except NotFoundError as error:
+            return error
+        except MirrorError as error:
+            self._tally.failed.append(FailedModel(model_id, self._known[model_id].name, str(error)))
+            return error
+
+
+def unusable(error: ApiError) -> MirrorError:
+    """What an error of the listing means for the run: some speak of the key or the network, the rest of the listing."""
+    if isinstance(error, (AuthError, ForbiddenError, RateLimitError, ServerError)) or error.status == 402:
+        return error
+    if isinstance(error, ConflictError) or error.status == 404:
+        return ListingError(error.message, hint="check upstream.base_url: no models API answers there")
+    return ListingError(error.message, hint=error.hint)
+
+
+def record_of(row: Row, detail: Row | None = None) -> dict[str, Any]:
+    """A row for the catalog. The document is the model's own where it was asked for, the rest is the listing's."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "status": row.status,
+        "model_type": row.model_type,
+        "architecture": row.architecture,
+        "version": row.version,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "document": (detail or row).document,
+        "fingerprint": row.fingerprint,
+        "stamp": row.stamp,
+    }
