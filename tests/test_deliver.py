@@ -242,3 +242,34 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         check=True,
     )
     assert int(result.stdout) < 20_000  # KiB
+
+
+@pytest.fixture
+def sharing_disk(tmp_path):
+    """A file system whose files can share blocks."""
+    image, folder = tmp_path / "image", tmp_path / "btrfs"
+    folder.mkdir()
+    with open(image, "wb") as stream:
+        stream.truncate(300 << 20)
+    try:
+        subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs root and btrfs-progs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_where_the_file_system_shares_blocks_a_delivery_takes_none(sharing_disk):
+    blob, out = sharing_disk / "root" / "blobs" / "ab" / "blob.onnx", sharing_disk / "out.onnx"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(os.urandom(64 << 20))
+    os.sync()
+    before = os.statvfs(sharing_disk).f_bfree
+    assert deliver(blob, out) == "reflink"
+    os.sync()
+    state = os.statvfs(sharing_disk)
+    assert (before - state.f_bfree) * state.f_frsize < 8 << 20
+    assert out.read_bytes() == blob.read_bytes()
+    out.write_bytes(b"mine now")
+    assert blob.stat().st_size == 64 << 20

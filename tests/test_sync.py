@@ -572,3 +572,16 @@ def test_an_unchanged_registry_leaves_the_index_untouched_and_still_writes_the_r
     run_sync(upstream, root)
     assert (root / "index.sqlite").stat() == before
     assert (root / "run.json").stat().st_ino != written
+
+
+def test_md5_is_used_as_a_name_so_that_a_fips_host_allows_it(upstream, root, monkeypatch):
+    real = hashlib.md5
+
+    def strict(data=b"", *, usedforsecurity=True):
+        if usedforsecurity:
+            raise ValueError("disabled for FIPS")
+        return real(data, usedforsecurity=False)
+
+    monkeypatch.setattr(hashlib, "md5", strict)
+    assert record(run_sync(upstream, root))["outcome"] == "ok"
+    assert Mirror(root).models.path("model-00001", verify=True).exists()
