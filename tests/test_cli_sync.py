@@ -221,6 +221,8 @@ def test_the_key_and_signed_addresses_are_in_nothing_that_a_sync_leaves_or_print
         assert secret not in printed
         assert secret.encode() not in left
     assert "model-00002" in printed
+    assert "GET /models/: HTTP 200" in printed
+    assert "storage 127.0.0.1 answered HTTP 503" in printed
 
 
 def test_readers_answer_as_before_when_the_upstream_is_shut_down(upstream, env, root, tmp_path):

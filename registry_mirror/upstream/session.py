@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 API_PATH = "/api/v1/developer"
 USER_AGENT = "registry-mirror"
+_log = logging.getLogger("registry_mirror.upstream")
 
 # A proxy can not reach our own loopback, and a proxy in the environment would otherwise catch it.
 _DIRECT: dict[str, httpx.BaseTransport | None] = {
@@ -151,6 +153,8 @@ class ApiSession:
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise network_error(what, self.base_url, error) from None
+        # The path alone: parameters are ours and dull, and a header or an address could be a secret.
+        _log.debug("%s %s: HTTP %d", method, path, response.status_code)
         failure = error_for(
             what, response.status_code, response.headers, self._redacted(response.content), utc_now(), classes
         )

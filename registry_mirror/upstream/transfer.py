@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import logging
 import re
 import socket
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HEX_MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _HEAD = 64
+_log = logging.getLogger("registry_mirror.upstream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +308,7 @@ class Body:
 
     def _check_status(self) -> None:
         status = self._response.status_code
+        _log.debug("%s: storage %s answered HTTP %d", self._what, urlsplit(self._url).hostname, status)
         if status == 200:
             return
         host = urlsplit(self._url).hostname
