@@ -361,6 +361,27 @@ def test_rows_without_metrics_are_completed_by_one_get_for_each_new_or_changed_m
     assert Mirror(root).models.get("model-00001").metrics == {"mAP": 0.9}
 
 
+def test_a_rate_limit_on_the_details_ends_the_run_as_partial_and_the_next_one_goes_on(root):
+    with FaultyUpstream(many_models(40), list_rows="bare", page_cap=10) as upstream:
+        upstream.inject(error(429, retry_after=3000), kind="get", path=make_document(25)["id"], times=None)
+        finished = run_sync(upstream, root)
+        assert (finished.exit_code, record(finished)["failed"]) == (3, [])
+        upstream.heal()
+        assert record(run_sync(upstream, root))["outcome"] == "ok"
+    assert len([model for model in Mirror(root).models.iter() if model.metrics]) == 40
+
+
+def test_a_detail_that_fails_is_one_models_failure_and_asked_for_again(root):
+    with FaultyUpstream(many_models(3), list_rows="bare") as upstream:
+        upstream.inject(error(500), kind="get", path=make_document(1)["id"], times=None)
+        run = record(run_sync(upstream, root))
+        assert [failed["name"] for failed in run["failed"]] == ["model-00001"]
+        assert run["fetched"]["files"] == 3
+        upstream.heal()
+        assert record(run_sync(upstream, root))["changed"] == 1
+    assert Mirror(root).models.get("model-00001").metrics
+
+
 def test_a_key_of_another_organisation_is_refused_before_anything_is_recorded(upstream, root):
     run_sync(upstream, root)
     before = (root / "index.sqlite").read_bytes()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import AuthError, ForbiddenError, Interrupted, NetworkError, NoSpaceError, RateLimitError, ServerError
+from ..errors import AuthError, ForbiddenError, Interrupted, NetworkError, NoSpaceError, ServerError
 from ..model import utc_now
-from ..upstream import LONGEST_RETRY_AFTER
+from ..upstream import is_long_limit
 from .fetch import weights_of
 from .record import FailedModel
 from .stop import STEP
@@ -77,7 +77,7 @@ class Intake:
 
     def _note(self, job: Job, error: MirrorError) -> None:
         """Records a failure; one that would meet every model ends the handing out."""
-        if isinstance(error, RateLimitError) and (error.retry_after or 0) > LONGEST_RETRY_AFTER:
+        if is_long_limit(error):
             self._leave(str(error))
             return
         self._tally.failed.append(FailedModel(job.row.id, job.row.name, str(error)))

@@ -12,7 +12,6 @@ from ..errors import (
     ForbiddenError,
     ListingError,
     MirrorError,
-    NetworkError,
     NotFoundError,
     RateLimitError,
     ServerError,
@@ -20,7 +19,7 @@ from ..errors import (
 )
 from ..model import ModelStatus, utc_now
 from ..store.publish import inventory
-from ..upstream import BadRow, Row
+from ..upstream import BadRow, Row, is_long_limit
 from . import identity
 from .fetch import job_for
 from .plan import Change, absent_models, plan_model, shrinks, unknown_names
@@ -120,7 +119,9 @@ class Listing:
             return record_of(row)
         try:
             return record_of(row, self._shop.client.models.api.document(row.id))
-        except (ApiError, NetworkError) as error:
+        except ApiError as error:
+            if is_long_limit(error):
+                raise
             self._tally.failed.append(FailedModel(row.id, row.name, str(error)))
             return record_of(row) | {"fingerprint": ""}  # so that the next run asks again
 
@@ -153,12 +154,14 @@ class Listing:
         self._shop.catalog.clear_failures(gone)
         self._tally.gone += len(gone)
 
-    def _ask_for_one(self, model_id: str) -> Row | MirrorError:
+    def _ask_for_one(self, model_id: str) -> Row | ApiError:
         try:
             return self._shop.client.models.api.document(model_id)
         except NotFoundError as error:
             return error
-        except MirrorError as error:
+        except ApiError as error:
+            if is_long_limit(error):
+                raise
             self._tally.failed.append(FailedModel(model_id, self._known[model_id].name, str(error)))
             return error
 

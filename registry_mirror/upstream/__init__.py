@@ -3,11 +3,10 @@
 from .api import ModelsApi
 from .client import Client, Models, model_of
 from .decode import BadRow, Page, Row
-from .retry import LONGEST_RETRY_AFTER, RetryPolicy
+from .retry import RetryPolicy, is_long_limit
 from .transfer import Declared, Received, Sink, Storage
 
 __all__ = [
-    "LONGEST_RETRY_AFTER",
     "BadRow",
     "Client",
     "Declared",
@@ -19,5 +18,6 @@ __all__ = [
     "Row",
     "Sink",
     "Storage",
+    "is_long_limit",
     "model_of",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
-from ..errors import ApiError, NetworkError, TransferError
+from ..errors import ApiError, NetworkError, RateLimitError, TransferError
 from .answers import TRANSIENT
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ class RetryPolicy:
 def wait_before(attempt: int, budget: float, asked: float, jitter: float) -> float:
     """Seconds to wait after the failed try number `attempt` (1 is the first)."""
     return max(_SHARES[min(attempt, len(_SHARES)) - 1] * budget * jitter, asked)
+
+
+def is_long_limit(error: BaseException) -> bool:
+    """Whether the upstream asks for so long a wait that it would meet every further call of this run."""
+    return isinstance(error, RateLimitError) and (error.retry_after or 0.0) > LONGEST_RETRY_AFTER
 
 
 def is_transient(error: BaseException) -> bool:
