@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
 import shutil
@@ -553,3 +555,24 @@ exec "$@"
     if result.returncode == 77 or "unshare" in result.stderr:
         pytest.skip("mounting is not allowed here")
     assert (result.stdout, result.stderr, result.returncode) == ("read\n", "", 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted by way of /proc")
+def test_a_mirror_that_nobody_closes_leaves_nothing_open(root):
+    root.add("x", b"x")
+    root.publish()
+
+    def opened():
+        found = []
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(f"/proc/self/fd/{number}"))
+        return [path for path in found if path.startswith(str(root.path))]
+
+    kept = Mirror(root.path)
+    assert kept.models.path("x").exists()
+    assert opened()
+    kept.close()
+    assert Mirror(root.path).models.path("x").exists()
+    gc.collect()
+    assert opened() == []

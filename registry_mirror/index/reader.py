@@ -51,6 +51,11 @@ class IndexReader:
             self._closed = True
         self._drop_idle()
 
+    def __del__(self) -> None:
+        # A lookup in one line, `Mirror(root).models.path(name)`, closes nothing itself and is to leave nothing open.
+        for handle in self.__dict__.get("_idle", ()):
+            handle.connection.close()
+
     def read(self, query: Callable[[Snapshot], T]) -> T:
         """The answer of `query`, all of it from one picture of the index.
 
