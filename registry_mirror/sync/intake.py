@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import AuthError, ForbiddenError, Interrupted, NetworkError, NoSpaceError, ServerError
+from ..errors import Interrupted, NoSpaceError
 from ..model import utc_now
 from ..upstream import is_long_limit
 from .fetch import weights_of
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 
 
 class Intake:
-    """Writes for a pool of fetches. `left` says, once the handing out has ended early, why and how much is left."""
+    """Writes for a pool of fetches."""
 
     def __init__(self, shop: Workshop, tally: Tally, pool: FetchPool) -> None:
         self._shop, self._tally, self._pool = shop, tally, pool
-        self._streak = 0
+        self._left = 0
         self._published = float("-inf")
-        self.left: str | None = None
+
+    @property
+    def left(self) -> str | None:
+        """Why the handing out ended early, and how much is left for the next run; None when it did not."""
+        reason = self._pool.breaker.reason
+        return None if reason is None else f"{self._left} files are left for the next run: {reason}"
 
     def wait(self) -> None:
         """Takes what is done within a fraction of a second, or the first that comes then.
@@ -65,10 +70,11 @@ class Intake:
             if each.stored:
                 amount = self._tally.fetched if each.stored.published else self._tally.reused
                 amount.add(each.stored.size)
-                self._streak = 0
             elif each.error is None:
                 self._shop.catalog.record_absence(each.job.row.id, each.job.format, each.job.row.stamp)
-            elif not isinstance(each.error, Interrupted):
+            elif isinstance(each.error, Interrupted):
+                self._left += 1
+            else:
                 self._note(each.job, each.error)
         full = next((each.error for each in several if isinstance(each.error, NoSpaceError)), None)
         if full and not ending:
@@ -76,17 +82,9 @@ class Intake:
         self.publish_if_due()
 
     def _note(self, job: Job, error: MirrorError) -> None:
-        """Records a failure; one that would meet every model ends the handing out."""
+        """Records a failure. A long rate limit is not the model's."""
         if is_long_limit(error):
-            self._leave(str(error))
+            self._left += 1
             return
         self._tally.failed.append(FailedModel(job.row.id, job.row.name, str(error)))
         self._shop.catalog.record_failure(job.row.id, job.format, str(error), utc_now())
-        if isinstance(error, (NetworkError, ServerError)):
-            self._streak += 1
-        if isinstance(error, (AuthError, ForbiddenError)) or self._streak > 2 * self._shop.settings.sync.workers:
-            self._leave(str(error))
-
-    def _leave(self, reason: str) -> None:
-        left = self._pool.forget_queued()
-        self.left = self.left or f"{left} files are left for the next run: {reason}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, MirrorError
 from ..units import format_size
+from .breaker import Breaker
 from .fetch import Job, Stored, fetch
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class FetchPool:
         self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._unsettled: list[Result] = []
         self._ending = False
+        self.breaker = Breaker(patience=2 * shop.settings.sync.workers)
 
     def submit(self, job: Job) -> None:
         """Queues a job."""
@@ -93,13 +95,18 @@ class FetchPool:
 
     def _fetched(self, job: Job) -> Result:
         try:
+            if self.breaker.reason is not None:
+                return Result(job, None, Interrupted("left for the next run"))
             self._check()
             stored = fetch(self._shop, job, self._reporter, self._check)
         except MirrorError as error:
+            if not self._ends():
+                self.breaker.failure(error)
             return self._failed(job, Interrupted("interrupted") if self._ends() else error)
         except OSError as error:
             reason = f"model {job.row.name!r}: {error.strerror or error} ({error.filename or 'in the store'})"
             return self._failed(job, MirrorError(reason))
+        self.breaker.success()
         self._reporter.finished(job.key, job.row.name, describe(job, stored))
         return Result(job, stored, None)
 

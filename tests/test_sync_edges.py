@@ -1,0 +1,276 @@
+"""What a sync owes to settings, to disks and to upstreams that half work: each line has a test that misses it."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import socket
+import ssl
+import sys
+import threading
+from datetime import UTC, datetime
+
+import pytest
+import trustme
+from support.documents import make_document, make_model, many_models, weights_bytes
+from support.syncing import environment, mirror, run_sync, settings_for, start_mirror
+from support.upstream import FaultyUpstream, Gate, HangUp, Headers, Hold, error
+
+from registry_mirror import Mirror
+from registry_mirror.catalog import Catalog, catalog, migrate
+from registry_mirror.sync import notify as notifying
+from registry_mirror.sync.notify import notify
+from registry_mirror.sync.stop import Stop
+from registry_mirror.sync.workshop import make_client
+
+NOTHING_LISTED = b'{"data": [], "pagination": {"has_more": false}}'
+
+
+class Recorder:
+    """A server that answers every request with an empty listing and notes what was asked for."""
+
+    def __init__(self, context=None):
+        asked = self.asked = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(NOTHING_LISTED)))
+                self.end_headers()
+                self.wfile.write(NOTHING_LISTED)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        if context:
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.port = self.server.server_port
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_the_configured_proxy_is_used(root, monkeypatch):
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with Recorder() as proxy:
+        env = {
+            "PATH": os.environ["PATH"],
+            "PICTOGRAPH_API_KEY": "k",
+            "MIRROR_ROOT": str(root),
+            "MIRROR_UPSTREAM_BASE_URL": "http://registry.example",
+            "MIRROR_UPSTREAM_ALLOW_HTTP": "true",
+            "MIRROR_UPSTREAM_PROXY": f"http://127.0.0.1:{proxy.port}",
+        }
+        assert mirror("sync", env=env).returncode == 0
+    assert proxy.asked
+    assert all(path.startswith("http://registry.example/api/v1/developer/models/") for path in proxy.asked)
+
+
+def test_a_proxy_in_the_environment_does_not_catch_loopback(upstream, root):
+    with Recorder() as proxy:
+        address = f"http://127.0.0.1:{proxy.port}"
+        env = environment(upstream, root, HTTP_PROXY=address, http_proxy=address, ALL_PROXY=address)
+        assert mirror("sync", env=env).returncode == 0
+    assert proxy.asked == []
+
+
+@pytest.mark.parametrize("way", ["upstream.ca_file", "SSL_CERT_FILE"])
+def test_a_private_authority_is_trusted_when_it_is_named_and_only_then(root, tmp_path, way):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with Recorder(context) as server:
+        env = {
+            "PATH": os.environ["PATH"],
+            "PICTOGRAPH_API_KEY": "k",
+            "MIRROR_ROOT": str(root),
+            "PICTOGRAPH_BASE_URL": f"https://localhost:{server.port}",
+            "MIRROR_UPSTREAM_RETRY_BUDGET": "0s",
+        }
+        refused = mirror("sync", env=env)
+        assert refused.returncode == 5
+        assert "CERTIFICATE_VERIFY_FAILED" in refused.stderr
+        name = "MIRROR_UPSTREAM_CA_FILE" if way == "upstream.ca_file" else way
+        assert mirror("sync", env={**env, name: str(tmp_path / "ca.pem")}).returncode == 0
+
+
+def test_an_answer_that_does_not_come_in_time_is_an_unreachable_upstream(upstream, root):
+    upstream.inject(Hold(Gate()), kind="list", times=None)
+    finished = run_sync(upstream, root, {"upstream.timeout": "1s"})
+    assert finished.exit_code == 5
+    assert "in time" in str(finished.error)
+
+
+def test_so_many_models_are_fetched_at_once_as_there_are_workers(root):
+    gates = [Gate(), Gate(), Gate()]
+    with FaultyUpstream(many_models(3)) as upstream:
+        for number, gate in enumerate(gates):
+            upstream.inject(Hold(gate, after=10), kind="weights", path=make_document(number)["id"])
+        process = start_mirror("sync", env=environment(upstream, root, MIRROR_SYNC_WORKERS="2"))
+        for gate in gates[:2]:
+            gate.wait_reached()
+        assert not gates[2].reached.is_set()
+        for gate in gates:
+            gate.release.set()
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+
+
+def test_the_watchdog_hears_of_a_daemon_that_waits_for_a_slow_list(upstream, root, tmp_path):
+    gate = Gate()
+    upstream.inject(Hold(gate), kind="list")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.settimeout(20)
+        listening.bind(str(tmp_path / "notify"))
+        env = environment(upstream, root, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="300000")
+        process = start_mirror("daemon", env=env)
+        gate.wait_reached()
+        heard = 0
+        while heard < 4:
+            heard += listening.recv(4096) == b"WATCHDOG=1"
+        gate.release.set()
+        process.terminate()
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("fault", "most"), [(error(401), 1), (HangUp(), 4 * 2)], ids=["key", "network"])
+def test_an_error_that_would_meet_every_model_ends_the_handing_out(root, fault, most):
+    with FaultyUpstream(many_models(40)) as upstream:
+        upstream.inject(fault, kind="download", times=None)
+        finished = run_sync(upstream, root, {"sync.workers": 1})
+        asked = sum("/download" in path for _, _, path in upstream.requests.log)
+    assert (finished.exit_code, "left for the next run" in (finished.record.error or "")) == (3, True)
+    assert asked == most
+
+
+@pytest.mark.parametrize("fault", [error(500), error(403), error(404)], ids=["500", "403", "404"])
+def test_models_that_always_fail_however_many_never_keep_those_behind_them_waiting(root, fault):
+    with FaultyUpstream(many_models(40)) as upstream:
+        for number in range(39):
+            upstream.inject(fault, kind="download", path=make_document(number)["id"], times=None)
+        finished = run_sync(upstream, root, {"sync.workers": 1})
+    assert finished.record.tally.fetched.files == 1
+    assert len(finished.record.tally.failed) == 39
+    assert Mirror(root).models.path("model-00039").exists()
+
+
+def test_a_failure_of_a_model_that_is_gone_is_no_longer_open(root):
+    with FaultyUpstream(many_models(12)) as upstream:
+        upstream.inject(error(404), kind="weights", path=make_document(3)["id"], times=None)
+        assert run_sync(upstream, root).exit_code == 3
+        assert len(Mirror(root).status().as_json()["failures"]) == 1
+        upstream.remove(make_document(3)["id"])
+        assert run_sync(upstream, root).exit_code == 0
+    assert Mirror(root).status().as_json()["failures"] == []
+
+
+def test_download_fetch_and_a_key_of_another_organisation_do_not_mix(upstream, root, tmp_path):
+    run_sync(upstream, root)
+    with FaultyUpstream([make_model(9, organization_id="other")]) as other:
+        done = mirror("download", "model-00009", "-o", str(tmp_path / "m"), "--fetch", env=environment(other, root))
+    assert done.returncode == 2
+    assert "organisation" in done.stderr
+    assert [model.name for model in Mirror(root).models.iter() if model.name == "model-00009"] == []
+
+
+def test_an_etag_of_other_bytes_and_another_length_is_not_taken_for_what_is_here(root):
+    held = hashlib.md5(weights_bytes(1), usedforsecurity=False).hexdigest()
+    with FaultyUpstream([make_model(1)]) as upstream:
+        run_sync(upstream, root)
+        upstream.add(make_model(2, data=b"entirely different"))
+        lying = Headers({"ETag": f'"{held}"', "Content-MD5": None, "x-goog-hash": None})
+        upstream.inject(lying, kind="weights", path=make_document(2)["id"], times=None)
+        assert run_sync(upstream, root).exit_code == 0
+    assert Mirror(root).models.path("model-00002").read_bytes() == b"entirely different"
+
+
+def test_a_failed_run_does_not_make_the_mirror_look_fresh(upstream, root):
+    run_sync(upstream, root)
+    written = json.loads((root / "run.json").read_text())
+    (root / "run.json").write_text(json.dumps({**written, "last_synced_at": "2020-01-01T00:00:00Z"}))
+    upstream.inject(error(500), kind="list", times=None)
+    run_sync(upstream, root)
+    assert json.loads((root / "run.json").read_text())["last_synced_at"] == "2020-01-01T00:00:00Z"
+    upstream.heal()
+    run_sync(upstream, root)
+    assert json.loads((root / "run.json").read_text())["last_synced_at"] > "2026"
+
+
+def test_an_operators_command_that_hangs_is_ended(upstream, root, monkeypatch):
+    monkeypatch.setattr(notifying, "_PATIENCE", 0.2)
+    upstream.inject(error(500), kind="list", times=None)
+    command = [sys.executable, "-c", "import threading; threading.Event().wait()"]
+    settings = settings_for(upstream, root, {"sync.on_failure": command})
+    said = []
+    notify(settings, run_sync(upstream, root).record, said.append)
+    assert "TimeoutExpired" in said[0]
+
+
+def test_old_runs_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "_RUNS_KEPT", 3)
+    migrate(tmp_path / "catalog.sqlite")
+    with Catalog(tmp_path / "catalog.sqlite") as opened:
+        for number in range(7):
+            opened.record_run({"finished_at": str(number), "outcome": "ok"})
+        with opened._engine.connect() as connection:
+            kept = [row.finished_at for row in connection.exec_driver_sql("SELECT finished_at FROM runs ORDER BY id")]
+    assert kept == ["4", "5", "6"]
+
+
+def test_bytes_are_durable_before_their_name_and_the_name_before_anything_refers_to_it(upstream, root, monkeypatch):
+    """The order of fsync and rename, for blobs and for the index, as the system calls come."""
+    events, fsync, replace = [], os.fsync, os.replace
+
+    def name_of(descriptor):
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+
+    def noted_fsync(descriptor):
+        events.append(("fsync", name_of(descriptor)))
+        fsync(descriptor)
+
+    def noted_replace(source, target):
+        events.append(("replace", str(source), str(target)))
+        replace(source, target)
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("descriptors are named by way of /proc")
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    run_sync(upstream, root, {"sync.workers": 1})
+    renamed = [event for event in events if event[0] == "replace" and ("blobs" in event[2] or "index" in event[2])]
+    assert len(renamed) >= 4
+    for event in renamed:
+        _, source, target = event
+        at = events.index(event)
+        assert ("fsync", source) in events[:at], f"{source} was renamed before it was durable"
+        folder = os.path.dirname(target)
+        assert ("fsync", folder) in events[at : at + 4], f"the name {target} was not made durable"
+
+
+def test_settings_reach_the_client(upstream, root):
+    settings = settings_for(upstream, root, {"upstream.timeout": "7s"})
+    from registry_mirror.secret import Secret
+
+    with make_client(settings, Secret("k"), Stop().wait) as client:
+        assert client.session._client.timeout.read == 7.0
+        assert repr(client) == f"Client({upstream.base_url!r})"
+
+
+def test_times_are_those_of_the_run(upstream, root):
+    before = datetime.now(UTC).replace(microsecond=0)
+    run = run_sync(upstream, root).record.as_json()
+    assert before <= datetime.fromisoformat(run["started_at"]) <= datetime.fromisoformat(run["finished_at"])
+    info = Mirror(root).models.get("model-00001").mirror
+    assert info.first_seen >= before
+    assert info.fetched_at >= before
