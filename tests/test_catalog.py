@@ -19,6 +19,7 @@ from registry_mirror.catalog import Catalog, Weights, migrate, needs_migration, 
 from registry_mirror.catalog.engine import connect
 from registry_mirror.catalog.schema import metadata
 from registry_mirror.catalog.upgrade import HEAD, REVISIONS
+from registry_mirror.store.incoming import sweep_root
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 VERSIONS = Path(__file__).parent.parent / "migrations" / "versions"
@@ -143,7 +144,7 @@ def test_a_migration_that_is_killed_leaves_the_catalog_as_it_was_and_the_next_on
     assert upgrade.revision_of(path) == "0001"
     leftovers = [each for each in os.listdir(path.parent) if each.startswith(".catalog")]
     assert leftovers
-    upgrade.sweep(path)
+    sweep_root(path.parent)
     migrate(path)
     assert os.listdir(path.parent) == ["catalog.sqlite"]
     with Catalog(path) as catalog:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import http.server
 import json
@@ -16,14 +18,19 @@ import pytest
 import trustme
 from support.documents import make_document, make_model, many_models, weights_bytes
 from support.syncing import environment, mirror, run_sync, settings_for, start_mirror
-from support.upstream import FaultyUpstream, Gate, HangUp, Headers, Hold, error
+from support.upstream import Answer, Edit, FaultyUpstream, Gate, HangUp, Headers, Hold, error
 
-from registry_mirror import Mirror
+from registry_mirror import Client, Mirror, NetworkError
 from registry_mirror.catalog import Catalog, catalog, migrate
+from registry_mirror.demo import DemoModel, Weights
+from registry_mirror.store import lock
 from registry_mirror.sync import notify as notifying
+from registry_mirror.sync import workshop
 from registry_mirror.sync.notify import notify
 from registry_mirror.sync.stop import Stop
 from registry_mirror.sync.workshop import make_client
+from registry_mirror.upstream import RetryPolicy
+from registry_mirror.upstream.answers import error_for
 
 NOTHING_LISTED = b'{"data": [], "pagination": {"has_more": false}}'
 
@@ -213,8 +220,8 @@ def test_an_operators_command_that_hangs_is_ended(upstream, root, monkeypatch):
     command = [sys.executable, "-c", "import threading; threading.Event().wait()"]
     settings = settings_for(upstream, root, {"sync.on_failure": command})
     said = []
-    notify(settings, run_sync(upstream, root).record, said.append)
-    assert "TimeoutExpired" in said[0]
+    notify(settings, run_sync(upstream, root).record, said.append, Stop())
+    assert "took too long" in said[0]
 
 
 def test_old_runs_are_forgotten(tmp_path, monkeypatch):
@@ -274,3 +281,174 @@ def test_times_are_those_of_the_run(upstream, root):
     info = Mirror(root).models.get("model-00001").mirror
     assert info.first_seen >= before
     assert info.fetched_at >= before
+
+
+# --- what a review found ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_neither_hangs_nor_refuses(upstream, root, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for _ in range(2):
+        assert run_sync(upstream, root).exit_code == 0
+
+
+def test_a_publish_lock_that_somebody_holds_for_ever_holds_up_nobody_for_ever(upstream, root, monkeypatch):
+    monkeypatch.setattr(lock, "_PATIENCE", 0.3)
+    run_sync(upstream, root)
+    upstream.add(make_model(7))
+    with open(root / "publish.lock", "r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert run_sync(upstream, root).exit_code == 0
+    assert Mirror(root).models.path("model-00007").exists()
+
+
+def test_details_that_came_before_a_rate_limit_are_kept_so_that_the_next_run_gets_further(root):
+    with FaultyUpstream(many_models(40), list_rows="bare") as upstream:
+        for number in (10, 20, 30):
+            upstream.inject(error(429, retry_after=3000), kind="get", path=make_document(number)["id"])
+        complete = []
+        for _ in range(4):
+            finished = run_sync(upstream, root, {"sync.workers": 1})
+            complete.append(sum(bool(model.metrics) for model in Mirror(root).models.iter()))
+        assert finished.exit_code == 0
+    assert complete == sorted(set(complete))
+    assert complete[-1] == 40
+
+
+def test_one_model_whose_details_never_answer_is_one_models_failure(root):
+    with FaultyUpstream(many_models(12), list_rows="bare") as upstream:
+        upstream.inject(HangUp(), kind="get", path=make_document(1)["id"], times=None)
+        finished = run_sync(upstream, root)
+    assert (finished.exit_code, finished.record.tally.listed) == (3, 12)
+    assert finished.record.tally.fetched.files == 12
+
+
+def test_a_detail_that_fails_does_not_spoil_the_document_that_is_here(root):
+    with FaultyUpstream(many_models(2), list_rows="bare") as upstream:
+        run_sync(upstream, root)
+        upstream.update(make_document(1)["id"], description="new")
+        upstream.inject(error(500), kind="get", path=make_document(1)["id"], times=None)
+        assert run_sync(upstream, root).exit_code == 3
+        assert Mirror(root).models.get("model-00001").classes == ("pallet", "forklift")
+
+
+def twice(body):
+    for key in ("data", "models"):
+        body[key] = [*body[key], *body[key]]
+    return body
+
+
+def test_an_id_that_a_page_has_twice_is_one_model(upstream, root):
+    upstream.inject(Edit(twice), kind="list", times=None)
+    for _ in range(2):
+        finished = run_sync(upstream, root)
+        assert (finished.exit_code, finished.record.tally.listed) == (0, 3)
+
+
+def test_a_row_that_is_nested_too_deeply_fails_alone(upstream, root):
+    good = json.dumps(make_document(1))
+    bad = json.dumps(make_document(2))[:-1] + ', "x": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    body = f'{{"data": [{good}, {bad}], "pagination": {{"has_more": false}}}}'.encode()
+    upstream.inject(Answer(200, body, (("Content-Type", "application/json"),)), kind="list", times=None)
+    finished = run_sync(upstream, root)
+    assert finished.exit_code in (1, 3)
+    assert json.loads((root / "run.json").read_text())["run"]["outcome"] in ("partial", "failed")
+
+
+def test_a_fault_of_ours_still_leaves_a_record(upstream, root, monkeypatch):
+    monkeypatch.setattr(workshop, "publish", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
+    finished = run_sync(upstream, root)
+    assert finished.exit_code == 1
+    assert "a bug" in json.loads((root / "run.json").read_text())["run"]["error"]
+
+
+@pytest.mark.parametrize("body", [b"", b'{"error": "expired"}'], ids=["empty", "JSON"])
+def test_what_cannot_be_weights_is_refused_without_a_digest(upstream, root, body):
+    upstream.inject(Answer(200, body), kind="weights", path=make_document(1)["id"], times=None)
+    finished = run_sync(upstream, root)
+    assert (finished.exit_code, finished.record.tally.fetched.files) == (3, 2)
+
+
+def test_a_passing_refusal_is_not_taken_for_a_format_that_was_never_exported(root):
+    both = DemoModel(make_document(1), {"onnx": Weights(b"o" * 9), "pytorch": Weights(b"PK\x03\x04" + b"p" * 9)})
+    with FaultyUpstream([both]) as upstream:
+        upstream.inject(error(400, "not ready"), kind="download", times=2)
+        formats = {"sync.formats": ["onnx", "pytorch"], "sync.workers": 1}
+        assert run_sync(upstream, root, formats).exit_code == 3
+        assert run_sync(upstream, root, formats).record.tally.fetched.files == 2
+
+
+def test_a_mirror_whose_run_was_cut_short_does_not_look_fresh(root):
+    with FaultyUpstream(many_models(12)) as upstream:
+        upstream.inject(error(401), kind="download", times=None)
+        run_sync(upstream, root)
+    assert json.loads((root / "run.json").read_text())["last_synced_at"] is None
+
+
+def test_an_alert_gets_no_key_and_does_not_print_into_our_data(upstream, root, tmp_path):
+    script = tmp_path / "alert.py"
+    script.write_text("import os, sys; print('alert', 'PICTOGRAPH_API_KEY' in os.environ)")
+    env = environment(upstream, root, MIRROR_SYNC_ON_FAILURE=f"{sys.executable} {script}")
+    upstream.inject(error(500), kind="list", times=None)
+    done = mirror("sync", "--json", env=env)
+    assert json.loads(done.stdout)["run"]["outcome"] == "failed"
+    assert "alert False" in done.stderr
+
+
+def test_neither_logs_nor_what_hangs_on_an_error_tell_the_key_or_a_signed_address(upstream, tmp_path, caplog):
+    caplog.set_level("INFO")
+    with Client(upstream.api_key, upstream.base_url, retry=RetryPolicy(budget=0)) as client:
+        client.models.download("model-00001", tmp_path / "m")
+        assert "token=" not in caplog.text
+        upstream.stop()
+        with pytest.raises(NetworkError) as caught:
+            client.models.list()
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+
+
+def test_a_key_in_an_escaped_message_is_hidden_too():
+    body = b'{"detail": "bad key abc\\/def\\u002b"}'
+    failure = error_for("list", 401, {}, body, datetime.now(UTC), hide="abc/def+")
+    assert "abc/def" not in str(failure)
+
+
+def test_a_delete_whose_answer_got_lost_is_a_delete(root):
+    with FaultyUpstream(many_models(2), hard_delete=True) as upstream:
+        upstream.inject(HangUp(after_work=True), kind="delete")
+        assert mirror("delete", "model-00001", "--yes", env=environment(upstream, root)).returncode == 0
+        assert [model.name for model in upstream.models] == ["model-00000"]
+
+
+def test_a_dry_run_of_a_name_that_nobody_has_ends_as_the_run_would(upstream, root):
+    assert mirror("sync", "--dry-run", "nobody", env=environment(upstream, root)).returncode == 8
+
+
+def test_an_upstream_that_refuses_to_list_archived_models_is_mirrored_all_the_same(upstream, root):
+    class Strict(FaultyUpstream):
+        def api(self, request):
+            return error(422)(request, None) if "status=archived" in request.target else super().api(request)
+
+    with Strict(many_models(3)) as strict:
+        assert run_sync(strict, root).exit_code == 0
+
+
+def test_what_killed_writers_left_in_the_root_is_swept_and_nothing_else(upstream, root):
+    run_sync(upstream, root)
+    ours = [".run.json.12.0a1b2c3d.tmp", ".catalog.sqlite.12.0a1b2c3d.tmp", ".catalog.sqlite.12.0a1b2c3d.tmp-journal"]
+    for name in [*ours, ".notes.tmp"]:
+        (root / name).write_text("x")
+    run_sync(upstream, root)
+    assert sorted(name for name in os.listdir(root) if name.startswith(".")) == [".notes.tmp"]
+
+
+def test_download_fetch_brings_back_a_missing_blob(upstream, root, tmp_path):
+    run_sync(upstream, root)
+    Mirror(root).models.path("model-00001").unlink()
+    done = mirror("download", "model-00001", "-o", str(tmp_path / "m"), "--fetch", env=environment(upstream, root))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "m").read_bytes() == weights_bytes(1)

@@ -82,13 +82,6 @@ def migrate(path: Path, modes: Modes = PRIVATE, *, target: str = HEAD) -> None:
     fsync_directory(path.parent)
 
 
-def sweep(path: Path) -> None:
-    """Removes copies that a killed migration left beside the catalog. The caller holds the run lock."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
-        with contextlib.suppress(OSError):
-            leftover.unlink()
-
-
 def _copy(path: Path, temporary: Path, modes: Modes) -> None:
     with create_exclusive(temporary, modes.file, exact=modes.exact) as target:
         if path.exists():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from ..errors import ConflictError, NoIndexError, NotFoundError
+from ..errors import ConflictError, IntegrityError, NoIndexError, NotFoundError
 from ..explain import remarks
 from ..units import format_size
 from .globals import GlobalOptions, pass_globals
@@ -89,7 +89,7 @@ def _find(options: GlobalOptions, mirror: Mirror, model: str, wish: Wish, *, ver
 
     try:
         return look()
-    except (NotFoundError, ConflictError, NoIndexError):
+    except (NotFoundError, ConflictError, NoIndexError, IntegrityError):
         if not fetch:
             raise
     _fetch(options, model, wish.format)

@@ -78,7 +78,7 @@ def _sync(settings: Settings, key: Secret, asked: Any, *, as_json: bool) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(finished.exit_code)
-    notify(settings, finished.record, lambda line: click.echo(line, err=True))
+    notify(settings, finished.record, lambda line: click.echo(line, err=True), stop)
     return finished.exit_code
 
 

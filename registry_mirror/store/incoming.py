@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ABANDONED_AFTER = 7 * 86400.0
 """Seconds after which the file of another host, whose processes cannot be asked for, is taken for abandoned."""
 
+_TEMPORARY = re.compile(
+    r"\.(catalog\.sqlite|run\.json|run\.holder\.json|FORMAT|CACHEDIR\.TAG)\.\d+\.[0-9a-f]+\.tmp(-journal)?"
+)
 _PART = re.compile(r"(?P<what>.+)\.(?P<host>[A-Za-z0-9_-]+)\.(?P<pid>\d+)\.[0-9a-f]+\.part")
 
 
@@ -93,6 +96,17 @@ def sweep(folder: Path) -> list[Path]:
                 found.path.unlink()
                 removed.append(found.path)
     return removed
+
+
+def sweep_root(root: Path) -> None:
+    """Removes what killed writers left beside the root's own files: copies that had not got their name yet.
+
+    The caller holds the run lock, so nobody else is about to name one of them.
+    """
+    for leftover in root.glob(".*.tmp*"):
+        if _TEMPORARY.fullmatch(leftover.name):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
 
 
 def listing(folder: Path) -> list[Found]:

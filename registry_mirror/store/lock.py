@@ -6,8 +6,11 @@ Some file systems grant a lock to everybody, so nothing depends on it: blobs, in
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import logging
 import os
+import time
 from typing import TYPE_CHECKING
 
 import filelock
@@ -18,11 +21,15 @@ from ..model import format_time, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ..files import Modes
     from .layout import Layout
 
-_POLL = 0.5
+_log = logging.getLogger("registry_mirror")
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
+_POLL = 0.2
+_PATIENCE = 30.0
 
 
 @contextlib.contextmanager
@@ -35,7 +42,7 @@ def run_lock(layout: Layout, modes: Modes, *, wait: Callable[[float], None] | No
     Raises:
         LockedError: another run holds the root; the message names its host, process and start.
     """
-    lock = filelock.FileLock(layout.run_lock, mode=modes.file, thread_local=False)
+    lock = _lock(layout.run_lock, modes)
     _acquire(lock, layout, wait)
     try:
         _sign(layout, modes)
@@ -65,6 +72,11 @@ def _acquire(lock: filelock.BaseFileLock, layout: Layout, wait: Callable[[float]
                 ) from None
             wait(_POLL)
         except OSError as error:
+            if error.errno in _NO_LOCKS:
+                _log.warning(
+                    "%s: this file system has no locks (%s); going on without", layout.run_lock, error.strerror
+                )
+                return
             raise ConfigurationError(
                 f"cannot lock {layout.run_lock}: {error.strerror or error}",
                 hint="the account that syncs needs the right to write to the root",
@@ -83,7 +95,35 @@ def holder_of(layout: Layout) -> str:
 
 
 @contextlib.contextmanager
-def publish_lock(layout: Layout, modes: Modes) -> Iterator[None]:
-    """Keeps two writers from publishing the index at once. Held for the length of one publish."""
-    with filelock.FileLock(layout.publish_lock, mode=modes.file, thread_local=False):
+def publish_lock(layout: Layout, modes: Modes, wait: Callable[[float], None]) -> Iterator[None]:
+    """Keeps two writers from publishing the index at once. Held for the length of one publish.
+
+    One that is held for half a minute is held by something that hangs, or by a file system that lies: then publishing
+    goes on without. The index is replaced by a rename either way; at worst the next publication does the work again.
+
+    Args:
+        wait: called with seconds to wait; may raise.
+    """
+    lock = _lock(layout.publish_lock, modes)
+    until = time.monotonic() + _PATIENCE
+    held = False
+    while not held and time.monotonic() < until:
+        try:
+            lock.acquire(timeout=0)
+            held = True
+        except filelock.Timeout:
+            wait(_POLL)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            break
+    try:
         yield
+    finally:
+        if held:
+            lock.release()
+
+
+def _lock(path: Path, modes: Modes) -> filelock.BaseFileLock:
+    """No soft lock where the file system has none: a file that is there for good would then be held for good."""
+    return filelock.FileLock(path, mode=modes.file, thread_local=False, fallback_to_soft=False)

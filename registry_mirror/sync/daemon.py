@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import signal
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import Interrupted, LockedError, MirrorError
+from ..errors import Interrupted, LockedError
 from .notify import notify
 from .record import Outcome
-from .run import Options, sync
+from .run import Options, named, sync
 from .stop import STEP, Stop
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from .reporter import Reporter
     from .run import Finished
     from .systemd import Notifier
-
-_log = logging.getLogger("registry_mirror")
 
 
 class Daemon:
@@ -83,7 +80,7 @@ class Daemon:
             return
         except Exception as error:  # noqa: BLE001 - nothing but a signal ends the daemon
             self._failures += 1
-            self._say(f"failed: {_in_words(error)}")
+            self._say(f"failed: {named(error)}")
         self._wait(wait_after(every, self._failures, longest, random.uniform(0.9, 1.1)))  # noqa: S311
 
     def _sync(self, settings: Settings, key: Secret) -> Outcome:
@@ -92,7 +89,7 @@ class Daemon:
         self._notifier.status(finished.record.last_line())
         if isinstance(finished.error, Interrupted):
             raise finished.error
-        notify(settings, finished.record, self._say)
+        notify(settings, finished.record, self._say, self._stop)
         return finished.record.outcome
 
     def _wait(self, seconds: float) -> None:
@@ -103,15 +100,6 @@ class Daemon:
 
     def _on_hangup(self, _signal: int, _frame: FrameType | None) -> None:
         self._wanted = True
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, MirrorError):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename or 'in the root'}"
-    _log.error("a fault in registry-mirror", exc_info=error)
-    return f"a fault in registry-mirror: {type(error).__name__}: {error}"
 
 
 def wait_after(every: float, failures: int, longest: float, jitter: float) -> float:

@@ -76,8 +76,9 @@ def fetch(shop: Workshop, job: Job, reporter: Reporter, check: Callable[[], None
             held=lambda declared: _held(shop, job, declared),
             progress=progress,
         )
-    except ConflictError:
-        if job.format == "onnx":
+    except ConflictError as error:
+        # 400 is how some answer for a model that is not ready, which passes; 409 says that this format is not there.
+        if job.format == "onnx" or error.status != 409:
             raise
         return None
     return found if isinstance(found, Stored) else _publish(shop, job, found)

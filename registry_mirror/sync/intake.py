@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .workshop import Workshop
 
 
+_SHARE = 20
+"""Publishing may take a twentieth of a run's time, and of what it writes."""
+
+
 class Intake:
     """Writes for a pool of fetches."""
 
@@ -27,6 +31,7 @@ class Intake:
         self._shop, self._tally, self._pool = shop, tally, pool
         self._left = 0
         self._published = float("-inf")
+        self._took = 0.0
 
     @property
     def left(self) -> str | None:
@@ -34,13 +39,13 @@ class Intake:
         reason = self._pool.breaker.reason
         return None if reason is None else f"{self._left} files are left for the next run: {reason}"
 
-    def wait(self) -> None:
+    def wait(self, *, ending: bool = False) -> None:
         """Takes what is done within a fraction of a second, or the first that comes then.
 
         Raises:
             NoSpaceError: the disk is full.
         """
-        self._take(self._pool.results(STEP))
+        self._take(self._pool.results(STEP), ending=ending)
 
     def take(self) -> None:
         """Takes what is done by now. Raises as `wait` does."""
@@ -50,17 +55,13 @@ class Intake:
         """Ends what runs, and takes what was done all the same."""
         self._take(self._pool.abort(), ending=True)
 
-    def let_end(self) -> None:
-        """Drops what has not begun, and takes the rest as it ends."""
-        self._pool.forget_queued()
-        while len(self._pool):
-            self._take(self._pool.results(STEP), ending=True)
-
     def publish_if_due(self) -> None:
-        """Publishes the index, unless it was not long ago."""
-        if time.monotonic() - self._published >= self._shop.settings.sync.publish_every:
+        """Publishes the index, unless it was not long ago; a large one, which takes long, less often."""
+        began = time.monotonic()
+        if began - self._published >= max(self._shop.settings.sync.publish_every, _SHARE * self._took):
             self._shop.publish_index()
             self._published = time.monotonic()
+            self._took = self._published - began
 
     def _take(self, several: list[Result], *, ending: bool = False) -> None:
         """Writes the rows of finished fetches. While the run is `ending` anyway, a full disk is only noted."""

@@ -12,21 +12,24 @@ from ..errors import (
     ForbiddenError,
     ListingError,
     MirrorError,
+    NetworkError,
     NotFoundError,
     RateLimitError,
     ServerError,
     ShrinkError,
+    ValidationError,
 )
 from ..model import ModelStatus, utc_now
 from ..store.publish import inventory
-from ..upstream import BadRow, Row, is_long_limit
+from ..upstream import BadRow, Row
 from . import identity
+from .breaker import Breaker
 from .fetch import job_for
 from .plan import Change, absent_models, plan_model, shrinks, unknown_names
 from .record import FailedModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..upstream import Page
     from .crew import Crew
@@ -59,6 +62,8 @@ class Listing:
         self._blobs = inventory(shop.layout)
         self._seen: set[str] = set()
         self._names: set[str] = set()
+        self._breaker = Breaker(patience=2 * shop.settings.sync.workers)
+        self._tripped: MirrorError | None = None
 
     def pages(self) -> Iterator[Page]:
         """The pages, once it is sure whose they are.
@@ -67,22 +72,25 @@ class Listing:
             MirrorError: the listing cannot be had or believed.
         """
         client, size = self._shop.client, self._shop.settings.upstream.page_size
-        statuses = (None, str(ModelStatus.ARCHIVED))
-        pages = itertools.chain.from_iterable(client.models.api.pages(size, status=status) for status in statuses)
-        ahead = self._crew.ahead(pages)
+        live = client.models.api.pages(size)
+        ahead = self._crew.ahead(itertools.chain(live, self._archived(size)))
         try:
             yield from identity.confirmed(self._shop.catalog, client.session.base_url, ahead, self._reporter)
         except ApiError as error:
             raise unusable(error) from error
 
+    def _archived(self, size: int) -> Iterator[Page]:
+        """The archived models. An upstream that does not know the filter shows them among the others, or not at all."""
+        try:
+            yield from self._shop.client.models.api.pages(size, status=str(ModelStatus.ARCHIVED))
+        except ValidationError:
+            self._reporter.say("the upstream refuses to list archived models; those known are asked for by id")
+
     def apply(self, page: Page) -> None:
         """Records one page and queues what it brings."""
-        rows = [row for row in page.rows if isinstance(row, Row) and row.id not in self._seen]
-        self._tally.failed += [
-            FailedModel(row.id, row.name, f"listed, but not a model: {row.reason}")
-            for row in page.rows
-            if isinstance(row, BadRow)
-        ]
+        fresh = {row.id: row for row in reversed(page.rows) if isinstance(row, Row) and row.id not in self._seen}
+        rows = list(reversed(fresh.values()))
+        self._note_bad(row for row in page.rows if isinstance(row, BadRow))
         self._seen |= {row.id for row in page.rows if row.id}
         steps = [plan_model(row, self._known.get(row.id), self._policy, self._blobs) for row in rows]
         self._record(steps)
@@ -102,28 +110,39 @@ class Listing:
         self._ask_for(absent)
         missing = unknown_names(self._policy.named, lambda name: name in self._names or name in self._seen)
         if missing:
-            return NotFoundError(
-                f"the upstream lists no model {missing[0]!r}", hint="names are case-sensitive; ids work as well"
-            )
+            return no_such_name(missing[0])
         return None
 
     def _record(self, steps: Sequence[Step]) -> None:
         changed = [step.row for step in steps if step.change is not Change.UNCHANGED]
-        self._shop.catalog.record_models(self._crew.map(self._detailed, changed), utc_now())
+        records = [record for record in self._crew.map(self._detailed, changed) if record is not None]
+        self._shop.catalog.record_models(records, utc_now())
+        self._end_if_tripped()
         if not self._policy.named:
             self._shop.catalog.clear_failures(step.row.id for step in steps if not step.fetches)
 
-    def _detailed(self, row: Row) -> dict[str, Any]:
-        """A row to record; where the listing lacks metrics or class mapping, the model itself is asked for."""
+    def _detailed(self, row: Row) -> dict[str, Any] | None:
+        """A row to record; where the listing lacks metrics or class mapping, the model itself is asked for.
+
+        When that fails, a known model stays as it was and a new one is recorded as listed; the next run asks again.
+        """
         if row.detailed:
             return record_of(row)
-        try:
-            return record_of(row, self._shop.client.models.api.document(row.id))
-        except ApiError as error:
-            if is_long_limit(error):
-                raise
-            self._tally.failed.append(FailedModel(row.id, row.name, str(error)))
-            return record_of(row) | {"fingerprint": ""}  # so that the next run asks again
+        detail = self._ask_for_one(row.id, row.name)
+        if isinstance(detail, Row):
+            return record_of(row, detail)
+        return None if row.id in self._known else record_of(row) | {"fingerprint": ""}
+
+    def _end_if_tripped(self) -> None:
+        """Ends the run, once what came is recorded, when every further model would meet the same error."""
+        if self._tripped is not None:
+            raise self._tripped
+
+    def _note_bad(self, rows: Iterable[BadRow]) -> None:
+        for row in rows:
+            failed = FailedModel(row.id, row.name, f"listed, but not a model: {row.reason}")
+            if failed not in self._tally.failed:
+                self._tally.failed.append(failed)
 
     def _count(self, steps: Sequence[Step]) -> None:
         tally = self._tally
@@ -145,7 +164,7 @@ class Listing:
 
     def _ask_for(self, absent: Sequence[str]) -> None:
         """Asks for each model that the listing lacks; only a 404 calls it gone."""
-        answers = self._crew.map(self._ask_for_one, absent)
+        answers = self._crew.map(lambda each: self._ask_for_one(each, self._known[each].name, quiet_404=True), absent)
         found = [answer for answer in answers if isinstance(answer, Row)]
         news = [row for row in found if row.fingerprint != self._known[row.id].fingerprint]
         self._shop.catalog.record_models([record_of(row) for row in news], utc_now())
@@ -153,17 +172,28 @@ class Listing:
         self._shop.catalog.mark_gone(gone, utc_now())
         self._shop.catalog.clear_failures(gone)
         self._tally.gone += len(gone)
+        self._end_if_tripped()
 
-    def _ask_for_one(self, model_id: str) -> Row | ApiError:
+    def _ask_for_one(self, model_id: str, name: str, *, quiet_404: bool = False) -> Row | MirrorError:
+        """One model, or the error, which is noted as the model's own unless every further one would meet it."""
+        if self._tripped is not None:
+            return self._tripped
         try:
-            return self._shop.client.models.api.document(model_id)
-        except NotFoundError as error:
+            row = self._shop.client.models.api.document(model_id)
+        except (ApiError, NetworkError) as error:
+            self._breaker.failure(error)
+            if self._breaker.reason is not None:
+                self._tripped = error
+            elif not (quiet_404 and isinstance(error, NotFoundError)):
+                self._tally.failed.append(FailedModel(model_id, name, str(error)))
             return error
-        except ApiError as error:
-            if is_long_limit(error):
-                raise
-            self._tally.failed.append(FailedModel(model_id, self._known[model_id].name, str(error)))
-            return error
+        self._breaker.success()
+        return row
+
+
+def no_such_name(name: str) -> NotFoundError:
+    """The error for a name on the command line that no listed model has."""
+    return NotFoundError(f"the upstream lists no model {name!r}", hint="names are case-sensitive; ids work as well")
 
 
 def unusable(error: ApiError) -> MirrorError:

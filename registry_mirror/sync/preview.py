@@ -12,8 +12,8 @@ from ..store.layout import Layout
 from ..store.publish import inventory
 from ..upstream import Page, Row
 from .identity import news, owners
-from .listing import unusable
-from .plan import Action, FileStep, Policy, Step, absent_models, plan_model, shrinks
+from .listing import no_such_name, unusable
+from .plan import Action, FileStep, Policy, Step, absent_models, plan_model, shrinks, unknown_names
 from .workshop import make_client
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, 
         steps = [plan_model(row, known.get(row.id), policy, blobs) for row in reversed(rows.values())]
         if sizes:
             steps = [_with_sizes(client, step) for step in steps]
+    names = {row.name for row in rows.values()}
+    missing = unknown_names(named, lambda name: name in names or name in rows)
+    if missing:
+        raise no_such_name(missing[0])
     absent = absent_models(known, rows)
     present = sum(not each.gone for each in known.values())
     return Preview(tuple(steps), tuple(absent), shrinks(present, len(absent)))

@@ -6,14 +6,14 @@ that the next run goes on with.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .. import catalog as catalogs
 from ..errors import Interrupted, MirrorError, NoSpaceError, RateLimitError
 from ..files import Modes
 from ..model import utc_now
-from ..store.incoming import sweep
+from ..store.incoming import sweep, sweep_root
 from ..store.layout import Layout
 from ..store.lock import run_lock
 from ..store.root import prepare
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ..secret import Secret
     from .reporter import Reporter
     from .stop import Stop
+
+
+_log = logging.getLogger("registry_mirror")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def sync(settings: Settings, key: Secret, options: Options, reporter: Reporter, 
     prepare(layout, modes)
     with run_lock(layout, modes, wait=stop.wait if options.wait else None):
         swept = sweep(layout.incoming)
-        catalogs.sweep(layout.catalog)
+        sweep_root(layout.root)
         if swept:
             reporter.say(f"removed {len(swept)} files that an interrupted run had left in {layout.incoming.name}/")
         with open_workshop(settings, key, stop.wait, locked=True) as shop:
@@ -109,8 +112,8 @@ class Run:
             return self._wound_down(Interrupted("interrupted"))
         except MirrorError as error:
             return self._wound_down(error)
-        except OSError as error:
-            return self._wound_down(disk_error(error))
+        except Exception as error:  # noqa: BLE001 - a run that met a fault of ours has a record and an alert as well
+            return self._wound_down(named(error))
 
     def _list_and_fetch(self) -> MirrorError | None:
         """The run itself. Gives back what is wrong with the listing; what could be fetched has been all the same."""
@@ -132,11 +135,21 @@ class Run:
             if isinstance(error, (Interrupted, NoSpaceError)):
                 self._intake.end_now()
             else:
-                self._intake.let_end()
-        except (MirrorError, OSError) as later:
+                self._let_end()
+        except Exception as later:  # noqa: BLE001
             # The first error is the reason; what was not written now is found again by the next run.
-            self._reporter.say(f"while ending the run: {later}")
+            self._reporter.say(f"while ending the run: {named(later)}")
         return error
+
+    def _let_end(self) -> None:
+        """Lets end what has begun; a signal ends it at once."""
+        self._pool.forget_queued()
+        while len(self._pool):
+            if self._stop.is_set():
+                self._intake.end_now()
+                return
+            self._intake.wait(ending=True)
+            self._stop.tick()
 
     def _finish(self, error: MirrorError | None) -> Finished:
         limited = isinstance(error, RateLimitError)
@@ -164,21 +177,26 @@ class Run:
         writes: tuple[Callable[[], object], ...] = (
             shop.publish_index,
             lambda: shop.catalog.record_run(record.as_json()),
-            lambda: write_run(shop.layout, shop.modes, record),
+            lambda: write_run(shop.layout, shop.modes, record, ended_early=self._intake.left is not None),
         )
         for write in writes:
             try:
                 write()
             except MirrorError as error:
                 errors.append(error)
-            except OSError as error:
-                errors.append(disk_error(error))
+            except Exception as error:  # noqa: BLE001 - the record and the alert must not be lost with the index
+                errors.append(named(error))
         return errors[0] if errors else None
 
 
-def disk_error(error: OSError) -> MirrorError:
-    """Ours for one of the operating system's, which met every model and not only one."""
-    return MirrorError(f"{error.strerror or error}: {error.filename or 'in the root'}")
+def named(error: Exception) -> MirrorError:
+    """Ours for whatever ended the run: the system's in words, a fault with its traceback in the log."""
+    if isinstance(error, MirrorError):
+        return error
+    if isinstance(error, OSError):
+        return MirrorError(f"{error.strerror or error}: {error.filename or 'in the root'}")
+    _log.error("a fault in registry-mirror", exc_info=error)
+    return MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}")
 
 
 def record_failed(record: RunRecord, error: MirrorError) -> RunRecord:

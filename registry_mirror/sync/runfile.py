@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomically
 from ..model import format_time
+from .record import Outcome
 
 if TYPE_CHECKING:
     from ..files import Modes
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from .record import RunRecord
 
 
-def write_run(layout: Layout, modes: Modes, record: RunRecord) -> None:
-    """Replaces the file. `last_synced_at` is the end of the last run that read the whole listing."""
-    synced = format_time(record.finished_at) if record.tally.whole_listing else last_synced(layout)
+def write_run(layout: Layout, modes: Modes, record: RunRecord, *, ended_early: bool) -> None:
+    """Replaces the file. `last_synced_at` is the end of the last run that read the whole listing and was not ended."""
+    good = record.tally.whole_listing and record.outcome is not Outcome.FAILED and not ended_early
+    synced = format_time(record.finished_at) if good else last_synced(layout)
     body: dict[str, Any] = {"run": record.as_json(), "last_synced_at": synced}
     write_atomically(layout.run_record, (json.dumps(body, ensure_ascii=False, indent=2) + "\n").encode(), modes)
 

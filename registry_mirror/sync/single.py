@@ -39,9 +39,7 @@ def fetch_model(
                 hint="only ready models have weights",
                 status=409,
             )
-        known = shop.catalog.known().get(row.id)
-        if known is None:
-            shop.catalog.record_models([record_of(row)], utc_now())
+        shop.catalog.record_models([record_of(row)], utc_now())
         _fetch(shop, row, weights_format, reporter, stop)
 
 

@@ -34,10 +34,11 @@ class Workshop:
     modes: Modes
     catalog: Catalog
     client: Client
+    wait: Callable[[float], None]
 
     def publish_index(self) -> bool:
         """Brings the published index up to the catalog. False when nothing had changed."""
-        with publish_lock(self.layout, self.modes):
+        with publish_lock(self.layout, self.modes, self.wait):
             facts = self.catalog.facts()
             meta: dict[str, str] = {key: facts[key] for key in ("base_url", "organization_id") if key in facts}
             return publish(
@@ -83,7 +84,7 @@ def open_workshop(
         contextlib.closing(make_client(settings, key, sleep)) as client,
         contextlib.closing(catalogs.Catalog(layout.catalog)) as catalog,
     ):
-        yield Workshop(settings, layout, modes, catalog, client)
+        yield Workshop(settings, layout, modes, catalog, client, sleep)
 
 
 def _bring_to_head(layout: Layout, modes: Modes, *, locked: bool) -> None:

@@ -55,6 +55,7 @@ def error_for(
     body: bytes,
     now: datetime,
     classes: Mapping[int, type[ApiError]] | None = None,
+    hide: str | None = None,
 ) -> ApiError | None:
     """The error that an answer stands for, None for a success.
 
@@ -62,6 +63,7 @@ def error_for(
         what: the call in words, for the message ("get model 'x'").
         headers: keys in lower case.
         classes: statuses that mean something else for this call.
+        hide: a secret that the upstream may quote and that must not reach a log of ours.
     """
     if 200 <= status < 300:
         return None
@@ -71,9 +73,12 @@ def error_for(
             hint="check upstream.base_url",
             status=status,
         )
+    reason = message_of(body) or "no reason given"
+    if hide:
+        reason = reason.replace(hide, "****")
     kind = (classes or {}).get(status) or _CLASSES.get(status) or (ServerError if status >= 500 else ApiError)
     return kind(
-        f"{what}: {message_of(body) or 'no reason given'} (HTTP {status})",
+        f"{what}: {reason} (HTTP {status})",
         hint=None if looks_like_html(body) else _HINTS.get(status),
         status=status,
         request_id=headers.get("x-request-id"),
@@ -85,7 +90,7 @@ def message_of(body: bytes) -> str | None:
     """The upstream's own words, in the order in which its SDK looks for them; one line, bounded."""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "it answered with a page, not with JSON" if looks_like_html(body) else None
     if not isinstance(document, dict):
         return None

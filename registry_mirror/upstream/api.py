@@ -85,8 +85,12 @@ class ModelsApi:
         return decode_download_url(what, body)
 
     def delete(self, model_id: str) -> None:
-        """Soft-deletes a model; what the upstream answers beside success does not matter."""
-        self._session.call(f"delete model {model_id!r}", "DELETE", f"/models/{segment(model_id)}")
+        """Soft-deletes a model that was just found; what the upstream answers beside success does not matter.
+
+        Not found is a success as well: an answer got lost, and the call was repeated after it had done its work.
+        """
+        with contextlib.suppress(NotFoundError):
+            self._session.call(f"delete model {model_id!r}", "DELETE", f"/models/{segment(model_id)}")
 
 
 def segment(text: str) -> str:

@@ -95,19 +95,24 @@ def decode_page(body: bytes) -> Page:
     """
     try:
         envelope = _envelope.decode(body)
-        listed = envelope.data if envelope.data is not msgspec.UNSET else envelope.models
-        if listed is msgspec.UNSET:
+        listed = _given(envelope.data) or _given(envelope.models)
+        if listed is None:
             raise ProtocolError("list models: the answer has neither 'data' nor 'models'")
         rows = [bytes(raw) for raw in _raw_rows.decode(listed)]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _decode_leniently(body)
     return Page(tuple(decode_row(raw) for raw in rows), _has_more(envelope.pagination))
+
+
+def _given(raw: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | None:
+    """What stands under a key; None when it is absent or null."""
+    return None if isinstance(raw, msgspec.UnsetType) or bytes(raw) == b"null" else raw
 
 
 def _decode_leniently(body: bytes) -> Page:
     """A page that strict JSON refuses (NaN in one row's metrics, say) through the standard library."""
     document = load_object("list models", body)
-    listed = document.get("data", document.get("models"))
+    listed = document.get("data") if document.get("data") is not None else document.get("models")
     if not isinstance(listed, list):
         raise ProtocolError("list models: the answer has neither a list 'data' nor a list 'models'")
     rows = tuple(decode_row(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")) for row in listed)
@@ -123,13 +128,15 @@ def _has_more(pagination: object) -> bool | None:
 def decode_row(raw: bytes) -> Row | BadRow:
     """One row, or what is wrong with it."""
     try:
-        document = _any.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
         try:
+            document = _any.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             document = json.loads(raw)
-        except ValueError:
-            return BadRow(None, None, "not JSON")
-    return row_of(document, raw.decode("utf-8", "replace"))
+        return row_of(document, raw.decode("utf-8", "replace"))
+    except RecursionError:
+        return BadRow(None, None, "nested too deeply")
+    except ValueError:
+        return BadRow(None, None, "not JSON")
 
 
 def row_of(document: object, text: str) -> Row | BadRow:
@@ -181,7 +188,7 @@ def decode_document(what: str, body: bytes) -> Row:
         ProtocolError: the body holds no model.
     """
     envelope = load_object(what, body)
-    document = envelope.get("data", envelope.get("model"))
+    document = envelope.get("data") if envelope.get("data") is not None else envelope.get("model")
     if document is None and "id" in envelope:
         document = envelope
     row = row_of(document, json.dumps(document, ensure_ascii=False, separators=(",", ":")))
@@ -220,7 +227,7 @@ def load_object(what: str, body: bytes) -> dict[str, Any]:
     """
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         kind = "a web page, as a sign-in page or a proxy sends" if looks_like_html(body) else "no JSON"
         raise ProtocolError(f"{what}: the upstream answered {kind}", hint="check upstream.base_url") from None
     if not isinstance(document, dict):

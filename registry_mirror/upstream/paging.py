@@ -30,10 +30,10 @@ def walk(fetch: Callable[[int, int], Page], page_size: int) -> Iterator[Page]:
         page, limit = _fetch_fitting(fetch, limit, offset)
         if not page.rows:
             return
-        fresh = {row.id for row in page.rows} - seen
-        if not fresh:
+        named = {row.id for row in page.rows if row.id is not None}
+        if named and not named - seen:
             return
-        seen |= fresh
+        seen |= named
         yield page
         offset += len(page.rows)
         if is_last(page.has_more, len(page.rows), full):

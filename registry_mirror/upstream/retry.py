@@ -57,7 +57,7 @@ def wait_before(attempt: int, budget: float, asked: float, jitter: float) -> flo
 
 def is_long_limit(error: BaseException) -> bool:
     """Whether the upstream asks for so long a wait that it would meet every further call of this run."""
-    return isinstance(error, RateLimitError) and (error.retry_after or 0.0) > LONGEST_RETRY_AFTER
+    return isinstance(error, (RateLimitError, TransferError)) and (error.retry_after or 0.0) > LONGEST_RETRY_AFTER
 
 
 def is_transient(error: BaseException) -> bool:

@@ -84,6 +84,20 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
+class _WithoutQueries(logging.Filter):
+    """Takes the query out of every address that httpx logs: of a signed one, it is the secret."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                each.copy_with(query=None) if isinstance(each, httpx.URL) else each for each in record.args
+            )
+        return True
+
+
+logging.getLogger("httpx").addFilter(_WithoutQueries())
+
+
 class Counter:
     """A number that several threads raise."""
 
@@ -144,27 +158,30 @@ class ApiSession:
         classes: Mapping[int, type[ApiError]] | None,
     ) -> bytes:
         self.requests.add()
-        try:
-            response = self._client.request(
-                method,
-                f"{self.base_url}{API_PATH}{path}",
-                params=params,
-                headers={"X-API-Key": self._key.reveal()},
-            )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise network_error(what, self.base_url, error) from None
+        response = self._send(what, method, path, params)
         # The path alone: parameters are ours and dull, and a header or an address could be a secret.
         _log.debug("%s %s: HTTP %d", method, path, response.status_code)
         failure = error_for(
-            what, response.status_code, response.headers, self._redacted(response.content), utc_now(), classes
+            what,
+            response.status_code,
+            response.headers,
+            response.content,
+            utc_now(),
+            classes,
+            hide=self._key.reveal(),
         )
         if failure is not None:
             raise failure
         return response.content
 
-    def _redacted(self, body: bytes) -> bytes:
-        """An upstream that quotes the key in its error must not bring it into a log of ours."""
-        return body.replace(self._key.reveal().encode(), b"****")
+    def _send(self, what: str, method: str, path: str, params: Mapping[str, Any] | None) -> httpx.Response:
+        url, headers = f"{self.base_url}{API_PATH}{path}", {"X-API-Key": self._key.reveal()}
+        try:
+            return self._client.request(method, url, params=params, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            failure = network_error(what, self.base_url, error)
+        # Raised out here: inside, httpx's error, whose request holds the key, would stay attached to ours.
+        raise failure
 
 
 def _usable(key: Secret) -> Secret:

@@ -106,6 +106,8 @@ class Verdict(Enum):
 
 def judge(what: Declared, got: Digest, head: bytes) -> tuple[Verdict, str]:
     """The verdict on a body that ended, and its reason."""
+    if got.size == 0:
+        return Verdict.REFUSE, "the body is empty"
     if what.size is not None and got.size != what.size:
         return Verdict.REFUSE, f"{got.size} bytes came, Content-Length said {what.size}"
     if what.md5 is not None:
@@ -128,9 +130,17 @@ def refuse_unsigned(what: Declared, head: bytes) -> str | None:
     """Why a body without a binding digest cannot be weights; None when it may be."""
     if looks_like_html(head):
         return "the body looks like a sign-in page"
+    if _looks_like_json(head):
+        return "the body looks like JSON, not weights"
     if what.content_type.startswith("text/") or what.content_type.endswith(("json", "xml", "html")):
         return f"the body is {what.content_type}, not weights"
     return None
+
+
+def _looks_like_json(head: bytes) -> bool:
+    """Printable from a brace on. A binary format that happens to begin with one has other bytes close behind."""
+    start = head.lstrip()
+    return start[:1] in (b"{", b"[") and len(start) > 1 and start.isascii() and start.decode().isprintable()
 
 
 class Sink(Protocol):
@@ -269,6 +279,15 @@ class _Doubt:
     digest: Digest | None
 
 
+def _open(what: str, url: str, client: httpx.Client) -> httpx.Response:
+    try:
+        return client.send(client.build_request("GET", url), stream=True)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        failure = network_error(what, url, error)
+    # Raised out here: inside, httpx's error, which holds the signed address, would stay attached to ours.
+    raise failure
+
+
 class Body:
     """One open answer of storage.
 
@@ -279,10 +298,7 @@ class Body:
 
     def __init__(self, what: str, url: str, client: httpx.Client) -> None:
         self._what, self._url = what, url
-        try:
-            self._response = client.send(client.build_request("GET", url), stream=True)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise network_error(what, url, error) from None
+        self._response = _open(what, url, client)
         try:
             self._check_status()
             self.declared = declared(self._response.headers)
@@ -325,7 +341,10 @@ class Body:
         try:
             yield from self._response.iter_bytes() if self.declared.encoded else self._response.iter_raw()
         except httpx.HTTPError as error:
-            raise network_error(self._what, self._url, error) from None
+            failure = network_error(self._what, self._url, error)
+        else:
+            return
+        raise failure
 
 
 def _receive(
