@@ -20,7 +20,7 @@ _OLDEST = -(1 << 63)
 
 _MODELS = """
 SELECT m.id, m.name, m.status, m.rank, m.created, m.updated, m.first_seen, m.gone_at,
-       (SELECT count(*) FROM models o WHERE o.name = m.name) AS namesakes,
+       EXISTS (SELECT 1 FROM models o WHERE o.name = m.name AND o.id <> m.id) AS shared,
        w.format, w.version, w.md5, w.sha256, w.size, w.fetched_at, w.current, m.document
 FROM models m LEFT JOIN weights w ON w.rowid = (
     SELECT c.rowid FROM weights c WHERE c.model_id = m.id AND c.current
@@ -111,6 +111,7 @@ class Snapshot:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._namesakes: dict[str, list[tuple[str, int]]] = {}
 
     def meta(self) -> dict[str, str]:
         """What the writer says of the whole: `catalog_id`, `revision`, `published_at` and more."""
@@ -186,7 +187,7 @@ class Snapshot:
         return Totals(statuses, gone, files, size, cached, waiting)
 
     def _model(self, row: tuple[Any, ...]) -> ModelRow:
-        model_id, name, status, place, created, updated, first_seen, gone_at, namesakes, *weights, document = row
+        model_id, name, status, place, created, updated, first_seen, gone_at, shared, *weights, document = row
         return ModelRow(
             id=model_id,
             name=name,
@@ -196,13 +197,17 @@ class Snapshot:
             first_seen=moment(first_seen),
             gone_at=moment(gone_at),
             weights=None if weights[0] is None else _weights(tuple(weights)),
-            shadows=self._shadows(model_id, name) if namesakes > 1 else (),
+            shadows=self._shadows(model_id, name) if shared else (),
             document=document,
         )
 
     def _shadows(self, model_id: str, name: str) -> tuple[str, ...]:
-        query = "SELECT id, rank FROM models WHERE name = ? ORDER BY rank, created DESC, updated DESC, id DESC"
-        return shadowed(model_id, self._connection.execute(query, (name,)).fetchall())
+        # Once for each name: a name that thousands share would cost the square of them.
+        if name not in self._namesakes:
+            query = "SELECT id, rank FROM models WHERE name = ? ORDER BY rank, created DESC, updated DESC, id DESC"
+            self._namesakes[name] = self._connection.execute(query, (name,)).fetchall()
+        namesakes = self._namesakes[name]
+        return shadowed(model_id, namesakes) if namesakes[0][0] == model_id else ()
 
 
 def _weights(row: tuple[Any, ...]) -> WeightsEntry:
