@@ -98,7 +98,9 @@ elif where == "fsync":
 elif where == "blob published, row not written":
     fetch.publish = dying(fetch.publish, True)
 elif where == "row written, index not published":
-    Catalog.record_weights = dying(Catalog.record_weights, True)
+    # How many rows come in one call is a matter of timing, so the first call that brings any is the one.
+    record, killing = Catalog.record_weights, dying(Catalog.record_weights, True)
+    Catalog.record_weights = lambda self, several: (killing if several else record)(self, several)
 elif where == "index half built":
     original = workshop.entry_of
     workshop.entry_of = dying(original, False)
@@ -113,7 +115,7 @@ POINTS = [
     *(("after replace", number) for number in (2, 4, 5, 6, 7)),
     *(("fsync", number) for number in (1, 4, 9, 13, 16)),
     *(("blob published, row not written", number) for number in (1, 3)),
-    *(("row written, index not published", number) for number in (1, 2)),
+    ("row written, index not published", 1),
     *(("index half built", number) for number in (1, 2, 5)),
 ]
 
