@@ -18,7 +18,7 @@ from registry_mirror import Mirror
 from registry_mirror.errors import Interrupted
 from registry_mirror.sync.daemon import wait_after
 from registry_mirror.sync.stop import Stop
-from registry_mirror.sync.systemd import Notifier, watchdog_interval
+from registry_mirror.systemd import Notifier, watchdog_interval
 
 
 @pytest.fixture

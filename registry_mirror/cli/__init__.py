@@ -23,8 +23,10 @@ VERBS = {
     "demo": ".demo",
     "download": ".download",
     "get": ".get",
+    "keys": ".keys",
     "list": ".list",
     "path": ".path",
+    "serve": ".serve",
     "status": ".status",
     "sync": ".sync",
 }

@@ -21,7 +21,7 @@ def command(options: GlobalOptions, every: str | None, *, as_json: bool) -> None
     waits longer and never ends it. Under systemd it tells that it is ready and alive (Type=notify, WatchdogSec).
     """
     from ..sync.daemon import Daemon
-    from ..sync.systemd import Notifier
+    from ..systemd import Notifier
     from .progress import PlainReporter
     from .sync import print_run
     from .writing import settings_and_key

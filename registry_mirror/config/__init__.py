@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .load import Loaded, load_settings
     from .root import default_root, resolve_root
     from .schema import OPTIONS, Option
-    from .settings import DaemonSettings, Rule, Settings, StoreSettings, SyncSettings, UpstreamSettings
+    from .settings import DaemonSettings, Rule, ServeSettings, Settings, StoreSettings, SyncSettings, UpstreamSettings
     from .show import Row, show_json, show_rows
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Option",
     "Row",
     "Rule",
+    "ServeSettings",
     "Settings",
     "StoreSettings",
     "SyncSettings",
@@ -43,7 +44,15 @@ _MODULES = {
     "load": ("Loaded", "load_settings"),
     "root": ("default_root", "resolve_root"),
     "schema": ("OPTIONS", "Option"),
-    "settings": ("DaemonSettings", "Rule", "Settings", "StoreSettings", "SyncSettings", "UpstreamSettings"),
+    "settings": (
+        "DaemonSettings",
+        "Rule",
+        "ServeSettings",
+        "Settings",
+        "StoreSettings",
+        "SyncSettings",
+        "UpstreamSettings",
+    ),
     "show": ("Row", "show_json", "show_rows"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -93,6 +93,29 @@ def choices(*words: str) -> Kind:
     return Kind(f"list of {known}", parse, ", ".join, split, as_json=list)
 
 
+def networks() -> Kind:
+    """A list of addresses and networks; none at all is an answer too."""
+    cure = 'write it like ["127.0.0.1", "10.0.0.0/8"]'
+
+    def parse(value: object) -> tuple[str, ...]:
+        import ipaddress
+
+        if not isinstance(value, (list, tuple)):
+            raise Wrong(f"is {quote(value)}, not a list", cure)
+        found = []
+        for each in value:
+            try:
+                found.append(str(ipaddress.ip_network(each if isinstance(each, str) else "", strict=False)))
+            except ValueError:
+                raise Wrong(f"names {quote(each)}, which is neither an address nor a network", cure) from None
+        return tuple(found)
+
+    def split(line: str) -> object:
+        return [word.strip() for word in line.split(",") if word.strip()]
+
+    return Kind("list of addresses and networks", parse, lambda value: ", ".join(value) or "none", split, as_json=list)
+
+
 def whole(low: int, high: int) -> Kind:
     """A whole number."""
     cure = f"use a whole number from {low} to {high}"

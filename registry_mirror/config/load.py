@@ -20,6 +20,7 @@ from .schema import (
     OPTIONS,
     DaemonSettings,
     Option,
+    ServeSettings,
     Settings,
     StoreSettings,
     SyncSettings,
@@ -185,4 +186,5 @@ def _settings(values: Mapping[str, Any]) -> Settings:
         sync=SyncSettings(**section("sync")),
         daemon=DaemonSettings(**section("daemon")),
         store=StoreSettings(**section("store")),
+        serve=ServeSettings(**section("serve")),
     )

@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..urls import hide_password
 from . import kinds
-from .settings import DaemonSettings, Rule, Settings, StoreSettings, SyncSettings, UpstreamSettings
+from .option import Option
+from .serve import SERVE_OPTIONS
+from .settings import DaemonSettings, Rule, ServeSettings, Settings, StoreSettings, SyncSettings, UpstreamSettings
 from .wrong import KEY_PREFIX, Wrong
-
-if TYPE_CHECKING:
-    from .kinds import Kind
 
 __all__ = [
     "BY_KEY",
@@ -24,51 +21,12 @@ __all__ = [
     "DaemonSettings",
     "Option",
     "Rule",
+    "ServeSettings",
     "Settings",
     "StoreSettings",
     "SyncSettings",
     "UpstreamSettings",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting.
-
-    Attributes:
-        key: dotted, as in "upstream.base_url".
-        kind: how it is read and shown.
-        default: as TOML would have it; None for none.
-        help: what it is, in one sentence.
-        why: the reason for the default, or for the option.
-        also_env: names of the environment that are read after the option's own.
-        in_env: False for what has no sensible form in one line.
-    """
-
-    key: str
-    kind: Kind
-    default: object
-    help: str
-    why: str
-    also_env: tuple[str, ...] = ()
-    in_env: bool = True
-
-    @property
-    def section(self) -> str:
-        """The TOML table, empty for the top level."""
-        return self.key.rpartition(".")[0]
-
-    @property
-    def name(self) -> str:
-        """The key inside its table."""
-        return self.key.rpartition(".")[2]
-
-    @property
-    def env_names(self) -> tuple[str, ...]:
-        """The environment's names for it, the strongest first."""
-        if not self.in_env:
-            return ()
-        return (f"MIRROR_{self.key.replace('.', '_').upper()}", *self.also_env)
 
 
 def _variable(name: str) -> str:
@@ -228,6 +186,7 @@ OPTIONS = (
         '"group" widens files and folders to the group whatever the umask says, for a root that several accounts '
         "sync into.",
     ),
+    *SERVE_OPTIONS,
 )
 
 BY_KEY = {option.key: option for option in OPTIONS}

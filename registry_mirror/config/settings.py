@@ -73,6 +73,29 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """How `mirror serve` serves. `url_ttl` is in seconds.
+
+    `trusted_proxies` are networks in CIDR form; `public_url` and `path_prefix` have no slash at their end.
+    """
+
+    host: str
+    port: int
+    workers: int
+    public_url: str | None
+    path_prefix: str | None
+    trusted_proxies: tuple[str, ...]
+    keys_file: Path | None
+    without_keys: bool
+    signing_key_file: Path | None
+    url_ttl: float
+    tls_cert: Path | None
+    tls_key: Path | None
+    fetch: bool
+    access_log: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of it. `root` is absolute."""
 
@@ -81,3 +104,4 @@ class Settings:
     sync: SyncSettings
     daemon: DaemonSettings
     store: StoreSettings
+    serve: ServeSettings

@@ -26,6 +26,8 @@ FROM models m LEFT JOIN weights w ON w.rowid = (
     SELECT c.rowid FROM weights c WHERE c.model_id = m.id AND c.current
     ORDER BY c.format = :format DESC, c.format, c.fetched_at DESC LIMIT 1)
 """
+_DOCUMENTS = "SELECT m.document, m.first_seen FROM models m"
+_COUNT = "SELECT count(*) FROM models m"
 _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
 
 
@@ -85,20 +87,31 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which models a list shows. Archived ones also show when `status` asks for them."""
+    """Which models a list shows. Archived ones also show when `status` asks for them.
+
+    `types` and `statuses` are what the asker can read: a model of another one is not there for it.
+    """
 
     status: str | None = None
     model_type: str | None = None
     include_archived: bool = False
     include_gone: bool = False
+    name: str | None = None
+    types: tuple[str, ...] | None = None
+    statuses: tuple[str, ...] | None = None
 
     def where(self) -> tuple[str, dict[str, str]]:
         """The condition, and the values in it."""
         terms, values = ["1"], {"archived": str(ModelStatus.ARCHIVED)}
-        for column, value in (("status", self.status), ("model_type", self.model_type)):
+        for column, value in (("status", self.status), ("model_type", self.model_type), ("name", self.name)):
             if value is not None:
                 terms.append(f"m.{column} = :{column}")
                 values[column] = storable(str(value))
+        for column, known in (("status", self.statuses), ("model_type", self.types)):
+            if known is not None:
+                names = [f"{column}_{place}" for place in range(len(known))]
+                terms.append(f"m.{column} IN ({', '.join(f':{name}' for name in names)})")
+                values |= dict(zip(names, known, strict=True))
         if self.status is None and not self.include_archived:
             terms.append("m.status <> :archived")
         if not self.include_gone:
@@ -137,6 +150,25 @@ class Snapshot:
             query, {**values, "format": weights_format, "limit": limit, "offset": offset}
         ):
             yield self._model(row)
+
+    def documents(self, selection: Selection, limit: int, offset: int) -> list[tuple[str, datetime]]:
+        """The JSON texts of models, newest first, and when each was first seen."""
+        where, values = selection.where()
+        rows = self._connection.execute(
+            f"{_DOCUMENTS} WHERE {where} ORDER BY {_LIST_ORDER} LIMIT :limit OFFSET :offset",
+            {**values, "limit": limit, "offset": offset},
+        )
+        return [(document, _known(first_seen)) for document, first_seen in rows]
+
+    def count(self, selection: Selection) -> int:
+        """How many models a selection has."""
+        where, values = selection.where()
+        return int(self._connection.execute(f"{_COUNT} WHERE {where}", values).fetchone()[0])
+
+    def has_type(self, model_type: str) -> bool:
+        """Whether any model is of this type."""
+        query = "SELECT EXISTS (SELECT 1 FROM models WHERE model_type = ?)"
+        return bool(self._connection.execute(query, (storable(model_type),)).fetchone()[0])
 
     def weights(self, model_id: str) -> list[WeightsEntry]:
         """Every file of a model that the store has: current ones first, then the newest."""
@@ -212,13 +244,16 @@ class Snapshot:
 
 def _weights(row: tuple[Any, ...]) -> WeightsEntry:
     weights_format, version, md5, sha256, size, fetched_at, current = row
-    fetched = moment(fetched_at)
-    assert fetched is not None  # noqa: S101 - NOT NULL in the schema
-    return WeightsEntry(weights_format, version, md5, sha256, size, fetched, bool(current))
+    return WeightsEntry(weights_format, version, md5, sha256, size, _known(fetched_at), bool(current))
 
 
 def _failure(row: tuple[Any, ...]) -> FailureEntry:
     weights_format, error, attempts, first, last = row
-    first_at, last_at = moment(first), moment(last)
-    assert first_at is not None and last_at is not None  # noqa: S101, PT018 - NOT NULL in the schema
-    return FailureEntry(weights_format, error, attempts, first_at, last_at)
+    return FailureEntry(weights_format, error, attempts, _known(first), _known(last))
+
+
+def _known(value: int) -> datetime:
+    """A time of a column that is NOT NULL."""
+    found = moment(value)
+    assert found is not None  # noqa: S101
+    return found

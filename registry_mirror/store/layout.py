@@ -80,6 +80,10 @@ class Layout:
     def publish_lock(self) -> Path:
         return self.root / "publish.lock"
 
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys.toml"
+
     def blob(self, md5: str, weights_format: str) -> Path:
         """The file of one blob.
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from ..config import Settings
     from ..secret import Secret
+    from ..systemd import Notifier
     from .reporter import Reporter
     from .run import Finished
-    from .systemd import Notifier
 
 
 class Daemon:

@@ -68,11 +68,16 @@ def fetch(shop: Workshop, job: Job, reporter: Reporter, check: Callable[[], None
         else:
             reporter.started(job.key, name, total)
 
+    def part(_declared: Declared) -> Part:
+        made = Part(shop.layout.incoming, shop.modes)
+        reporter.opened(job.key, made.path)
+        return made
+
     try:
         found = shop.client.storage.fetch(
             f"model {name!r}",
             address=lambda: api.download_url(job.row.id, job.format),
-            sink=lambda _declared: Part(shop.layout.incoming, shop.modes),
+            sink=part,
             held=lambda declared: _held(shop, job, declared),
             progress=progress,
         )

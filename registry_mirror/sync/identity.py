@@ -8,21 +8,27 @@ from ..errors import ConfigurationError
 from ..upstream import Page, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..catalog import Catalog
     from .reporter import Reporter
 
 
-def confirmed(catalog: Catalog, base_url: str, pages: Iterable[Page], reporter: Reporter) -> Iterator[Page]:
+def confirmed(
+    catalog: Catalog, base_url: str, pages: Iterable[Page], reporter: Reporter, chain: Callable[[], tuple[str, ...]]
+) -> Iterator[Page]:
     """Lets pages through once one of them shows whose registry it is; until then they are held back.
 
+    Args:
+        chain: the catalogs that the last page came through, when the upstream is a mirror itself.
+
     Raises:
-        ConfigurationError: it is another organisation; no page was let through.
+        ConfigurationError: it is another organisation, or this mirror itself; no page was let through.
     """
     facts, held, organizations = catalog.facts(), [], set()
     sure = False
     for page in pages:
+        refuse_loop(facts["catalog_id"], chain())
         if sure:
             yield page
             continue
@@ -35,6 +41,21 @@ def confirmed(catalog: Catalog, base_url: str, pages: Iterable[Page], reporter: 
     if held and not sure:
         _record(catalog, facts, base_url, organizations, reporter)
         yield from held
+    if (links := ",".join(chain())) != facts.get("chain", ""):
+        catalog.set_facts({"chain": links})
+
+
+def refuse_loop(catalog_id: str, chain: tuple[str, ...]) -> None:
+    """A mirror of itself, be it round several others, would hold on to whatever was ever in the circle.
+
+    Raises:
+        ConfigurationError: this catalog is one of those that the upstream's answers came through.
+    """
+    if catalog_id in chain:
+        raise ConfigurationError(
+            "the upstream is a mirror of this very mirror, so nothing new would ever come",
+            hint="set upstream.base_url to the registry, or to a mirror that does not sync from here",
+        )
 
 
 def check(catalog: Catalog, base_url: str, row: Row, reporter: Reporter) -> None:

@@ -75,7 +75,9 @@ class Listing:
         live = client.models.api.pages(size)
         ahead = self._crew.ahead(itertools.chain(live, self._archived(size)))
         try:
-            yield from identity.confirmed(self._shop.catalog, client.session.base_url, ahead, self._reporter)
+            yield from identity.confirmed(
+                self._shop.catalog, client.session.base_url, ahead, self._reporter, lambda: client.session.chain
+            )
         except ApiError as error:
             raise unusable(error) from error
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 class Reporter:
-    """Says nothing. `started`, `advanced` and `finished` are called from worker threads.
+    """Says nothing. `opened`, `started`, `advanced` and `finished` are called from worker threads.
 
     A transfer is known by its key, `model id/format`.
     """
@@ -14,6 +19,9 @@ class Reporter:
 
     def queued(self, files: int) -> None:
         """So many files more are to be fetched."""
+
+    def opened(self, key: str, path: Path) -> None:
+        """A file that a body will grow in; an older one of the same key holds nothing that counts any more."""
 
     def started(self, key: str, name: str, size: int | None) -> None:
         """A body begins to come; its bytes, where storage says."""

@@ -40,7 +40,9 @@ class Workshop:
         """Brings the published index up to the catalog. False when nothing had changed."""
         with publish_lock(self.layout, self.modes, self.wait):
             facts = self.catalog.facts()
-            meta: dict[str, str] = {key: facts[key] for key in ("base_url", "organization_id") if key in facts}
+            meta: dict[str, str] = {
+                key: facts[key] for key in ("base_url", "organization_id", "chain") if facts.get(key)
+            }
             return publish(
                 self.layout.index,
                 self.layout.incoming,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 API_PATH = "/api/v1/developer"
 USER_AGENT = "registry-mirror"
+_LONGEST_CHAIN = 4096
 _log = logging.getLogger("registry_mirror.upstream")
 
 # A proxy can not reach our own loopback, and a proxy in the environment would otherwise catch it.
@@ -125,6 +127,8 @@ class ApiSession:
         self._retry = retry
         self._client = connections.client({"Accept": "application/json"})
         self.requests = Counter()
+        self.chain: tuple[str, ...] = ()
+        """The catalogs that an upstream which is itself a mirror says its answers came through."""
 
     def __repr__(self) -> str:
         return f"ApiSession({self.base_url!r})"
@@ -172,6 +176,7 @@ class ApiSession:
         )
         if failure is not None:
             raise failure
+        self.chain = chain_of(response.headers.get("x-mirror-chain", "")) or self.chain
         return response.content
 
     def _send(self, what: str, method: str, path: str, params: Mapping[str, Any] | None) -> httpx.Response:
@@ -182,6 +187,11 @@ class ApiSession:
             failure = network_error(what, self.base_url, error)
         # Raised out here: inside, httpx's error, whose request holds the key, would stay attached to ours.
         raise failure
+
+
+def chain_of(header: str) -> tuple[str, ...]:
+    """The catalogs that `X-Mirror-Chain` names, nearest first; none of what does not look like one."""
+    return tuple(each for each in re.split(r",\s*", header[:_LONGEST_CHAIN]) if re.fullmatch(r"[0-9a-f]{32}", each))
 
 
 def _usable(key: Secret) -> Secret:

@@ -1,0 +1,75 @@
+"""`mirror serve`: the HTTP server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ConfigurationError
+from .globals import GlobalOptions, pass_globals
+from .writing import settings_and_key
+
+if TYPE_CHECKING:
+    from ..config import Settings
+    from ..server.fetching import Flight
+    from ..server.site import Fetcher
+
+
+@click.command(short_help="Serve the mirror over HTTP to the official SDK.")
+@click.option("--host", metavar="ADDRESS", help="The address to listen on. [default: 127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="N", help="The port; 0 takes a free one. [default: 8080]"
+)
+@click.option("--without-keys", is_flag=True, default=None, help="Ask nobody for a key: whoever reaches it may read.")
+@click.option("--fetch", is_flag=True, default=None, help="Fetch ready models from the upstream when asked for them.")
+@pass_globals
+def command(
+    options: GlobalOptions, *, host: str | None, port: int | None, without_keys: bool | None, fetch: bool | None
+) -> None:
+    """Serve the mirror over HTTP, as the upstream's own API, read-only.
+
+    The official SDK of any version works against it with PICTOGRAPH_BASE_URL set to its address. It reads what a sync
+    publishes at once and needs no network, no API key and no right to write, except with --fetch. SIGTERM or Ctrl-C
+    ends it.
+    """
+    from ..config import load_settings
+
+    overrides = {"serve.host": host, "serve.port": port, "serve.without_keys": without_keys, "serve.fetch": fetch}
+    settings = load_settings(root=options.root, config=options.config, overrides=overrides).settings
+    try:
+        from ..server.run import serve
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("registry_mirror"):
+            raise
+        raise ConfigurationError(
+            f"the HTTP server needs {error.name}, which is not installed",
+            hint="pip install 'registry-mirror[serve]'",
+        ) from error
+    fetches = Fetches(options, settings) if settings.serve.fetch else None
+    if fetches is not None:
+        settings_and_key(options)  # no key: better said now than to the first client that asks
+    serve(settings, say=lambda line: click.echo(line, err=True), fetcher=fetches)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetches:
+    """Makes what fetches weights for clients, in the process that serves."""
+
+    options: GlobalOptions
+    settings: Settings
+
+    def __call__(self) -> Fetcher:
+        from ..server.fetching import Flights
+        from ..sync.single import fetch_model
+        from ..sync.stop import Stop
+        from .flight import Told
+
+        stop = Stop()
+
+        def fetch(model_id: str, weights_format: str, flight: Flight) -> None:
+            _, key = settings_and_key(self.options)  # read anew: it may have been changed since the start
+            fetch_model(self.settings, key, model_id, weights_format, Told(flight), stop)
+
+        return Flights(fetch, self.settings.sync.workers, stop.set)

@@ -1,0 +1,72 @@
+"""The application: which address leads where."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Mount, Route, Router
+
+from .addressing import API_PREFIX
+from .blobs import Blobs
+from .errors import error_response
+from .fetching import FetchRoute
+from .front import Front
+from .health import Health
+from .models import ModelsApi
+from .openapi import openapi
+from .page import StatusPage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp
+
+    from .site import Site
+
+
+def application(site: Site, *, access_log: bool = True, started: Callable[[], None] = lambda: None) -> ASGIApp:
+    """The whole of it.
+
+    Args:
+        started: called once in each process, when it is about to answer.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        started()
+        yield
+        if site.fetcher is not None:
+            site.fetcher.close()
+        site.reader.close()
+
+    health, models = Health(site), ModelsApi(site)
+    routes = [
+        Mount(API_PREFIX, app=models),
+        Route(API_PREFIX, endpoint=models),
+        Mount("/blobs", app=Blobs(site)),
+        Mount("/fetch", app=FetchRoute(site)),
+        Route("/healthz", health.alive),
+        Route("/readyz", health.ready),
+        Route("/metrics", health.metrics),
+        Route("/openapi.json", openapi),
+        Route("/", StatusPage(site).show),
+    ]
+    handlers = {HTTPException: _http_error}
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)  # type: ignore[arg-type]
+    _no_redirects(app.router)
+    return Front(app, site, access_log=access_log)
+
+
+def _no_redirects(router: Router) -> None:
+    """No client of this API follows a redirect, and a slash more or less means something in it."""
+    router.redirect_slashes = False
+
+
+async def _http_error(_request: Request, error: HTTPException) -> Response:
+    message = "no such address here" if error.status_code == 404 else error.detail
+    return error_response(error.status_code, message, error.headers)

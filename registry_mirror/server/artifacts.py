@@ -1,0 +1,166 @@
+"""Versions and files of a model, as SDKs from 1.67.7 ask for them. Pure.
+
+A mirror holds one version of a model at a time, so it shows the synthetic one that the upstream shows for a model
+without versions: its id is the model's own, and it is both the latest and the current one: SDKs decide by either.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ..errors import ConflictError, NotFoundError
+from ..explain import quoted
+from ..store.layout import SUFFIXES, suffix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..index.entries import WeightsEntry
+    from .lookups import Found
+
+# SDKs 1.68.0 to 1.69.18 ask for this literal name, whatever the file is called.
+SAFETENSORS_ALIAS = "model.safetensors"
+_RUNTIMES = {
+    "onnx": "onnxruntime",
+    "pytorch": "torch",
+    "safetensors": "torch",
+    "pte": "executorch",
+    "engine": "tensorrt",
+}
+# What SDKs ask for when they mean the one build that there is; an engine's target is the GPU that it was built for.
+_TARGETS = {"onnx": ("portable",), "pte": ("xnnpack",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Weights that a client asks for. SDK 1.0.x names no format and means onnx."""
+
+    format: str = "onnx"
+    precision: str | None = None
+    target: str | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> Wanted:
+        """From the parameters of a download."""
+        return cls(given.get("format") or "onnx", given.get("precision"), given.get("target"))
+
+
+def check_variant(found: Found, wanted: Wanted) -> None:
+    """A mirror holds one build for each format; another precision or target would be other bytes.
+
+    Raises:
+        ConflictError: another one is asked for.
+    """
+    name = quoted(found.name)
+    if wanted.format not in SUFFIXES:
+        raise ConflictError(
+            f"model {name} has no {quoted(wanted.format)} weights: nobody knows that format", status=409
+        )
+    if wanted.precision is not None and wanted.precision != _precision(found):
+        raise ConflictError(
+            f"this mirror has the {wanted.format} weights of model {name} in {_precision(found)} only", status=409
+        )
+    if wanted.target is not None and wanted.target not in _TARGETS.get(wanted.format, ()):
+        raise ConflictError(
+            f"this mirror cannot tell whether the {wanted.format} weights of model {name} fit {quoted(wanted.target)}",
+            hint="ask without a target for the ones that it has",
+            status=409,
+        )
+
+
+def versions(found: Found) -> dict[str, Any]:
+    """The answer of `/versions`."""
+    pins = {"current_version_id": found.id, "pinned_version_id": None, "latest_version_id": found.id}
+    return {"versions": [_version(found)], **pins}
+
+
+def files(found: Found) -> dict[str, Any]:
+    """The answer of `/files`: what is cached, not what the upstream may have besides."""
+    listed = [_file(found, each) for each in found.weights if each.current]
+    return {"versions": [_version(found)], "files": listed, "pinned_version_id": None}
+
+
+def named_file(found: Found, version_id: str, name: str) -> Wanted:
+    """The file that a client names.
+
+    Raises:
+        NotFoundError: this mirror has no such version or file.
+    """
+    if _same_id(version_id) != _same_id(found.id):
+        raise NotFoundError(
+            f"model {quoted(found.name)} has no version {quoted(version_id)} in this mirror", status=404
+        )
+    for each in found.weights:
+        alias = name == SAFETENSORS_ALIAS and each.format == "safetensors"
+        if each.current and (alias or name == filename(found.name, each.format)):
+            return Wanted(each.format)
+    raise NotFoundError(f"model {quoted(found.name)} has no file {quoted(name)} in this mirror", status=404)
+
+
+def filename(name: str, weights_format: str) -> str:
+    """What the platform would call the file: the name made plain, and the format's suffix."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100].strip("-") or "model"
+    return plain + suffix(weights_format)
+
+
+def blob_file(entry: WeightsEntry) -> str:
+    """A blob's name in its address: `abcdef….onnx`."""
+    return entry.md5 + suffix(entry.format)
+
+
+def fetch_name(found: Found, weights_format: str) -> str:
+    """A model's weights in an address, before their digest is known."""
+    return f"{quote(found.id, safe='')}/{weights_format}"
+
+
+def _precision(found: Found) -> str:
+    said = found.fields.get("precision")
+    return said if said in ("fp32", "fp16") else "fp32"
+
+
+def _same_id(text: str) -> str:
+    """SDKs send anything that reads as a UUID in its usual spelling."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return text
+
+
+def _version(found: Found) -> dict[str, Any]:
+    fields = found.fields
+    label, metrics = fields.get("version"), fields.get("metrics")
+    entry = {
+        "id": found.id,
+        "version_id": found.id,
+        "version_number": 1,
+        "version_label": label if isinstance(label, str) else "1.0.0",
+        "status": found.status,
+        "is_latest": True,
+        "is_current": True,
+        "precision": _precision(found),
+        "metrics": metrics if isinstance(metrics, dict) else {},
+    }
+    texts = {key: fields.get(key) for key in ("architecture", "created_at")}
+    return entry | {key: value for key, value in texts.items() if isinstance(value, str)}
+
+
+def _file(found: Found, entry: WeightsEntry) -> dict[str, Any]:
+    row = {
+        "version_id": found.id,
+        "name": filename(found.name, entry.format),
+        "kind": "config" if entry.format == "json" else "weights",
+        "format": entry.format,
+        "size_bytes": entry.size,
+        "content_type": "application/octet-stream",
+        "precision": _precision(found),
+        "stale": False,
+        "md5": entry.md5,
+        "sha256": entry.sha256,
+    }
+    row |= {"runtime": _RUNTIMES[entry.format]} if entry.format in _RUNTIMES else {}
+    updated = found.fields.get("updated_at")
+    return row | ({"updated_at": updated} if isinstance(updated, str) else {})

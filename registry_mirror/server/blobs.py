@@ -1,0 +1,181 @@
+"""Weights by their MD5: whole by path, so that the bytes never pass through Python, or a range in large pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import re
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from ..errors import NotFoundError
+from ..store.layout import SUFFIXES
+from .errors import error_response, response_of
+from .query import parameters
+from .ranges import Verdict, http_date, verdict
+from .signing import BadSignatureError
+from .site import call_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from starlette.types import Receive, Scope, Send
+
+    from ..index.entries import WeightsEntry
+    from .site import Call, Site
+
+PREFIX = "/blobs/"
+_NAME = re.compile(rb"/blobs/([0-9a-f]{32})(\.[a-z]{1,16})")
+_FORMATS = {suffix: weights_format for weights_format, suffix in SUFFIXES.items()}
+_PIECE = 1 << 20
+_MESSAGES = {
+    412: "the weights have another ETag",
+    416: "the weights have no such bytes",
+}
+
+
+class Blobs:
+    """The blobs as an ASGI application."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        call = call_of(scope)
+        try:
+            response = self._answer(call)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer in JSON
+            response = response_of(error)
+        await response(scope, receive, send)
+
+    def _answer(self, call: Call) -> Response:
+        if call.method not in ("GET", "HEAD"):
+            return error_response(405, "weights can be read only", {"Allow": "GET, HEAD"})
+        match = _NAME.fullmatch(call.raw_path)
+        weights_format = _FORMATS.get(match[2].decode()) if match else None
+        if match is None or weights_format is None:
+            raise NotFoundError("no such address here", status=404)
+        name = admitted(self._site, call)
+        md5 = match[1].decode()
+        entry = self._entry(md5, weights_format)
+        return blob_response(self._site.layout.blob(md5, weights_format), entry, call, name, asks=self._site.guard.asks)
+
+    def _entry(self, md5: str, weights_format: str) -> WeightsEntry:
+        found = self._site.reader.read(lambda snapshot: snapshot.by_md5(md5))
+        entry = next((each for _, each in found if each.format == weights_format), None)
+        if entry is None:
+            raise NotFoundError("this mirror has no such weights", status=404)
+        return entry
+
+
+def admitted(site: Site, call: Call) -> str:
+    """Lets a request in by the signature of its address, or by a key; gives what a person would call the file.
+
+    Raises:
+        BadSignatureError: the address carries one that does not count.
+        UnauthorizedError: it carries neither.
+    """
+    given = parameters(call.query)
+    if "signature" not in given:
+        call.holder = site.guard.admit(call.headers)
+        return ""
+    grant = site.signer.check(call.raw_path.decode("latin-1"), given, site.metrics.now())
+    if not site.guard.still_admits(grant.holder):
+        raise BadSignatureError("the client key that this address was made for counts no more")
+    call.holder = grant.holder
+    return grant.name
+
+
+def blob_response(path: Path, entry: WeightsEntry, call: Call, name: str, *, asks: bool) -> Response:
+    """The answer for one blob.
+
+    Args:
+        name: for `Content-Disposition`; empty for none.
+        asks: whether keys are asked for, so that no shared cache may keep the body.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return error_response(404, "the weights are missing from this mirror's store; the next sync fetches them again")
+    if found.st_size != entry.size:
+        return error_response(409, f"the weights have {found.st_size} bytes here instead of {entry.size}")
+    etag = f'"{entry.md5}"'
+    ruling = verdict(call.headers, etag, found.st_mtime, entry.size)
+    headers = _headers(entry, etag, found.st_mtime, asks=asks)
+    if ruling.status == 304:
+        return Response(None, 304, headers)
+    if ruling.status >= 400:
+        span = {"Content-Range": f"bytes */{entry.size}"} if ruling.status == 416 else {}
+        return error_response(ruling.status, _MESSAGES[ruling.status], span)
+    if name:
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return FileSlice(path, ruling, entry.size, headers, pathsend=call.pathsend)
+
+
+def _headers(entry: WeightsEntry, etag: str, modified: float, *, asks: bool) -> dict[str, str]:
+    """What holds for every answer about a blob. Both digests are of the whole object, as object stores have it."""
+    digest = base64.b64encode(bytes.fromhex(entry.md5)).decode()
+    return {
+        "ETag": etag,
+        "Last-Modified": http_date(modified),
+        "Cache-Control": f"{'private' if asks else 'public'}, max-age=31536000, immutable",
+        "Accept-Ranges": "bytes",
+        "x-goog-hash": f"md5={digest}",
+        "Content-MD5": digest,
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+class FileSlice(Response):
+    """A file or a part of it. The whole goes by path where the server can; a part in pieces of a MiB."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, path: Path, ruling: Verdict, size: int, headers: Mapping[str, str], *, pathsend: bool) -> None:
+        self._path, self._ruling = path, ruling
+        self._whole = ruling.length == size and pathsend
+        self.status_code = ruling.status
+        self.background = None
+        self.body = b""
+        self.init_headers({**headers, "Content-Length": str(ruling.length)})
+        if ruling.status == 206:
+            del self.headers["Content-MD5"]  # by RFC 2616 it would be that of the part
+            self.headers["Content-Range"] = f"bytes {ruling.start}-{ruling.stop - 1}/{size}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it. A client that goes away ends the reading."""
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        if scope["method"] == "HEAD":
+            await send(start)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif self._whole:
+            await send(start)
+            await send({"type": "http.response.pathsend", "path": str(self._path)})
+        else:
+            await self._pieces(start, receive, send)
+
+    async def _pieces(self, start: Mapping[str, object], receive: Receive, send: Send) -> None:
+        # Opened before anything is sent: a file that cannot be opened is still an answer then.
+        descriptor = os.open(self._path, os.O_RDONLY)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await send(dict(start))
+            place, stop = self._ruling.start, self._ruling.stop
+            while place < stop and not gone.done():
+                piece = await asyncio.to_thread(os.pread, descriptor, min(_PIECE, stop - place), place)
+                if not piece:
+                    raise OSError(f"{self._path.name} ended early")
+                place += len(piece)
+                await send({"type": "http.response.body", "body": piece, "more_body": place < stop})
+        finally:
+            gone.cancel()
+            os.close(descriptor)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

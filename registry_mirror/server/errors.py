@@ -1,0 +1,68 @@
+"""From an error of ours to an answer. Nothing that goes out names a path of this machine or shows a traceback."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from ..errors import ConflictError, MirrorError, NoIndexError, NotFoundError
+from . import answers
+from .addressing import BadPathError
+from .guard import KeysUnreadableError, UnauthorizedError
+from .origin import BadHostError
+from .query import BadQueryError
+from .signing import BadSignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_log = logging.getLogger("registry_mirror.server")
+
+JSON = "application/json"
+_NO_KEY = "this mirror asks for a client key; send one that `mirror keys add` made as X-API-Key"
+
+
+def json_response(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer of the API. It is never stored on its way: it changes with every sync."""
+    return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, JSON)
+
+
+def error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error in words."""
+    return json_response(answers.error(status, message), status, headers)
+
+
+def response_of(error: Exception) -> Response:
+    """The answer that an error stands for; 500 for one that nobody expected, whose traceback goes to the log."""
+    if isinstance(error, BadQueryError):
+        return json_response(answers.refused(error.errors), 422)
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            return error_response(status, str(error))
+    if isinstance(error, UnauthorizedError):
+        return error_response(401, _NO_KEY, {"WWW-Authenticate": 'Basic realm="registry-mirror", charset="UTF-8"'})
+    if isinstance(error, KeysUnreadableError):
+        return error_response(503, "this mirror cannot read its client keys at the moment; see the server's log")
+    if isinstance(error, NoIndexError):
+        _log.error("%s", error)
+        return error_response(
+            503, "this mirror has no index yet: `mirror sync` has not run, or its folder is not there"
+        )
+    _log.error("a fault in registry-mirror", exc_info=error)
+    return error_response(500, "a fault in registry-mirror; the server's log has it under this request's id")
+
+
+_STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (BadPathError, 400),
+    (BadHostError, 400),
+    (BadSignatureError, 403),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+)
+
+
+def in_words(error: MirrorError) -> str:
+    """An error for a client: without what only the operator's own machine means."""
+    return error.message

@@ -1,0 +1,255 @@
+"""Weights that are asked for before they are cached: fetched once for all who wait, and streamed as they arrive.
+
+The last piece of a body is held back until the weights are whole, checked and stored. When they turn out not to be what
+they should, the connection ends before its announced length, and no client takes what it got for success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from ..errors import ApiError, ConflictError, MirrorError, NoSpaceError, NotFoundError
+from .addressing import segment
+from .blobs import admitted, blob_response
+from .errors import error_response, in_words, response_of
+from .lookups import by_id, current
+from .site import call_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from starlette.types import Receive, Scope, Send
+
+    from .site import Call, Site
+
+PREFIX = "/fetch/"
+_PIECE = 256 << 10
+_TAIL = 64 << 10
+_TELL_EVERY = 0.05
+
+
+class Flight:
+    """One fetch under way, told of by the thread that makes it, watched by any number of clients on the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._changed = asyncio.Event()
+        self._told = 0.0
+        self.path: Path | None = None
+        self.size: int | None = None
+        self.done = 0
+        self.attempt = 0
+        self.stored = False
+        self.error: Exception | None = None
+
+    # -- called on the fetching thread ----------------------------------------------------------------------------
+
+    def opened(self, path: Path) -> None:
+        """A new file begins to grow; what a former one held was not the weights."""
+        self.done, self.path = 0, path
+        self.attempt += 1
+
+    def sized(self, size: int | None) -> None:
+        """The bytes in all are known, or will not be."""
+        self.size = size
+        self._tell()
+
+    def grew(self, done: int) -> None:
+        """So many bytes are in the file."""
+        self.done = done
+        now = time.monotonic()
+        if now - self._told >= _TELL_EVERY:  # a wake-up for each piece would cost more than the bytes
+            self._told = now
+            self._tell()
+
+    def ended(self, error: Exception | None) -> None:
+        """The weights are stored and published, or never will be."""
+        self.error, self.stored = error, error is None
+        self._tell()
+
+    def _tell(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            self._loop.call_soon_threadsafe(self._wake)
+
+    # -- called on the event loop ---------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.stored or self.error is not None
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Waits until a condition on this flight holds, or it is over."""
+        while not self.over and not condition():
+            await self._changed.wait()
+
+
+class Flights:
+    """Every fetch under way in this process.
+
+    Args:
+        fetch: fetches one model's weights and publishes them, telling the flight; blocks, and raises what went wrong.
+        workers: fetches at once.
+        stop: ends what is under way.
+    """
+
+    def __init__(self, fetch: Callable[[str, str, Flight], None], workers: int, stop: Callable[[], None]) -> None:
+        self._fetch, self._stop = fetch, stop
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
+        self._lock = threading.Lock()
+        self._flights: dict[tuple[str, str], Flight] = {}
+
+    def close(self) -> None:
+        """Ends what is under way."""
+        self._stop()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def respond(self, site: Site, call: Call, model_id: str, weights_format: str, name: str) -> Response:
+        """The weights from the cache when they are there, else from the one flight that brings them."""
+        if (cached := self._cached(site, call, model_id, weights_format, name)) is not None:
+            return cached
+        flight = self._join(site, model_id, weights_format)
+        await flight.until(lambda: (flight.path is not None and flight.size is not None) or flight.done > 0)
+        if not flight.over and flight.path is not None:
+            with contextlib.suppress(FileNotFoundError):  # it got its name in the cache just now
+                return Stream(flight, name)
+        await flight.until(lambda: False)
+        if flight.error is not None:
+            return failed(flight.error)
+        return self._cached(site, call, model_id, weights_format, name) or error_response(
+            409, "the weights were fetched and are gone already"
+        )
+
+    def _cached(self, site: Site, call: Call, model_id: str, weights_format: str, name: str) -> Response | None:
+        found = site.reader.read(lambda snapshot: by_id(snapshot, model_id))
+        entry = current(found, weights_format)
+        if entry is None:
+            return None
+        path = site.layout.blob(entry.md5, weights_format)
+        if not path.exists():
+            return None
+        return blob_response(path, entry, call, name, asks=site.guard.asks)
+
+    def _join(self, site: Site, model_id: str, weights_format: str) -> Flight:
+        key = (model_id, weights_format)
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is None:
+                flight = self._flights[key] = Flight(asyncio.get_running_loop())
+                self._executor.submit(self._run, site, key, flight)
+        return flight
+
+    def _run(self, site: Site, key: tuple[str, str], flight: Flight) -> None:
+        error: Exception | None = None
+        try:
+            self._fetch(*key, flight)
+        except Exception as raised:  # noqa: BLE001 - those who wait must hear of anything
+            error = raised
+        with self._lock:
+            del self._flights[key]
+        site.metrics.fetched("ok" if error is None else "failed")
+        flight.ended(error)
+
+
+class Stream(Response):
+    """The bytes of a flight as they arrive."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, flight: Flight, name: str) -> None:
+        assert flight.path is not None  # noqa: S101 - asked for once it is known
+        self._flight, self._attempt, self._size = flight, flight.attempt, flight.size
+        self._descriptor = os.open(flight.path, os.O_RDONLY)
+        self.status_code, self.background, self.body = 200, None, b""
+        length = {} if self._size is None else {"Content-Length": str(self._size)}
+        disposition = {"Content-Disposition": f'attachment; filename="{name}"'} if name else {}
+        self.init_headers({"Cache-Control": "no-store", **length, **disposition})
+        if self._size is None:
+            del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
+        """Sends it; raises in the middle when what came is not the weights, which ends the connection."""
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await self._body(send)
+        finally:
+            os.close(self._descriptor)
+
+    async def _body(self, send: Send) -> None:
+        flight, place = self._flight, 0
+        while not flight.over:
+            sent = place
+            await flight.until(lambda: flight.attempt != self._attempt or self._safe() > sent)  # noqa: B023 - awaited
+            place = await self._send_up_to(self._safe(), place, send)
+        if flight.error is not None or flight.attempt != self._attempt:
+            raise BrokenOffError("the weights that were coming turned out not to be what they should")
+        await self._send_up_to(os.fstat(self._descriptor).st_size, place, send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _safe(self) -> int:
+        """How many bytes may go out before the whole is checked."""
+        if self._flight.attempt != self._attempt:
+            return 0
+        return max(0, self._flight.done - _TAIL) if self._size is None else min(self._flight.done, self._size - 1)
+
+    async def _send_up_to(self, stop: int, place: int, send: Send) -> int:
+        while place < stop:
+            piece = await asyncio.to_thread(os.pread, self._descriptor, min(_PIECE, stop - place), place)
+            if not piece:
+                break
+            place += len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        return place
+
+
+class BrokenOffError(Exception):
+    """A body that had begun cannot be ended well."""
+
+
+def failed(error: Exception) -> Response:
+    """What a client that waited hears when nothing had been sent yet."""
+    if isinstance(error, (NotFoundError, ConflictError)):
+        return response_of(error)
+    if isinstance(error, NoSpaceError):
+        return error_response(507, "this mirror has no space left for the weights")
+    if isinstance(error, (ApiError, MirrorError)):
+        return error_response(502, f"the weights could not be fetched: {in_words(error)}")
+    return response_of(error)
+
+
+class FetchRoute:
+    """The addresses of weights that are not cached yet, as an ASGI application."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        call = call_of(scope)
+        try:
+            response = await self._answer(call)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer in JSON
+            response = response_of(error)
+        await response(scope, receive, send)
+
+    async def _answer(self, call: Call) -> Response:
+        site, parts = self._site, call.raw_path[len(PREFIX) :].split(b"/")
+        if site.fetcher is None or len(parts) != 2:
+            return error_response(404, "no such address here")
+        if call.method != "GET":
+            return error_response(405, "weights can be read only", {"Allow": "GET"})
+        name = admitted(site, call)
+        return await site.fetcher.respond(site, call, segment(parts[0]), segment(parts[1]), name)

@@ -1,0 +1,123 @@
+"""What every request goes through first: its id, the prefix, the counters, the access log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from . import answers
+from .addressing import API_PREFIX, without_prefix
+from .origin import client_address
+from .site import CALL, read_call
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from .site import Call, Site
+
+_log = logging.getLogger("registry_mirror.access")
+_fault_log = logging.getLogger("registry_mirror.server")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ROUTES = (("/blobs/", "blobs"), ("/fetch/", "fetch"), (f"{API_PREFIX}", "models"))
+_PLAIN_ROUTES = {
+    "/": "page",
+    "/healthz": "health",
+    "/readyz": "health",
+    "/metrics": "metrics",
+    "/openapi.json": "openapi",
+}
+
+
+class Front:
+    """Wraps the application."""
+
+    def __init__(self, app: ASGIApp, site: Site, *, access_log: bool) -> None:
+        self._app, self._site, self._logs = app, site, access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request, whatever happens in it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        call = read_call(scope)
+        call.raw_path, had = without_prefix(call.raw_path.partition(b"?")[0], self._site.path_prefix)
+        call.prefix = (self._site.path_prefix or "") if had else ""
+        path = unquote(call.raw_path.decode("latin-1"))
+        scope = {**scope, CALL: call, "raw_path": call.raw_path, "path": path}
+        answer = _Answer(send, request_id(call.headers.get("x-request-id")))
+        try:
+            await self._app(scope, receive, answer.send)
+        except Exception:
+            _fault_log.exception("request %s", answer.request_id)
+            if answer.status:  # the answer has begun: only a broken connection tells that it is not whole
+                raise
+            await answer.fault()
+        finally:
+            self._note(call, answer)
+
+    def _note(self, call: Call, answer: _Answer) -> None:
+        route = route_of(call.raw_path)
+        self._site.metrics.answered(route, call.method, answer.status, answer.sent, answer.seconds)
+        if self._logs:
+            _log.info("%s", log_line(call, answer.status, answer.sent, answer.seconds, answer.request_id, self._site))
+
+
+class _Answer:
+    """Watches what is sent."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status = self.sent = 0
+        self._began = time.perf_counter()
+        self.seconds = 0.0
+
+    async def send(self, message: Message) -> None:
+        """Passes a message on."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.seconds = time.perf_counter() - self._began
+            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+            message = {**message, "headers": headers}
+            self._length = next((int(v) for k, v in headers if k == b"content-length"), 0)
+        elif message["type"] == "http.response.pathsend":
+            self.sent = self._length
+        else:
+            self.sent += len(message.get("body", b""))
+        await self._send(message)
+
+    async def fault(self) -> None:
+        """An answer for what should not have happened."""
+        message = "a fault in registry-mirror; the server's log has it under this request's id"
+        body = answers.error(500, message)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def request_id(given: str | None) -> str:
+    """The client's own id for the request, when it is fit to be logged; else a new one."""
+    return given if given is not None and _ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def route_of(raw_path: bytes) -> str:
+    """A word for a path, of which there are few."""
+    path = raw_path.decode("latin-1")
+    return _PLAIN_ROUTES.get(path) or next((word for start, word in _ROUTES if path.startswith(start)), "other")
+
+
+def log_line(call: Call, status: int, sent: int, seconds: float, name: str, site: Site) -> str:
+    """One request in one line. The query is left out: it may have a signature in it."""
+    client = client_address(call.headers, call.peer, site.proxies) or "-"
+    path = call.raw_path.decode("latin-1")[:200]
+    shown = "".join(letter if "!" <= letter <= "~" else "?" for letter in path)
+    took = f"{seconds * 1000:.1f}ms"
+    return f"{client} {call.holder or '-'} {_method(call)} {shown} {status or '-'} {sent} {took} {name}"
+
+
+def _method(call: Call) -> str:
+    return call.method if call.method.isascii() and call.method.isalpha() else "?"

@@ -1,0 +1,203 @@
+"""Client keys: made here, kept as digests, compared in constant time.
+
+`keys.toml` is read again whenever it changes, so a key that was made or revoked counts at once. A key has 256 bits of
+its own, so its SHA-256 is as safe to keep as any slow hash would be, and costs a microsecond for each request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError
+from ..files import Modes, write_atomically
+from ..model import format_time, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+PREFIX = "mk_"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MODES = Modes(0o600, 0o600, 0o700, exact=True)
+_HEAD = (
+    "# Client keys of `mirror serve`, as digests. `mirror keys` writes this file; the server reads it as it changes.\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """One key as it is kept. Times are aware UTC."""
+
+    name: str
+    sha256: str
+    created_at: datetime | None
+    expires_at: datetime | None = None
+
+    def valid(self, now: datetime) -> bool:
+        """Whether it has not ended."""
+        return self.expires_at is None or now < self.expires_at
+
+
+def digest_of(key: str) -> str:
+    """How a key is kept."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def new_key() -> str:
+    """A key for one client. It is shown once and kept nowhere."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def check_name(name: str) -> str:
+    """The name of a key.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} cannot name a key", hint="use up to 64 letters, digits, dots, dashes and underscores"
+        )
+    return name
+
+
+def parse(text: str, path: Path) -> tuple[ClientKey, ...]:
+    """The keys of a file.
+
+    Raises:
+        ConfigurationError: it is damaged. No key of such a file counts: half of it would let in whom it should not.
+    """
+    import tomllib
+
+    cure = "mend it, or move it away and make the keys anew with `mirror keys add`"
+    try:
+        tables = tomllib.loads(text).get("keys", {})
+        return tuple(_key(name, table) for name, table in tables.items())
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not a file of client keys: {error}", hint=cure) from error
+
+
+def _key(name: str, table: dict[str, Any]) -> ClientKey:
+    digest = table["sha256"]
+    if not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest):
+        raise ValueError(f"the key {name!r} has no digest")
+    ends = table.get("expires_at")
+    expires = parse_time(ends)
+    if ends is not None and expires is None:
+        raise ValueError(f"the key {name!r} has an end that is no time")
+    return ClientKey(name, digest, parse_time(table.get("created_at")), expires)
+
+
+def render(keys: Iterable[ClientKey]) -> str:
+    """The file of some keys."""
+    parts = [_HEAD]
+    for key in keys:
+        lines = [f'\n[keys."{key.name}"]', f'sha256 = "{key.sha256}"']
+        lines += [f'created_at = "{format_time(key.created_at)}"'] if key.created_at else []
+        lines += [f'expires_at = "{format_time(key.expires_at)}"'] if key.expires_at else []
+        parts.append("\n".join(lines) + "\n")
+    return "".join(parts)
+
+
+def read(path: Path) -> tuple[ClientKey, ...]:
+    """The keys at `path`; none when there is no file.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is damaged.
+    """
+    try:
+        return parse(path.read_text("utf-8"), path)
+    except FileNotFoundError:
+        return ()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8", hint="mend it, or make the keys anew") from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read {path}: {error.strerror}", hint="the account that serves needs to read it"
+        ) from error
+
+
+def change(path: Path, edit: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]) -> None:
+    """Replaces the file by what `edit` makes of its keys; two changes at once come one after the other.
+
+    Raises:
+        ConfigurationError: the file cannot be read or written; or what `edit` raises.
+    """
+    with _changing(path):
+        text = render(edit(read(path)))
+        try:
+            write_atomically(path, text.encode(), _MODES)
+        except OSError as error:
+            raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    import filelock
+
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), mode=0o600)
+    try:
+        lock.acquire(timeout=10)
+    except filelock.Timeout as error:
+        raise ConfigurationError(f"{path} is being changed by somebody else", hint="try again") from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write in {path.parent}: {error.strerror}", hint="name another file as serve.keys_file"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class KeyRing:
+    """The keys of a file, as it is at the moment."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._identity: tuple[int, ...] | None = None
+        self._keys: tuple[ClientKey, ...] = ()
+
+    def keys(self) -> tuple[ClientKey, ...]:
+        """All of them, ended ones included.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+        """
+        identity = self._present()
+        with self._lock:
+            if identity != self._identity or identity is None:
+                self._keys = read(self._path)
+                self._identity = identity
+            return self._keys
+
+    def holder(self, presented: str, now: datetime) -> str | None:
+        """The name of the key that was presented; None for one that nobody has."""
+        digest = digest_of(presented)
+        found = None
+        for key in self.keys():  # all of them, so that the time does not tell which one was near
+            if hmac.compare_digest(key.sha256, digest) and key.valid(now):
+                found = key.name
+        return found
+
+    def holds(self, name: str, now: datetime) -> bool:
+        """Whether a key of this name is there and has not ended."""
+        return any(key.name == name and key.valid(now) for key in self.keys())
+
+    def _present(self) -> tuple[int, ...] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,129 @@
+"""From an address to a model and its weights, out of one picture of the index."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConflictError, NotFoundError
+from ..explain import Situation, Wish, no_weights, quoted
+from ..model import format_time
+from .rows import Gaps, decoded
+
+if TYPE_CHECKING:
+    from ..index.entries import WeightsEntry
+    from ..index.queries import ModelRow, Snapshot
+    from .addressing import Address
+    from .rows import Reader
+    from .site import Site
+
+_FORMAT = "onnx"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One model, with what the mirror holds of it. `gaps` fill its document up for old clients."""
+
+    row: ModelRow
+    weights: tuple[WeightsEntry, ...]
+    gaps: Gaps
+
+    @property
+    def id(self) -> str:
+        return self.row.id
+
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    @property
+    def status(self) -> str:
+        return self.row.status
+
+    @property
+    def document(self) -> str:
+        """The upstream's JSON text."""
+        return self.row.document
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The document as an object."""
+        return decoded(self.document)
+
+
+def find(snapshot: Snapshot, asked: Address, who: Reader) -> Found:
+    """The model of an address.
+
+    A model that is gone upstream is still given to whoever runs it; to another mirror it is gone here too.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    row = None if asked.by_name else snapshot.by_id(asked.model, _FORMAT)
+    if row is None:
+        row = next(iter(snapshot.by_name(asked.model, _FORMAT, limit=1)), None)
+    if row is None or (who.verbatim and row.gone_at is not None):
+        raise NotFoundError(f"no model {quoted(asked.model)} in this mirror", status=404)
+    return found_of(snapshot, row)
+
+
+def current(found: Found, weights_format: str) -> WeightsEntry | None:
+    """The model's present weights in a format, as the index has them."""
+    return next((each for each in found.weights if each.current and each.format == weights_format), None)
+
+
+def current_weights(site: Site, found: Found, weights_format: str) -> WeightsEntry:
+    """The present weights in a format, looked at on disk: an address of a file that is not there helps nobody.
+
+    Raises:
+        ConflictError: there are none here, or the file is not what was recorded.
+    """
+    entry = current(found, weights_format)
+    if entry is None:
+        raise _none(site, found, weights_format)
+    try:
+        size = os.stat(site.layout.blob(entry.md5, entry.format)).st_size
+    except (OSError, ValueError) as error:
+        raise damaged(found.name, "are missing from this mirror's store") from error
+    if size != entry.size:
+        raise damaged(found.name, f"have {size} bytes here instead of {entry.size}")
+    return entry
+
+
+def damaged(name: str, what: str) -> ConflictError:
+    """The error for a file that is not what was recorded."""
+    return ConflictError(
+        f"the weights of model {quoted(name)} {what}",
+        hint="run `mirror sync` where the mirror is synced, which fetches them again",
+        status=409,
+    )
+
+
+def _none(site: Site, found: Found, weights_format: str) -> ConflictError:
+    def ask(snapshot: Snapshot) -> ConflictError:
+        namesakes = snapshot.by_name(found.name, weights_format)
+        wish = Wish(weights_format, None, None)
+        return no_weights(Situation(found.row, wish, namesakes, [*found.weights], snapshot.failures(found.id)))
+
+    site.metrics.not_cached()
+    return site.reader.read(ask)
+
+
+def by_id(snapshot: Snapshot, model_id: str) -> Found:
+    """The model of an id.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    row = snapshot.by_id(model_id, _FORMAT)
+    if row is None:
+        raise NotFoundError(f"no model {quoted(model_id)} in this mirror", status=404)
+    return found_of(snapshot, row)
+
+
+def found_of(snapshot: Snapshot, row: ModelRow) -> Found:
+    """A row with its weights."""
+    gaps = Gaps(snapshot.meta().get("organization_id", ""), format_time(row.first_seen) or "")
+    return Found(row, tuple(snapshot.weights(row.id)), gaps)

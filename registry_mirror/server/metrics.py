@@ -1,0 +1,115 @@
+"""Counters for Prometheus. With several processes they are summed, through a folder that the parent made for them."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ..status import MirrorStatus
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+class Metrics:
+    """What is counted. A route is a word of ours, never a path: paths have names in them and are without number."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "mirror_http_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
+        )
+        self._bytes = Counter("mirror_http_sent_bytes", "Bytes of bodies sent.", ("route",), registry=self._registry)
+        self._seconds = Histogram(
+            "mirror_http_request_seconds",
+            "Time until an answer begins.",
+            ("route",),
+            registry=self._registry,
+            buckets=_SECONDS,
+        )
+        self._hits = Counter("mirror_weights_hits", "Downloads of weights that were cached.", registry=self._registry)
+        self._absent = Counter(
+            "mirror_weights_not_cached", "Downloads of weights that were not cached.", registry=self._registry
+        )
+        self._fetched = Counter(
+            "mirror_weights_fetches", "Weights fetched through.", ("outcome",), registry=self._registry
+        )
+        self._known: dict[tuple[str, str, int], Counter] = {}
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def answered(self, route: str, method: str, status: int, sent: int, seconds: float) -> None:
+        """Counts one answer."""
+        key = (route, method, status)
+        counter = self._known.get(key)
+        if counter is None:
+            shown = method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "other"
+            counter = self._requests.labels(route, shown, str(status))
+            self._known[(route, shown, status)] = counter
+        counter.inc()
+        if sent:
+            self._bytes.labels(route).inc(sent)
+        self._seconds.labels(route).observe(seconds)
+
+    def hit(self) -> None:
+        """Weights were asked for and are here."""
+        self._hits.inc()
+
+    def not_cached(self) -> None:
+        """Weights were asked for and are not here."""
+        self._absent.inc()
+
+    def fetched(self, outcome: str) -> None:
+        """Weights were fetched through: `ok` or `failed`."""
+        self._fetched.labels(outcome).inc()
+
+    def text(self, status: MirrorStatus | None, published: datetime | None, free_bytes: int | None) -> bytes:
+        """The page that Prometheus reads. `status` and `published` are None while there is no index."""
+        registry = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            from prometheus_client.multiprocess import MultiProcessCollector
+
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry) + generate_latest(_state(status, published, free_bytes))
+
+
+def _state(status: MirrorStatus | None, published: datetime | None, free_bytes: int | None) -> CollectorRegistry:
+    """How the mirror is at the moment; the same whichever process is asked."""
+    registry = CollectorRegistry()
+
+    def gauge(name: str, help_text: str, value: float | None) -> None:
+        if value is not None:
+            Gauge(name, help_text, registry=registry).set(value)
+
+    gauge("mirror_index_readable", "1 when the index can be read.", float(status is not None))
+    gauge("mirror_free_bytes", "Free bytes where the blobs are.", free_bytes)
+    if status is None:
+        return registry
+    synced = status.last_synced_at
+    age = None if published is None else max(0.0, (status.at - published).total_seconds())
+    gauge("mirror_index_age_seconds", "Seconds since the index was published.", age)
+    gauge(
+        "mirror_last_sync_timestamp_seconds",
+        "End of the last whole sync.",
+        None if synced is None else synced.timestamp(),
+    )
+    gauge("mirror_last_sync_age_seconds", "Seconds since then.", status.age_seconds)
+    gauge("mirror_weights_files", "Blobs that the index names.", status.totals.files)
+    gauge("mirror_weights_bytes", "Their bytes.", status.totals.bytes)
+    gauge("mirror_open_failures", "Weights that could not be fetched so far.", len(status.failures))
+    models = Gauge("mirror_models", "Models by status.", ("status",), registry=registry)
+    for name, count in status.counts().items():
+        if name != "total":
+            models.labels(name).set(count)
+    return registry

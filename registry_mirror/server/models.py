@@ -1,0 +1,123 @@
+"""The models resource: list, get, download, versions, files; read-only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+
+from ..index.queries import Selection
+from ..model import format_time
+from . import answers, artifacts
+from .addressing import API_PREFIX, Action, Address, address
+from .errors import error_response, json_response, response_of
+from .lookups import Found, current, current_weights, find
+from .query import list_query, parameters
+from .rows import Gaps, Reader, fitted, reader
+from .site import call_of
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
+
+    from ..index.queries import Snapshot
+    from .query import ListQuery
+    from .site import Call, Site
+
+CHAIN = "X-Mirror-Chain"
+_PREFIX = API_PREFIX.encode()
+_READ_ONLY = "this mirror is read-only: models are trained, changed and run upstream"
+
+
+class ModelsApi:
+    """The resource as an ASGI application of its own, because it needs the path as it came."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        call = call_of(scope)
+        try:
+            response = await self._answer(call)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer in JSON
+            response = response_of(error)
+        await response(scope, receive, send)
+
+    async def _answer(self, call: Call) -> Response:
+        if not call.raw_path.startswith(_PREFIX):
+            return error_response(404, "no such address here")
+        asked = address(call.raw_path[len(_PREFIX) :])
+        call.holder = self._site.guard.admit(call.headers)
+        if asked.action is Action.NOWHERE:
+            return error_response(404, f"no such address here; the list of models is at {API_PREFIX}/")
+        if call.method not in ("GET", "HEAD"):
+            return error_response(501, _READ_ONLY)
+        if asked.action is Action.OTHER:
+            return error_response(404, "a mirror has no such part of a model")
+        if asked.action is Action.LIST:
+            # On a thread: a page of a thousand models takes long enough for others to notice.
+            return await run_in_threadpool(self._list, call)
+        return self._one(call, asked)
+
+    def _list(self, call: Call) -> Response:
+        who, given = reader(call.headers.get("user-agent", "")), parameters(call.query)
+
+        def listed(snapshot: Snapshot) -> tuple[bytes, str]:
+            query = list_query(given, snapshot.has_type)
+            meta = snapshot.meta()
+            return self._page(snapshot, query, who, meta.get("organization_id", "")), chain(meta)
+
+        body, links = self._site.reader.read(listed)
+        return json_response(body, headers={CHAIN: links})
+
+    @staticmethod
+    def _page(snapshot: Snapshot, query: ListQuery, who: Reader, organization_id: str) -> bytes:
+        selection = Selection(query.status, query.model_type, name=query.name, types=who.types, statuses=who.statuses)
+        rows = snapshot.documents(selection, query.limit, query.offset)
+        documents = [
+            fitted(document, who, Gaps(organization_id, format_time(first_seen) or "")) for document, first_seen in rows
+        ]
+        return answers.page(documents, limit=query.limit, offset=query.offset, total=snapshot.count(selection))
+
+    def _one(self, call: Call, asked: Address) -> Response:
+        who, given = reader(call.headers.get("user-agent", "")), parameters(call.query)
+        found = self._site.reader.read(lambda snapshot: find(snapshot, asked, who))
+        match asked.action:
+            case Action.GET:
+                return json_response(answers.record(fitted(found.document, who, found.gaps)))
+            case Action.DOWNLOAD:
+                return self._download(call, found, artifacts.Wanted.of(given))
+            case Action.VERSIONS:
+                return json_response(answers.data(artifacts.versions(found)))
+            case Action.FILES:
+                return json_response(answers.data(artifacts.files(found)))
+            case _:
+                wanted = artifacts.named_file(found, given.get("version_id", ""), given.get("name", ""))
+                return self._download(call, found, wanted)
+
+    def _download(self, call: Call, found: Found, wanted: artifacts.Wanted) -> Response:
+        """An address of the weights; where they are to be fetched first, one that waits for them."""
+        site, base = self._site, call.base_url(self._site)
+        artifacts.check_variant(found, wanted)
+        entry = current(found, wanted.format)
+        if entry is None and site.fetcher is not None and found.status == "ready":
+            return self._signed(call, base, found, f"/fetch/{artifacts.fetch_name(found, wanted.format)}", wanted, {})
+        entry = current_weights(site, found, wanted.format)
+        site.metrics.hit()
+        path = f"/blobs/{artifacts.blob_file(entry)}"
+        facts = {"md5": entry.md5, "sha256": entry.sha256, "size_bytes": entry.size}
+        return self._signed(call, base, found, path, wanted, facts)
+
+    def _signed(
+        self, call: Call, base: str, found: Found, path: str, wanted: artifacts.Wanted, facts: dict[str, Any]
+    ) -> Response:
+        filename = artifacts.filename(found.name, wanted.format)
+        query = self._site.signer.query(path, self._site.metrics.now(), holder=call.holder, name=filename)
+        values = {"download_url": f"{base}{path}?{query}", "model_name": found.name, "filename": filename, **facts}
+        return json_response(answers.both(values))
+
+
+def chain(meta: dict[str, str]) -> str:
+    """The catalogs that this index came through, nearest first. A mirror that is one of them would go in circles."""
+    return ", ".join(filter(None, (meta.get("catalog_id"), meta.get("chain"))))

@@ -1,0 +1,105 @@
+"""The address that a client used, for absolute addresses that it can follow. Pure.
+
+Forwarded headers are believed from a trusted proxy alone: anybody else could write them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+
+
+class BadHostError(ValueError):
+    """The Host header, or what a proxy forwards, is no host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """The networks whose forwarded headers are believed."""
+
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+    @classmethod
+    def of(cls, networks: Iterable[str]) -> Proxies:
+        """From CIDR texts."""
+        return cls(tuple(ipaddress.ip_network(each) for each in networks))
+
+    def trust(self, address: str) -> bool:
+        """Whether a peer is one of them. An IPv4 address that came over an IPv6 socket counts as itself."""
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        mapped = getattr(found, "ipv4_mapped", None)
+        return any((mapped or found) in network for network in self.networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What the connection itself tells: the scheme, the peer's address, the server's own `host:port`."""
+
+    scheme: str
+    address: str
+    server: str
+
+
+def base_url(
+    headers: Mapping[str, str], peer: Peer, proxies: Proxies, public_url: str | None = None, prefix: str = ""
+) -> str:
+    """The URL that a client reached this server under, without a slash at its end.
+
+    Args:
+        headers: of the request, keys in lower case.
+        public_url: what the operator says it is.
+        prefix: the configured one, where the request's path had it.
+
+    Raises:
+        BadHostError: a header is no host, scheme or path.
+    """
+    if public_url is not None:
+        return public_url
+    scheme, host = peer.scheme, headers.get("host", "").strip() or peer.server
+    if proxies.trust(peer.address):
+        scheme = _last(headers, "x-forwarded-proto", scheme).lower()
+        host = _last(headers, "x-forwarded-host", host)
+        prefix = _last(headers, "x-forwarded-prefix", prefix)
+    if scheme not in ("http", "https"):
+        raise BadHostError("the forwarded scheme is neither http nor https")
+    if not _HOST.fullmatch(host):
+        raise BadHostError("the Host header names no host")
+    if not _PREFIX.fullmatch(prefix):
+        raise BadHostError("the forwarded prefix is no path")
+    return f"{scheme}://{host}{prefix.rstrip('/')}"
+
+
+def client_address(headers: Mapping[str, str], peer: Peer, proxies: Proxies) -> str:
+    """The client's address for the log: the last one in X-Forwarded-For that is not a trusted proxy's."""
+    if not proxies.trust(peer.address):
+        return peer.address
+    for hop in reversed([each.strip() for each in headers.get("x-forwarded-for", "").split(",")]):
+        if not _is_address(hop):
+            break
+        if not proxies.trust(hop):
+            return hop
+    return peer.address
+
+
+def _last(headers: Mapping[str, str], name: str, default: str) -> str:
+    """A forwarded header's last value: the one that the trusted proxy itself wrote."""
+    return headers.get(name, "").rpartition(",")[2].strip() or default
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""Conditional requests and ranges on one blob: headers in, a verdict out. Pure. RFC 9110, 13 and 14."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_RANGE = re.compile(r"bytes=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The status of an answer, and the bytes `start` up to `stop` that it carries."""
+
+    status: int
+    start: int = 0
+    stop: int = 0
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+def verdict(headers: Mapping[str, str], etag: str, modified: float, size: int) -> Verdict:
+    """What a GET or HEAD of a blob is answered with: 200, 206, 304, 412 or 416.
+
+    Args:
+        headers: of the request, keys in lower case.
+        etag: strong, quoted.
+        modified: seconds since 1970.
+        size: bytes.
+    """
+    if not _matches(headers.get("if-match"), etag, weak=False):
+        return Verdict(412)
+    if "if-none-match" in headers:
+        if _matches(headers["if-none-match"], etag, weak=True):
+            return Verdict(304)
+    elif _not_modified_since(headers.get("if-modified-since"), modified):
+        return Verdict(304)
+    asked = headers.get("range")
+    if asked is None or not _range_holds(headers.get("if-range"), etag, modified):
+        return Verdict(200, 0, size)
+    return _ranged(asked, size)
+
+
+def _ranged(asked: str, size: int) -> Verdict:
+    match = _RANGE.fullmatch(asked.strip())
+    if match is None or not any(match.groups()):
+        # Several ranges at once, or no range at all: the whole is always a right answer.
+        return Verdict(200, 0, size)
+    first, last = match.groups()
+    if not first:
+        start, stop = max(size - int(last), 0), size
+        return Verdict(206, start, stop) if int(last) and size else Verdict(416)
+    if last and int(last) < int(first):
+        return Verdict(200, 0, size)
+    start, stop = int(first), min(int(last) + 1, size) if last else size
+    return Verdict(206, start, stop) if start < size else Verdict(416)
+
+
+def _matches(header: str | None, etag: str, *, weak: bool) -> bool:
+    """Whether a list of entity tags has this one. If-Match that is not given always does."""
+    if header is None:
+        return True
+    tags = [tag.strip() for tag in header.split(",")]
+    return "*" in tags or etag in tags or (weak and f"W/{etag}" in tags)
+
+
+def _range_holds(condition: str | None, etag: str, modified: float) -> bool:
+    """If-Range: a strong tag or the exact date, else the whole is sent."""
+    if condition is None:
+        return True
+    return condition.strip() == etag or condition.strip() == http_date(modified)
+
+
+def _not_modified_since(header: str | None, modified: float) -> bool:
+    if header is None:
+        return False
+    try:
+        moment = parsedate_to_datetime(header)
+    except (TypeError, ValueError):
+        return False
+    return moment.tzinfo is not None and int(modified) <= moment.timestamp()
+
+
+def http_date(seconds: float) -> str:
+    """`Mon, 02 Mar 2026 09:30:00 GMT`."""
+    return format_datetime(datetime.fromtimestamp(int(seconds), UTC), usegmt=True)

@@ -1,0 +1,152 @@
+"""Documents as each client can read them. Pure.
+
+One row that an SDK's schema refuses fails its whole list, so what it refuses is left out of the row, and rows of a type
+that it does not know are left out of its lists. The rules are those of the official SDK's record, version by version:
+`precision` is `fp32` or `fp16` and never null (from 1.67.6), `version` is never null or a number, `keypoint_detection`
+is known from 1.67.17. Everything else is passed on as the upstream sent it, `updated_at` to the letter: SDKs name their
+cached weights after it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from ..model import ModelStatus, ModelType
+
+_SDK = re.compile(r"pictograph-python(?:-async)?/(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
+_KEYPOINTS_SINCE = (1, 67, 17)
+_OLD_TYPES = tuple(str(each) for each in ModelType)
+_TYPES = (*_OLD_TYPES, "keypoint_detection")
+STATUSES = tuple(str(each) for each in ModelStatus)
+
+_TEXTS = ("description", "architecture", "parent_model_id", "forked_from_model_id")
+_OBJECTS = ("metrics", "class_mapping", "training_config")
+_decoder = msgspec.json.Decoder()
+
+
+class Kind(Enum):
+    """Who asks."""
+
+    SDK = "the official SDK"
+    MIRROR = "another mirror"
+    OTHER = "anybody else"
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A client, told by its User-Agent. `version` is the SDK's, None where it is not known."""
+
+    kind: Kind
+    version: tuple[int, int, int] | None = None
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether it takes documents as they are: a mirror of this mirror is to hold what this one holds."""
+        return self.kind is Kind.MIRROR
+
+    @property
+    def types(self) -> tuple[str, ...] | None:
+        """The model types that it can list; None for all."""
+        if self.kind is not Kind.SDK:
+            return None
+        return _OLD_TYPES if self.version is not None and self.version < _KEYPOINTS_SINCE else _TYPES
+
+    @property
+    def statuses(self) -> tuple[str, ...] | None:
+        """The statuses that it can list; None for all."""
+        return STATUSES if self.kind is Kind.SDK else None
+
+
+def reader(user_agent: str) -> Reader:
+    """The client of this User-Agent."""
+    if match := _SDK.match(user_agent):
+        return Reader(Kind.SDK, (int(match[1]), int(match[2]), int(match[3])))
+    if user_agent.startswith("registry-mirror"):
+        return Reader(Kind.MIRROR)
+    return Reader(Kind.OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """What stands in for required fields that a document lacks: the organisation, and when the model was first seen."""
+
+    organization_id: str
+    first_seen: str
+
+
+def fitted(document: str, who: Reader, gaps: Gaps) -> str:
+    """The document's JSON for a client: the very text where nothing had to be changed."""
+    if who.verbatim:
+        return document
+    found = decoded(document)
+    changes = _changes(found, gaps)
+    if not changes:
+        return document
+    fit = {key: value for key, value in {**found, **changes}.items() if value is not _DROP}
+    return json.dumps(fit, ensure_ascii=False)
+
+
+def decoded(document: str) -> dict[str, Any]:
+    """The document as an object; an empty one for what is none."""
+    try:
+        found = _decoder.decode(document)
+    except (msgspec.MsgspecError, UnicodeError):
+        try:
+            found = json.loads(document)
+        except (ValueError, RecursionError):
+            return {}
+    return found if isinstance(found, dict) else {}
+
+
+_DROP = object()
+
+
+def _changes(document: dict[str, Any], gaps: Gaps) -> dict[str, Any]:
+    """New values for the fields that some SDK would refuse; `_DROP` for one that is better absent."""
+    get = document.get
+    changes: dict[str, Any] = {}
+    if "precision" in document and get("precision") not in ("fp32", "fp16"):
+        changes["precision"] = _DROP
+    if "version" in document and not isinstance(get("version"), str):
+        changes["version"] = _DROP
+    for key in _TEXTS:
+        if get(key) is not None and not isinstance(get(key), str):
+            changes[key] = _DROP
+    for key in _OBJECTS:
+        if get(key) is not None and not isinstance(get(key), dict):
+            changes[key] = _DROP
+    if not isinstance(get("organization_id"), str):
+        changes["organization_id"] = gaps.organization_id
+    if get("visibility") not in ("private", "public"):
+        changes["visibility"] = "private"
+    return changes | _times(document, gaps)
+
+
+def _times(document: dict[str, Any], gaps: Gaps) -> dict[str, Any]:
+    """The two required times: each stands in for the other before the day on which the model was first seen here."""
+    created, updated = (_is_time(document.get(key)) for key in ("created_at", "updated_at"))
+    if created and updated:
+        return {}
+    changes = {}
+    if not created:
+        changes["created_at"] = document["updated_at"] if updated else gaps.first_seen
+    if not updated:
+        changes["updated_at"] = document["created_at"] if created else gaps.first_seen
+    return changes
+
+
+def _is_time(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True

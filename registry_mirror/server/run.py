@@ -1,0 +1,119 @@
+"""Starting and ending the server: Granian runs the application, and signals end it well."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+
+from ..errors import ConfigurationError
+from ..systemd import Notifier
+from .app import application
+from .settings import check_root, decide, site_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp
+
+    from ..config import Settings
+    from .settings import Plan
+    from .site import Fetcher
+
+_HEADERS_WITHIN = 10_000
+_LARGEST_HEAD = 64 << 10
+_LINE = "%(asctime)s %(message)s"
+_QUIET_SECONDS = 20
+"""How long answers that are being sent may take to end when the server is told to stop."""
+
+
+def serve(settings: Settings, say: Callable[[str], None], fetcher: Callable[[], Fetcher] | None = None) -> None:
+    """Serves until a signal ends it.
+
+    Args:
+        say: takes a line for the operator, once the address is sure.
+        fetcher: made in the process that serves.
+
+    Raises:
+        ConfigurationError: the settings cannot be used, or the address cannot be listened on.
+    """
+    check_root(settings)
+    port = free_port(settings.serve.host, settings.serve.port)
+    plan = decide(settings, port)
+    with tempfile.TemporaryDirectory(prefix="mirror-metrics-") as folder:
+        if settings.serve.workers > 1:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        say(plan.described())
+        _server(plan, port).serve(target_loader=Loader(plan, fetcher), wrap_loader=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Makes the application in the process that serves it. It is handed to that process, so it holds no secret."""
+
+    plan: Plan
+    fetcher: Callable[[], Fetcher] | None
+
+    def __call__(self) -> ASGIApp:
+        _log_to_stderr()
+        notifier, plan = Notifier(os.environ), self.plan
+        return application(
+            site_of(plan, self.fetcher),
+            access_log=plan.settings.serve.access_log,
+            started=lambda: notifier.ready(plan.described()),
+        )
+
+
+def _server(plan: Plan, port: int) -> Any:
+    serve = plan.settings.serve
+    return Granian(
+        "registry_mirror",
+        address=serve.host,
+        port=port,
+        interface=Interfaces.ASGI,
+        workers=serve.workers,
+        http=HTTPModes.auto,
+        websockets=False,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN, max_buffer_size=_LARGEST_HEAD),
+        ssl_cert=serve.tls_cert,
+        ssl_key=serve.tls_key,
+        workers_kill_timeout=_QUIET_SECONDS,
+        log_enabled=False,
+    )
+
+
+def free_port(host: str, port: int) -> int:
+    """The port to listen on; a free one for 0.
+
+    Raises:
+        ConfigurationError: the address is taken, or is none of this machine's.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            found: int = probe.getsockname()[1]
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}",
+            hint="choose another with --host and --port, or end what listens there",
+        ) from error
+    return found
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_LINE))
+    for name in ("registry_mirror.access", "registry_mirror.server"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)

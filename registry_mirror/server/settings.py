@@ -1,0 +1,137 @@
+"""From settings to a site, and what would make a server that gives away more than was meant."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+from ..index.reader import IndexReader
+from ..status import read_last_run
+from ..store.layout import Layout
+from ..urls import is_loopback
+from .guard import Guard
+from .keys import KeyRing, read
+from .metrics import Metrics
+from .origin import Proxies
+from .signing import Signer, key_from_file, process_key
+from .site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ..config import Settings
+    from ..secret import Secret
+    from .site import Fetcher
+
+_MANY_NEED_A_KEY = "put at least 32 random characters in a file and name it as serve.signing_key_file"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is decided before anything listens.
+
+    Attributes:
+        asks: whether client keys are asked for.
+        base_url: where this machine reaches the server.
+    """
+
+    settings: Settings
+    asks: bool
+    base_url: str
+
+    def described(self) -> str:
+        """One line for the operator."""
+        who = (
+            "client keys are asked for"
+            if self.asks
+            else f"no keys: whoever reaches {self.settings.serve.host} may read"
+        )
+        return f"serving {self.settings.root} at {self.base_url} ({who})"
+
+
+def keys_path(settings: Settings) -> Path:
+    """Where the client keys are kept."""
+    return settings.serve.keys_file or Layout(settings.root).keys
+
+
+def decide(settings: Settings, port: int) -> Plan:
+    """Checks the settings against each other, and reads the keys.
+
+    Raises:
+        ConfigurationError: they do not go together, or a file cannot be read.
+    """
+    serve = settings.serve
+    keys = read(keys_path(settings))
+    asks = bool(keys) and not serve.without_keys
+    if not asks and not serve.without_keys and not is_loopback(serve.host):
+        raise ConfigurationError(
+            f"serving on {serve.host} without client keys would give every model to anyone who reaches it",
+            hint="make keys with `mirror keys add NAME`, or say --without-keys if that is meant",
+        )
+    if serve.workers > 1 and serve.signing_key_file is None:
+        raise ConfigurationError("several workers need one key to sign addresses with", hint=_MANY_NEED_A_KEY)
+    if serve.workers > 1 and serve.fetch:
+        raise ConfigurationError(
+            "fetching for clients needs a single worker, so that everything is fetched once",
+            hint="set serve.workers to 1, or leave --fetch out",
+        )
+    _check_tls(serve.tls_cert, serve.tls_key)
+    _signing_key(settings)
+    scheme = "http" if serve.tls_cert is None else "https"
+    host = f"[{serve.host}]" if ":" in serve.host else serve.host
+    return Plan(settings, asks, f"{scheme}://{host}:{port}{serve.path_prefix or ''}")
+
+
+def _signing_key(settings: Settings) -> Secret:
+    file = settings.serve.signing_key_file
+    return process_key() if file is None else key_from_file(file)
+
+
+def _check_tls(certificate: Path | None, key: Path | None) -> None:
+    if (certificate is None) != (key is None):
+        raise ConfigurationError("https needs both serve.tls_cert and serve.tls_key", hint="set the other one too")
+    if certificate is None or key is None:
+        return
+    try:
+        # A key with a password would be asked for on a terminal that a service does not have.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(
+            f"serve.tls_cert {certificate} and serve.tls_key {key} cannot be used: {reason}",
+            hint="name a certificate with its chain and its private key without a password, both in PEM",
+        ) from error
+
+
+def site_of(plan: Plan, fetcher: Callable[[], Fetcher] | None) -> Site:
+    """The site of a plan, made in the process that serves it."""
+    settings, layout = plan.settings, Layout(plan.settings.root)
+    serve = settings.serve
+    return Site(
+        layout=layout,
+        reader=IndexReader(layout.index),
+        guard=Guard(KeyRing(keys_path(settings)), open_to_all=serve.without_keys, closed=plan.asks),
+        signer=Signer(_signing_key(settings), serve.url_ttl),
+        metrics=Metrics(),
+        proxies=Proxies.of(serve.trusted_proxies),
+        last_run=lambda: read_last_run(layout.run_record),
+        public_url=serve.public_url,
+        path_prefix=serve.path_prefix,
+        fetcher=None if fetcher is None else fetcher(),
+    )
+
+
+def check_root(settings: Settings) -> None:
+    """A folder that is not there yet may be mounted or synced later; a file in its place never will be.
+
+    Raises:
+        ConfigurationError: the root is not a folder.
+    """
+    if os.path.exists(settings.root) and not os.path.isdir(settings.root):
+        raise ConfigurationError(
+            f"the root {settings.root} is not a folder", hint="name the mirror's folder with --root"
+        )

@@ -1,0 +1,110 @@
+"""Download addresses that authorise themselves. SDKs send no key to them, so a signature with an end stands in for it.
+
+A signature names the client key that it was made for: when that key is revoked, its addresses end with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from ..errors import ConfigurationError
+from ..secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_SHORTEST = 32
+_LONGEST = 1 << 16
+_FIELDS = ("holder", "name", "expires")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a signature allows.
+
+    Attributes:
+        path: of the address, without host and prefix.
+        holder: the client key that it was made for; empty for none.
+        name: what a person would call the file.
+        expires: seconds since 1970.
+    """
+
+    path: str
+    holder: str
+    name: str
+    expires: int
+
+
+class BadSignatureError(ValueError):
+    """The address was not made here, was changed, or has ended. The text says which of the two to do about it."""
+
+
+class Signer:
+    """Makes and checks signatures with one key. `ttl` is in seconds."""
+
+    def __init__(self, key: Secret, ttl: float) -> None:
+        self._key = key.reveal().encode("utf-8", "surrogateescape")
+        self._ttl = ttl
+
+    def __repr__(self) -> str:
+        return "Signer('****')"
+
+    def query(self, path: str, now: float, *, holder: str = "", name: str = "") -> str:
+        """The query string that makes `path` an address of its own."""
+        grant = Grant(path, holder, name, int(now + self._ttl))
+        given = {key: str(getattr(grant, key)) for key in _FIELDS}
+        return urlencode({key: value for key, value in given.items() if value} | {"signature": self._signature(grant)})
+
+    def check(self, path: str, given: Mapping[str, str], now: float) -> Grant:
+        """What an address allows.
+
+        Args:
+            given: its query parameters.
+
+        Raises:
+            BadSignatureError: nothing.
+        """
+        expires = given.get("expires", "")
+        if not (expires.isascii() and expires.isdecimal() and len(expires) < 20):
+            raise BadSignatureError("this address has no end, so it was not made here; ask for a new one")
+        grant = Grant(path, given.get("holder", ""), given.get("name", ""), int(expires))
+        mine = self._signature(grant).encode()
+        if not hmac.compare_digest(mine, given.get("signature", "").encode("utf-8", "replace")):
+            raise BadSignatureError("the signature of this address does not fit; ask for a new one")
+        if now >= grant.expires:
+            raise BadSignatureError("this address has ended; ask for a new one")
+        return grant
+
+    def _signature(self, grant: Grant) -> str:
+        message = "\n".join((grant.path, grant.holder, grant.name, str(grant.expires)))
+        digest = hmac.new(self._key, message.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def process_key() -> Secret:
+    """A key that ends with the process."""
+    return Secret(secrets.token_urlsafe(48))
+
+
+def key_from_file(path: Path) -> Secret:
+    """The key in a file: its bytes without white space around them.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is too short to be secret.
+    """
+    cure = f"put at least {_SHORTEST} random characters in it: head -c 48 /dev/urandom | base64"
+    try:
+        with path.open("rb") as stream:
+            found = stream.read(_LONGEST).strip()
+    except OSError as error:
+        raise ConfigurationError(f"serve.signing_key_file: cannot read {path}: {error.strerror}", hint=cure) from error
+    if len(found) < _SHORTEST:
+        raise ConfigurationError(f"serve.signing_key_file: {path} holds only {len(found)} bytes", hint=cure)
+    return Secret(found.decode("utf-8", "surrogateescape"))

@@ -1,0 +1,108 @@
+"""What every handler is given, and what one request is to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .origin import Peer, base_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+
+    from starlette.responses import Response
+
+    from ..index.reader import IndexReader
+    from ..status import LastRun
+    from ..store.layout import Layout
+    from .guard import Guard
+    from .metrics import Metrics
+    from .origin import Proxies
+    from .signing import Signer
+
+
+class Fetcher(Protocol):
+    """Gives weights that are not cached yet, fetching them once for all who wait."""
+
+    async def respond(self, site: Site, call: Call, model_id: str, weights_format: str, name: str) -> Response:
+        """The answer to a request for the weights: streamed as they arrive. `name` is for `Content-Disposition`."""
+
+    def close(self) -> None:
+        """Ends what is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One mirror as it is served.
+
+    Attributes:
+        public_url, path_prefix: from the settings.
+        fetcher: None where nothing is fetched.
+        last_run: reads the record of the last run.
+    """
+
+    layout: Layout
+    reader: IndexReader
+    guard: Guard
+    signer: Signer
+    metrics: Metrics
+    proxies: Proxies
+    last_run: Callable[[], LastRun]
+    public_url: str | None = None
+    path_prefix: str | None = None
+    fetcher: Fetcher | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """One request: its raw parts, and the headers with keys in lower case.
+
+    Attributes:
+        raw_path: without the configured prefix.
+        prefix: that prefix, where the request had it.
+        holder: the client key that it came with, once it is known; for the log.
+    """
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: Mapping[str, str]
+    peer: Peer
+    pathsend: bool
+    prefix: str = ""
+    holder: str = field(default="")
+
+    def base_url(self, site: Site) -> str:
+        """The URL under which the client reached this server.
+
+        Raises:
+            BadHostError: its headers name none.
+        """
+        return base_url(self.headers, self.peer, site.proxies, site.public_url, self.prefix)
+
+
+CALL = "registry_mirror.call"
+"""Where the front leaves the `Call` in an ASGI scope."""
+
+
+def call_of(scope: MutableMapping[str, Any]) -> Call:
+    """The request of an ASGI scope, as the front read it."""
+    found = scope[CALL]
+    assert isinstance(found, Call)  # noqa: S101 - the front is the only way in
+    return found
+
+
+def read_call(scope: MutableMapping[str, Any]) -> Call:
+    """Reads an ASGI scope. Of a header that came twice the last one counts; bytes that are not ASCII stay readable."""
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    client = scope.get("client") or ("", 0)
+    host, port = (scope.get("server") or ("localhost", None))[:2]
+    server = f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return Call(
+        method=scope["method"],
+        raw_path=scope.get("raw_path") or scope["path"].encode(),
+        query=scope.get("query_string", b""),
+        headers=headers,
+        peer=Peer(scope.get("scheme", "http"), str(client[0]), server),
+        pathsend="http.response.pathsend" in (scope.get("extensions") or {}),
+    )
