@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from .site import Site
 
 
-def application(site: Site, *, access_log: bool = True, started: Callable[[], None] = lambda: None) -> ASGIApp:
+def application(
+    site: Site, *, log: Callable[[str], None] | None = None, started: Callable[[], None] = lambda: None
+) -> ASGIApp:
     """The whole of it.
 
     Args:
+        log: takes a line for each request.
         started: called once in each process, when it is about to answer.
     """
 
@@ -59,7 +62,7 @@ def application(site: Site, *, access_log: bool = True, started: Callable[[], No
     handlers = {HTTPException: _http_error}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)  # type: ignore[arg-type]
     _no_redirects(app.router)
-    return Front(app, site, access_log=access_log)
+    return Front(app, site, log)
 
 
 def _no_redirects(router: Router) -> None:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from ..errors import ApiError, ConflictError, MirrorError, NoSpaceError, NotFoundError
 from .addressing import segment
-from .blobs import admitted, blob_response
+from .blobs import admitted, blob_response, read_at
 from .errors import error_response, in_words, response_of
 from .lookups import by_id, current
 from .site import call_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .site import Call, Site
 
 PREFIX = "/fetch/"
-_PIECE = 256 << 10
+_PIECE = 128 << 10
 _TAIL = 64 << 10
 _TELL_EVERY = 0.05
 
@@ -172,7 +172,7 @@ class Stream(Response):
     def __init__(self, flight: Flight, name: str) -> None:
         assert flight.path is not None  # noqa: S101 - asked for once it is known
         self._flight, self._attempt, self._size = flight, flight.attempt, flight.size
-        self._descriptor = os.open(flight.path, os.O_RDONLY)
+        self._descriptor, self._buffer = os.open(flight.path, os.O_RDONLY), bytearray(_PIECE)
         self.status_code, self.background, self.body = 200, None, b""
         length = {} if self._size is None else {"Content-Length": str(self._size)}
         disposition = {"Content-Disposition": f'attachment; filename="{name}"'} if name else {}
@@ -207,7 +207,7 @@ class Stream(Response):
 
     async def _send_up_to(self, stop: int, place: int, send: Send) -> int:
         while place < stop:
-            piece = await asyncio.to_thread(os.pread, self._descriptor, min(_PIECE, stop - place), place)
+            piece = await read_at(self._descriptor, memoryview(self._buffer)[: stop - place], place)
             if not piece:
                 break
             place += len(piece)

@@ -15,14 +15,16 @@ from .origin import client_address
 from .site import CALL, read_call
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from .site import Call, Site
 
-_log = logging.getLogger("registry_mirror.access")
 _fault_log = logging.getLogger("registry_mirror.server")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ROUTES = (("/blobs/", "blobs"), ("/fetch/", "fetch"), (f"{API_PREFIX}", "models"))
+_UNSHOWN = re.compile(r"[^!-~]")
+_ROUTES = (("/blobs/", "blobs"), ("/fetch/", "fetch"), (API_PREFIX, "models"))
 _PLAIN_ROUTES = {
     "/": "page",
     "/healthz": "health",
@@ -33,10 +35,10 @@ _PLAIN_ROUTES = {
 
 
 class Front:
-    """Wraps the application."""
+    """Wraps the application. `log` takes a line for each request, None for no log."""
 
-    def __init__(self, app: ASGIApp, site: Site, *, access_log: bool) -> None:
-        self._app, self._site, self._logs = app, site, access_log
+    def __init__(self, app: ASGIApp, site: Site, log: Callable[[str], None] | None) -> None:
+        self._app, self._site, self._log = app, site, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, whatever happens in it."""
@@ -62,8 +64,8 @@ class Front:
     def _note(self, call: Call, answer: _Answer) -> None:
         route = route_of(call.raw_path)
         self._site.metrics.answered(route, call.method, answer.status, answer.sent, answer.seconds)
-        if self._logs:
-            _log.info("%s", log_line(call, answer.status, answer.sent, answer.seconds, answer.request_id, self._site))
+        if self._log is not None:
+            self._log(log_line(call, answer.status, answer.sent, answer.seconds, answer.request_id, self._site))
 
 
 class _Answer:
@@ -114,7 +116,7 @@ def log_line(call: Call, status: int, sent: int, seconds: float, name: str, site
     """One request in one line. The query is left out: it may have a signature in it."""
     client = client_address(call.headers, call.peer, site.proxies) or "-"
     path = call.raw_path.decode("latin-1")[:200]
-    shown = "".join(letter if "!" <= letter <= "~" else "?" for letter in path)
+    shown = _UNSHOWN.sub("?", path)
     took = f"{seconds * 1000:.1f}ms"
     return f"{client} {call.holder or '-'} {_method(call)} {shown} {status or '-'} {sent} {took} {name}"
 

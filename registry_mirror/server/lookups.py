@@ -13,6 +13,8 @@ from ..model import format_time
 from .rows import Gaps, decoded
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ..index.entries import WeightsEntry
     from ..index.queries import ModelRow, Snapshot
     from .addressing import Address
@@ -24,11 +26,10 @@ _FORMAT = "onnx"
 
 @dataclass(frozen=True)
 class Found:
-    """One model, with what the mirror holds of it. `gaps` fill its document up for old clients."""
+    """One model, with what the mirror holds of it."""
 
     row: ModelRow
     weights: tuple[WeightsEntry, ...]
-    gaps: Gaps
 
     @property
     def id(self) -> str:
@@ -53,7 +54,7 @@ class Found:
         return decoded(self.document)
 
 
-def find(snapshot: Snapshot, asked: Address, who: Reader) -> Found:
+def find(snapshot: Snapshot, asked: Address, who: Reader) -> ModelRow:
     """The model of an address.
 
     A model that is gone upstream is still given to whoever runs it; to another mirror it is gone here too.
@@ -66,7 +67,7 @@ def find(snapshot: Snapshot, asked: Address, who: Reader) -> Found:
         row = next(iter(snapshot.by_name(asked.model, _FORMAT, limit=1)), None)
     if row is None or (who.verbatim and row.gone_at is not None):
         raise NotFoundError(f"no model {quoted(asked.model)} in this mirror", status=404)
-    return found_of(snapshot, row)
+    return row
 
 
 def current(found: Found, weights_format: str) -> WeightsEntry | None:
@@ -125,5 +126,9 @@ def by_id(snapshot: Snapshot, model_id: str) -> Found:
 
 def found_of(snapshot: Snapshot, row: ModelRow) -> Found:
     """A row with its weights."""
-    gaps = Gaps(snapshot.meta().get("organization_id", ""), format_time(row.first_seen) or "")
-    return Found(row, tuple(snapshot.weights(row.id)), gaps)
+    return Found(row, tuple(snapshot.weights(row.id)))
+
+
+def gaps_of(snapshot: Snapshot, first_seen: datetime | None) -> Gaps:
+    """What fills a document up for clients that need more than the upstream sent."""
+    return Gaps(snapshot.meta().get("organization_id", ""), format_time(first_seen) or "")

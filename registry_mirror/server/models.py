@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
 from ..index.queries import Selection
-from ..model import format_time
 from . import answers, artifacts
 from .addressing import API_PREFIX, Action, Address, address
 from .errors import error_response, json_response, response_of
-from .lookups import Found, current, current_weights, find
+from .lookups import Found, current, current_weights, find, found_of, gaps_of
 from .query import list_query, parameters
-from .rows import Gaps, Reader, fitted, reader
+from .rows import Reader, fitted, reader
 from .site import call_of
 
 if TYPE_CHECKING:
@@ -65,27 +65,24 @@ class ModelsApi:
 
         def listed(snapshot: Snapshot) -> tuple[bytes, str]:
             query = list_query(given, snapshot.has_type)
-            meta = snapshot.meta()
-            return self._page(snapshot, query, who, meta.get("organization_id", "")), chain(meta)
+            return self._page(snapshot, query, who), chain(snapshot.meta())
 
         body, links = self._site.reader.read(listed)
         return json_response(body, headers={CHAIN: links})
 
     @staticmethod
-    def _page(snapshot: Snapshot, query: ListQuery, who: Reader, organization_id: str) -> bytes:
+    def _page(snapshot: Snapshot, query: ListQuery, who: Reader) -> bytes:
         selection = Selection(query.status, query.model_type, name=query.name, types=who.types, statuses=who.statuses)
         rows = snapshot.documents(selection, query.limit, query.offset)
-        documents = [
-            fitted(document, who, Gaps(organization_id, format_time(first_seen) or "")) for document, first_seen in rows
-        ]
+        documents = [fitted(document, who, partial(gaps_of, snapshot, seen)) for document, seen in rows]
         return answers.page(documents, limit=query.limit, offset=query.offset, total=snapshot.count(selection))
 
     def _one(self, call: Call, asked: Address) -> Response:
         who, given = reader(call.headers.get("user-agent", "")), parameters(call.query)
-        found = self._site.reader.read(lambda snapshot: find(snapshot, asked, who))
+        if asked.action is Action.GET:
+            return json_response(answers.record(self._site.reader.read(lambda each: self._document(each, asked, who))))
+        found = self._site.reader.read(lambda snapshot: found_of(snapshot, find(snapshot, asked, who)))
         match asked.action:
-            case Action.GET:
-                return json_response(answers.record(fitted(found.document, who, found.gaps)))
             case Action.DOWNLOAD:
                 return self._download(call, found, artifacts.Wanted.of(given))
             case Action.VERSIONS:
@@ -95,6 +92,11 @@ class ModelsApi:
             case _:
                 wanted = artifacts.named_file(found, given.get("version_id", ""), given.get("name", ""))
                 return self._download(call, found, wanted)
+
+    @staticmethod
+    def _document(snapshot: Snapshot, asked: Address, who: Reader) -> str:
+        row = find(snapshot, asked, who)
+        return fitted(row.document, who, partial(gaps_of, snapshot, row.first_seen))
 
     def _download(self, call: Call, found: Found, wanted: artifacts.Wanted) -> Response:
         """An address of the weights; where they are to be fetched first, one that waits for them."""

@@ -5,6 +5,7 @@ Forwarded headers are believed from a trusted proxy alone: anybody else could wr
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -34,12 +35,17 @@ class Proxies:
 
     def trust(self, address: str) -> bool:
         """Whether a peer is one of them. An IPv4 address that came over an IPv6 socket counts as itself."""
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        mapped = getattr(found, "ipv4_mapped", None)
-        return any((mapped or found) in network for network in self.networks)
+        return _within(address, self.networks)
+
+
+@functools.lru_cache(maxsize=1024)
+def _within(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return any((mapped or found) in network for network in networks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,14 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..model import ModelStatus, ModelType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SDK = re.compile(r"pictograph-python(?:-async)?/(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 _KEYPOINTS_SINCE = (1, 67, 17)
@@ -81,8 +84,12 @@ class Gaps:
     first_seen: str
 
 
-def fitted(document: str, who: Reader, gaps: Gaps) -> str:
-    """The document's JSON for a client: the very text where nothing had to be changed."""
+def fitted(document: str, who: Reader, gaps: Callable[[], Gaps]) -> str:
+    """The document's JSON for a client: the very text where nothing had to be changed.
+
+    Args:
+        gaps: asked only when something that is required is missing.
+    """
     if who.verbatim:
         return document
     found = decoded(document)
@@ -108,7 +115,7 @@ def decoded(document: str) -> dict[str, Any]:
 _DROP = object()
 
 
-def _changes(document: dict[str, Any], gaps: Gaps) -> dict[str, Any]:
+def _changes(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, Any]:
     """New values for the fields that some SDK would refuse; `_DROP` for one that is better absent."""
     get = document.get
     changes: dict[str, Any] = {}
@@ -123,22 +130,22 @@ def _changes(document: dict[str, Any], gaps: Gaps) -> dict[str, Any]:
         if get(key) is not None and not isinstance(get(key), dict):
             changes[key] = _DROP
     if not isinstance(get("organization_id"), str):
-        changes["organization_id"] = gaps.organization_id
+        changes["organization_id"] = gaps().organization_id
     if get("visibility") not in ("private", "public"):
         changes["visibility"] = "private"
     return changes | _times(document, gaps)
 
 
-def _times(document: dict[str, Any], gaps: Gaps) -> dict[str, Any]:
+def _times(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, Any]:
     """The two required times: each stands in for the other before the day on which the model was first seen here."""
     created, updated = (_is_time(document.get(key)) for key in ("created_at", "updated_at"))
     if created and updated:
         return {}
     changes = {}
     if not created:
-        changes["created_at"] = document["updated_at"] if updated else gaps.first_seen
+        changes["created_at"] = document["updated_at"] if updated else gaps().first_seen
     if not updated:
-        changes["updated_at"] = document["created_at"] if created else gaps.first_seen
+        changes["updated_at"] = document["created_at"] if created else gaps().first_seen
     return changes
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from .site import Fetcher
 
 _HEADERS_WITHIN = 10_000
-_LARGEST_HEAD = 64 << 10
 _LINE = "%(asctime)s %(message)s"
 _QUIET_SECONDS = 20
 """How long answers that are being sent may take to end when the server is told to stop."""
@@ -67,7 +68,7 @@ class Loader:
         notifier, plan = Notifier(os.environ), self.plan
         return application(
             site_of(plan, self.fetcher),
-            access_log=plan.settings.serve.access_log,
+            log=access_log if plan.settings.serve.access_log else None,
             started=lambda: notifier.ready(plan.described()),
         )
 
@@ -82,7 +83,7 @@ def _server(plan: Plan, port: int) -> Any:
         workers=serve.workers,
         http=HTTPModes.auto,
         websockets=False,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN, max_buffer_size=_LARGEST_HEAD),
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN),
         ssl_cert=serve.tls_cert,
         ssl_key=serve.tls_key,
         workers_kill_timeout=_QUIET_SECONDS,
@@ -110,10 +111,15 @@ def free_port(host: str, port: int) -> int:
     return found
 
 
+def access_log(line: str) -> None:
+    """One line to standard error, in one write. `logging` would take as long as the answer."""
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or the disk that it goes to is full
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}\n")
+
+
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_LINE))
-    for name in ("registry_mirror.access", "registry_mirror.server"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
+    logger = logging.getLogger("registry_mirror.server")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
