@@ -14,13 +14,14 @@ import registry_mirror
 PACKAGE = Path(registry_mirror.__file__).parent
 ROOT = PACKAGE.parent
 
-FOUNDATION = {"errors", "model", "files", "digests", "secret", "units", "urls"}
+FOUNDATION = {"errors", "model", "files", "digests", "secret", "systemd", "units", "urls"}
 NOUNS = {"upstream", "catalog", "store", "index"}
 ALLOWED = {
     **{room: FOUNDATION | {room} for room in NOUNS},
     "config": FOUNDATION | {"config"},
     "demo": FOUNDATION | {"demo"},
     "mirror": FOUNDATION | {"index", "store", "explain", "lookup", "status", "config"},
+    "server": FOUNDATION | {"index", "store", "config", "explain", "status", "server", "__version__"},
     "sync": FOUNDATION | NOUNS | {"config", "sync"},
     "migrations": {"catalog"},
 }
@@ -68,7 +69,7 @@ def modules_after(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-HEAVY = {"httpx", "sqlalchemy", "alembic", "filelock", "msgspec", "rich", "tenacity"}
+HEAVY = {"httpx", "sqlalchemy", "alembic", "filelock", "msgspec", "rich", "tenacity", "granian", "starlette", "jinja2"}
 
 
 def test_importing_the_package_and_a_mirror_brings_the_standard_library_only(tmp_path):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 
 from ..errors import ConfigurationError
@@ -86,6 +86,7 @@ def _server(plan: Plan, port: int) -> Any:
         http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN),
         ssl_cert=serve.tls_cert,
         ssl_key=serve.tls_key,
+        ssl_protocol_min=SSLProtocols.tls12,
         workers_kill_timeout=_QUIET_SECONDS,
         log_enabled=False,
     )
