@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..model import ModelStatus
 from .entries import FailureEntry, WeightsEntry
@@ -26,7 +26,7 @@ FROM models m LEFT JOIN weights w ON w.rowid = (
     SELECT c.rowid FROM weights c WHERE c.model_id = m.id AND c.current
     ORDER BY c.format = :format DESC, c.format, c.fetched_at DESC LIMIT 1)
 """
-_DOCUMENTS = "SELECT m.document, m.first_seen FROM models m"
+_DOCUMENTS = "SELECT m.document, m.first_seen, m.created, m.updated, m.id FROM models m"
 _COUNT = "SELECT count(*) FROM models m"
 _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
 
@@ -54,6 +54,18 @@ class ModelRow:
     weights: WeightsEntry | None
     shadows: tuple[str, ...]
     document: str
+
+
+Place = tuple[int, int, str]
+"""Where a model stands in lists: created, updated, id."""
+
+
+class Document(NamedTuple):
+    """One model as the upstream sent it, when it was first seen, and its place in lists."""
+
+    text: str
+    first_seen: datetime
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +163,28 @@ class Snapshot:
         ):
             yield self._model(row)
 
-    def documents(self, selection: Selection, limit: int, offset: int) -> list[tuple[str, datetime]]:
-        """The JSON texts of models, newest first, and when each was first seen."""
+    def documents(
+        self, selection: Selection, limit: int, offset: int = 0, after: Place | None = None
+    ) -> list[Document]:
+        """The JSON texts of models, newest first.
+
+        Args:
+            after: begins behind this place, which costs no more at the end than at the beginning. Only where every
+                model has a place (`all_dated`).
+        """
         where, values = selection.where()
-        rows = self._connection.execute(
-            f"{_DOCUMENTS} WHERE {where} ORDER BY {_LIST_ORDER} LIMIT :limit OFFSET :offset",
-            {**values, "limit": limit, "offset": offset},
-        )
-        return [(document, _known(first_seen)) for document, first_seen in rows]
+        bounds: dict[str, Any] = {"limit": limit, "offset": offset}
+        if after is not None:
+            where += " AND (m.created, m.updated, m.id) < (:created, :updated, :id)"
+            bounds |= {"created": after[0], "updated": after[1], "id": after[2]}
+        query = f"{_DOCUMENTS} WHERE {where} ORDER BY {_LIST_ORDER} LIMIT :limit OFFSET :offset"
+        rows = self._connection.execute(query, {**values, **bounds})
+        return [Document(text, _known(seen), (created, updated, key)) for text, seen, created, updated, key in rows]
+
+    def all_dated(self) -> bool:
+        """Whether every model has both its times, and so a place of its own in lists."""
+        query = "SELECT EXISTS (SELECT 1 FROM models WHERE created IS NULL OR updated IS NULL)"
+        return not self._connection.execute(query).fetchone()[0]
 
     def count(self, selection: Selection) -> int:
         """How many models a selection has."""

@@ -11,12 +11,15 @@ from ..index.queries import Selection
 from . import answers, artifacts
 from .addressing import API_PREFIX, Action, Address, address
 from .errors import error_response, json_response, response_of
+from .listing import Pages
 from .lookups import Found, current, current_weights, find, found_of, gaps_of
 from .query import list_query, parameters
 from .rows import Reader, fitted, reader
 from .site import call_of
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
@@ -34,6 +37,7 @@ class ModelsApi:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._pages = Pages()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -65,17 +69,17 @@ class ModelsApi:
 
         def listed(snapshot: Snapshot) -> tuple[bytes, str]:
             query = list_query(given, snapshot.has_type)
-            return self._page(snapshot, query, who), chain(snapshot.meta())
+            meta = snapshot.meta()
+            return self._page(snapshot, (meta.get("catalog_id"), meta.get("revision")), query, who), chain(meta)
 
         body, links = self._site.reader.read(listed)
         return json_response(body, headers={CHAIN: links})
 
-    @staticmethod
-    def _page(snapshot: Snapshot, query: ListQuery, who: Reader) -> bytes:
+    def _page(self, snapshot: Snapshot, picture: Hashable, query: ListQuery, who: Reader) -> bytes:
         selection = Selection(query.status, query.model_type, name=query.name, types=who.types, statuses=who.statuses)
-        rows = snapshot.documents(selection, query.limit, query.offset)
-        documents = [fitted(document, who, partial(gaps_of, snapshot, seen)) for document, seen in rows]
-        return answers.page(documents, limit=query.limit, offset=query.offset, total=snapshot.count(selection))
+        found = self._pages.page(snapshot, picture, selection, query.limit, query.offset)
+        documents = [fitted(each.text, who, partial(gaps_of, snapshot, each.first_seen)) for each in found.documents]
+        return answers.page(documents, limit=query.limit, offset=query.offset, total=found.total)
 
     def _one(self, call: Call, asked: Address) -> Response:
         who, given = reader(call.headers.get("user-agent", "")), parameters(call.query)
