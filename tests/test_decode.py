@@ -148,9 +148,7 @@ def test_the_address_is_read_from_either_envelope(answer):
     assert decode_download_url("download", json.dumps(answer).encode()) == "https://storage.example/a?token=t"
 
 
-@pytest.mark.parametrize("url", [None, 5, "", "/relative", "file:///etc/passwd", "data:,x", "http://", "https://[bad"])
-def test_an_address_that_is_no_absolute_web_address_is_refused_and_not_quoted(url):
-    with pytest.raises(ProtocolError) as caught:
+@pytest.mark.parametrize("url", [None, 5, ["https://storage.example/"], {}])
+def test_an_address_that_is_no_text_is_refused(url):
+    with pytest.raises(ProtocolError, match="download_url"):
         decode_download_url("download", json.dumps({"download_url": url}).encode())
-    if isinstance(url, str) and url:
-        assert url not in str(caught.value)

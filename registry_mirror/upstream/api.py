@@ -10,6 +10,7 @@ from urllib.parse import quote
 from ..errors import ConflictError, NotFoundError, ValidationError
 from .decode import Row, decode_document, decode_download_url, decode_page
 from .paging import walk
+from .target import check_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,11 +79,12 @@ class ModelsApi:
 
         Raises:
             ConflictError: the model is not ready, or was never exported in this format.
+            ProtocolError: the upstream gives an address that must not be dialled.
         """
         what = f"download model {model_id!r}"
         path = f"/models/{segment(model_id)}/download"
         body = self._session.call(what, "GET", path, {"format": weights_format}, _NOT_READY)
-        return decode_download_url(what, body)
+        return check_target(what, decode_download_url(what, body), self._session.base_url)
 
     def delete(self, model_id: str) -> None:
         """Soft-deletes a model that was just found; what the upstream answers beside success does not matter.
