@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from support.documents import make_document, make_model, many_models, weights_bytes
-from support.syncing import environment, files_under, mirror, run_record, run_sync, start_mirror
+from support.syncing import environment, files_under, mirror, run_record, run_sync, start_mirror, wait_for
 from support.upstream import FaultyUpstream, Gate, Hold, error, html
 
 from registry_mirror import Mirror
@@ -123,24 +123,27 @@ def test_a_second_sync_ends_with_6_at_once_and_names_the_holder_and_wait_waits(u
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_a_download_ends_with_130_one_line_and_nothing_that_the_next_run_does_not_sweep(
+def test_a_signal_in_a_download_ends_with_130_one_line_and_a_part_that_the_next_run_goes_on_with(
     upstream, env, root, number
 ):
     gate = Gate()
     upstream.inject(Hold(gate, after=10), kind="weights", path=make_document(1)["id"])
     process = start_mirror("sync", env=env)
-    gate.wait_reached()
+    wait_for(lambda: any(path.stat().st_size == 10 for path in (root / "incoming").glob("weights.*.part")))
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("failed: ")
     assert err.splitlines()[-1].endswith("interrupted")
     assert "Traceback" not in err
-    assert files_under(root / "incoming") == []
+    assert [path.stat().st_size for path in (root / "incoming").glob("weights.*.part")] == [10]
     assert json.loads((root / "run.json").read_text())["run"]["outcome"] == "failed"
     gate.release.set()
+    upstream.requests.clear()
     done = mirror("sync", "--json", env=env)
     assert run_record(done)["outcome"] == "ok"
+    assert "bytes=10-" in [entry.headers.get("range") for entry in upstream.requests.entries]
+    assert files_under(root / "incoming") == []
     assert all(model.mirror.cached for model in Mirror(root).models.iter())
 
 

@@ -253,7 +253,7 @@ ALWAYS = {
     "a sign-in page": ([html()], errors.IntegrityError, "sign-in page"),
     "a sign-in page as octets": ([html(content_type="application/octet-stream")], errors.IntegrityError, "sign-in"),
     "JSON instead of weights": ([json_body({"error": "expired"})], errors.IntegrityError, "JSON"),
-    "always cut": ([CutAfter(100)], errors.NetworkError, "127.0.0.1"),
+    "always cut before its first byte": ([CutAfter(0)], errors.NetworkError, "127.0.0.1"),
     "missing in storage": ([error(404)], errors.TransferError, "404"),
     "a redirect": ([redirect("http://169.254.169.254/")], errors.TransferError, "302"),
     "storage down": ([error(503)], errors.TransferError, "503"),

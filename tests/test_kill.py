@@ -40,20 +40,23 @@ def weights_parts(root):
     return [name for name in files_under(root / "incoming") if name.startswith("weights.")]
 
 
-def test_a_kill_in_the_middle_of_a_download_leaves_a_part_that_the_next_run_sweeps(upstream, root):
+def test_a_kill_in_the_middle_of_a_download_leaves_a_part_that_the_next_run_goes_on_with(upstream, root):
     gate = Gate()
     upstream.inject(Hold(gate, after=100), kind="weights", path=make_document(1)["id"])
     process = start_mirror("sync", env=environment(upstream, root, MIRROR_SYNC_WORKERS="1"))
     gate.wait_reached()
-    wait_for(lambda: weights_parts(root))
+    wait_for(lambda: any(path.stat().st_size == 100 for path in (root / "incoming").glob("weights.*.part")))
     process.kill()
     process.communicate(timeout=20)
-    assert len(weights_parts(root)) == 1
+    assert len(weights_parts(root)) == 2  # and its sidecar
     check_root(root)
     gate.release.set()
+    upstream.requests.clear()
     finished = run_sync(upstream, root)
     assert finished.exit_code == 0
     assert finished.record.tally.fetched.files == 2
+    ranges = [entry.headers.get("range") for entry in upstream.requests.entries if entry.origin == "storage"]
+    assert "bytes=100-" in ranges
     assert files_under(root / "incoming") == []
     check_root(root)
 

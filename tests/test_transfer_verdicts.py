@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from registry_mirror.digests import Hasher, digest_file
-from registry_mirror.upstream.transfer import Declared, Verdict, declared, judge
+from registry_mirror.upstream.declared import Declared, Verdict, declared, judge
 
 BODY = b"weights" * 100
 MD5 = hashlib.md5(BODY, usedforsecurity=False).hexdigest()

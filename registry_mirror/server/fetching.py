@@ -122,7 +122,7 @@ class Flights:
         if (cached := self._cached(site, call, model_id, weights_format, name)) is not None:
             return cached
         flight = self._join(site, model_id, weights_format)
-        await flight.until(lambda: (flight.path is not None and flight.size is not None) or flight.done > 0)
+        await flight.until(lambda: flight.path is not None and (flight.size is not None or flight.done > 0))
         if not flight.over and flight.path is not None:
             with contextlib.suppress(FileNotFoundError):  # it got its name in the cache just now
                 return Stream(flight, name)

@@ -1,4 +1,7 @@
-"""Files on their way in. Each has one owner, whose host and process its name tells."""
+"""Files on their way in. Each has one owner, whose host and process its name tells.
+
+A part of weights has a sidecar that says what it is a part of, so that a later fetch can go on with it (`adopt`).
+"""
 
 from __future__ import annotations
 
@@ -10,31 +13,60 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..files import create_exclusive, host_name, make_directory, no_space_named, part_name, write_all
+from .origin import SIDECAR as _SIDECAR
+from .origin import read_origin, sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from ..files import Modes
+    from .origin import Origin
 
 ABANDONED_AFTER = 7 * 86400.0
 """Seconds after which the file of another host, whose processes cannot be asked for, is taken for abandoned."""
 
+KEPT_FOR = 7 * 86400.0
+"""Seconds that a part is kept for a later fetch to go on with."""
+
+SILENT_AFTER = 600.0
+"""Seconds of silence after which a part of another host may be adopted; a stalled writer gives up long before."""
+
+_written_here: set[str] = set()
+"""Names of the parts that this process has open: its own id says nothing about those that it has let go."""
+
 _TEMPORARY = re.compile(
     r"\.(catalog\.sqlite|run\.json|run\.holder\.json|FORMAT|CACHEDIR\.TAG)\.\d+\.[0-9a-f]+\.tmp(-journal)?"
 )
-_PART = re.compile(r"(?P<what>.+)\.(?P<host>[A-Za-z0-9_-]+)\.(?P<pid>\d+)\.[0-9a-f]+\.part")
+_PART = re.compile(r"(?P<what>.+)\.(?P<host>[A-Za-z0-9_-]+)\.(?P<pid>\d{1,18})\.[0-9a-f]+\.part(\.json)?")
 
 
 class Part:
-    """A new, empty file in `incoming/` that nobody else writes to."""
+    """A new, empty file in `incoming/` that nobody else writes to.
 
-    def __init__(self, folder: Path, modes: Modes, what: str = "weights") -> None:
+    Args:
+        origin: what it will be a part of. It is written beside the file before the first byte, and lets the part
+            outlive its process; without it, the part is worth nothing once its process is gone.
+    """
+
+    def __init__(self, folder: Path, modes: Modes, what: str = "weights", origin: Origin | None = None) -> None:
         self.path = folder / part_name(what)
         self.modes = modes
+        self._origin = origin
         make_directory(folder, modes)
         with no_space_named(self.path.name):
             self._stream: BinaryIO | None = create_exclusive(self.path, modes.file, exact=modes.exact)
+            _written_here.add(self.path.name)
+            if origin is not None:
+                self._write_origin(origin)
+
+    def _write_origin(self, origin: Origin) -> None:
+        try:
+            with create_exclusive(sidecar(self.path), self.modes.file, exact=self.modes.exact) as stream:
+                write_all(stream, origin.encode())
+        except BaseException:
+            self.discard()
+            raise
 
     @property
     def stream(self) -> BinaryIO:
@@ -47,7 +79,7 @@ class Part:
             raise ValueError(f"{self.path.name} is closed")
         return self._stream
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Takes the next bytes.
 
         Raises:
@@ -57,27 +89,46 @@ class Part:
             write_all(self.stream, data)
 
     def close(self) -> None:
-        """Closes the file and leaves it where it is; for the one who has renamed it."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        """Closes the file; for the one who has renamed it."""
+        if self._close():
+            _unlink(sidecar(self.path))
 
     def discard(self) -> None:
         """Removes the file. May be called twice."""
-        if self._stream is not None:
-            self.close()
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
+        if self._close():
+            _unlink(self.path)
+            _unlink(sidecar(self.path))
+
+    def keep(self) -> None:
+        """Closes the file and leaves it for a later fetch to adopt; one without an origin is discarded."""
+        if self._origin is None:
+            self.discard()
+        else:
+            self._close()
+
+    def _close(self) -> bool:
+        if self._stream is None:
+            return False
+        self._stream.close()
+        self._stream = None
+        _written_here.discard(self.path.name)
+        return True
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file in `incoming/`. `host` and `pid` are None when its name does not tell."""
+    """A file in `incoming/`. `host` and `pid` are None when its name does not tell; seconds since it was written."""
 
     path: Path
     host: str | None
     pid: int | None
     age: float
+    size: int = 0
 
 
 def abandoned(found: Found, here: str, alive: Callable[[int], bool]) -> bool:
@@ -87,15 +138,50 @@ def abandoned(found: Found, here: str, alive: Callable[[int], bool]) -> bool:
     return found.age > ABANDONED_AFTER
 
 
+def adoptable(found: Found, here: str, alive: Callable[[int], bool]) -> bool:
+    """Whether another fetch may go on with a part.
+
+    The part of another host is taken after a few minutes of silence: a container that was killed comes back as
+    another host, and must not wait for a week. Its writer, should it live, loses its part and tries again.
+    """
+    if found.pid is None:
+        return False
+    return not alive(found.pid) if found.host == here else found.age > SILENT_AFTER
+
+
+def is_adoptable(found: Found) -> bool:
+    """The same, of a file as it is here and now."""
+    return adoptable(found, host_name(), lambda _: lives(found))
+
+
+def lives(found: Found) -> bool:
+    """Whether a file's process runs, when it is one of this host. A part of this very process knows it is written."""
+    if found.pid == os.getpid() and sidecar(found.path).exists():
+        return found.path.name in _written_here
+    return found.pid is not None and process_lives(found.pid)
+
+
 def sweep(folder: Path) -> list[Path]:
-    """Removes abandoned files and says which. A writer that was wrongly taken for dead fails and tries again."""
-    here, removed = host_name(), []
+    """Removes abandoned files and says which; a part that a later fetch can go on with is kept for a week.
+
+    A writer that was wrongly taken for dead fails and tries again.
+    """
+    removed = []
     for found in listing(folder):
-        if abandoned(found, here, process_lives):
+        if abandoned(found, host_name(), lambda _: lives(found)) and not _is_kept(found):  # noqa: B023 - called at once
             with contextlib.suppress(OSError):
                 found.path.unlink()
                 removed.append(found.path)
+                sidecar(found.path).unlink()
     return removed
+
+
+def _is_kept(found: Found) -> bool:
+    """Whether a file of a dead process is a part to go on with, or the sidecar of one."""
+    if found.path.name.endswith(_SIDECAR):
+        return found.path.with_name(found.path.name.removesuffix(_SIDECAR)).exists()
+    origin = read_origin(sidecar(found.path))
+    return origin is not None and 0 < found.size <= origin.size and found.age <= KEPT_FOR
 
 
 def sweep_root(root: Path) -> None:
@@ -119,8 +205,9 @@ def listing(folder: Path) -> list[Found]:
     for path in entries:
         with contextlib.suppress(OSError):  # it was published or removed in between
             owner = _PART.fullmatch(path.name)
-            age = time.time() - path.stat().st_mtime
-            found.append(Found(path, owner["host"] if owner else None, int(owner["pid"]) if owner else None, age))
+            status = path.lstat()
+            host, pid = (owner["host"], int(owner["pid"])) if owner else (None, None)
+            found.append(Found(path, host, pid, time.time() - status.st_mtime, status.st_size))
     return found
 
 

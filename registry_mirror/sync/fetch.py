@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from ..catalog import Weights
 from ..errors import ConflictError
 from ..model import utc_now
+from ..store.adopt import adopt
 from ..store.incoming import Part
 from ..store.layout import blob_name
+from ..store.origin import Origin
 from ..store.publish import examine, publish
+from ..upstream import Begun, of_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +40,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A blob that is in the store. `published` says whether its bytes came now; else they were here already."""
+    """A blob that is in the store.
+
+    `published` says whether its bytes came now; else they were here already. `kept` counts those that came in an
+    earlier run, which did not get to the end of them.
+    """
 
     md5: str
     sha256: str
@@ -45,6 +52,7 @@ class Stored:
     declared_md5: bool = False
     validator: str | None = None
     published: bool = False
+    kept: int = 0
 
 
 def fetch(shop: Workshop, job: Job, reporter: Reporter, check: Callable[[], None]) -> Stored | None:
@@ -59,27 +67,21 @@ def fetch(shop: Workshop, job: Job, reporter: Reporter, check: Callable[[], None
     Raises:
         MirrorError: what went wrong with this model.
     """
-    api, name = shop.client.models.api, job.row.name
+    api, what, progress = shop.client.models.api, f"model {job.row.name!r}", _Progress(job, reporter, check)
 
-    def progress(done: int, total: int | None) -> None:
-        check()
-        if done:
-            reporter.advanced(job.key, done)
-        else:
-            reporter.started(job.key, name, total)
-
-    def part(_declared: Declared) -> Part:
-        made = Part(shop.layout.incoming, shop.modes)
+    def part(declared: Declared) -> Part:
+        made = Part(shop.layout.incoming, shop.modes, origin=_origin(job, declared))
         reporter.opened(job.key, made.path)
         return made
 
     try:
         found = shop.client.storage.fetch(
-            f"model {name!r}",
+            what,
             address=lambda: api.download_url(job.row.id, job.format),
             sink=part,
             held=lambda declared: _held(shop, job, declared),
             progress=progress,
+            begun=_begun(shop, job, reporter, progress),
         )
     except ConflictError as error:
         # 400 is how some answer for a model that is not ready, which passes; 409 says that this format is not there.
@@ -87,6 +89,40 @@ def fetch(shop: Workshop, job: Job, reporter: Reporter, check: Callable[[], None
             raise
         return None
     return found if isinstance(found, Stored) else _publish(shop, job, found)
+
+
+class _Progress:
+    """Tells the reporter of each beginning, and of what came."""
+
+    def __init__(self, job: Job, reporter: Reporter, check: Callable[[], None]) -> None:
+        self._job, self._reporter, self._check = job, reporter, check
+        self._done: int | None = None
+
+    def __call__(self, done: int, total: int | None) -> None:
+        self._check()
+        if self._done is None or done < self._done:
+            self._reporter.started(self._job.key, self._job.row.name, total)
+        if done:
+            self._reporter.advanced(self._job.key, done)
+        self._done = done
+
+
+def _begun(shop: Workshop, job: Job, reporter: Reporter, progress: _Progress) -> Begun[Part] | None:
+    """The beginning that an earlier run left, copied and hashed."""
+    kept = adopt(shop.layout.incoming, shop.modes, job.key, progress)
+    if kept is None:
+        return None
+    reporter.opened(job.key, kept.part.path)
+    said = kept.origin
+    declared = of_part(said.size, said.md5, said.etag, said.last_modified)
+    return Begun(kept.part, kept.hasher, kept.head, declared)
+
+
+def _origin(job: Job, declared: Declared) -> Origin | None:
+    """The sidecar of a part; None where a later run could not rely on it."""
+    if declared.size is None or not declared.lasting:
+        return None
+    return Origin(job.key, declared.size, declared.md5, declared.validator, declared.modified)
 
 
 def _publish(shop: Workshop, job: Job, received: Received[Part]) -> Stored:
@@ -100,6 +136,7 @@ def _publish(shop: Workshop, job: Job, received: Received[Part]) -> Stored:
         declared_md5=received.declared_md5,
         validator=validator,
         published=published,
+        kept=received.kept,
     )
 
 

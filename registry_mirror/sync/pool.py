@@ -126,4 +126,5 @@ def describe(job: Job, stored: Stored | None) -> str:
     """What became of a file, in words."""
     if stored is None:
         return f"the upstream has no {job.format} of it"
-    return f"{'fetched' if stored.published else 'already here,'} {format_size(stored.size)}"
+    kept = f", {format_size(stored.kept)} of it in an earlier run" if stored.kept else ""
+    return f"{'fetched' if stored.published else 'already here,'} {format_size(stored.size)}{kept}"

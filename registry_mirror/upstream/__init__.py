@@ -2,12 +2,15 @@
 
 from .api import ModelsApi
 from .client import Client, Models, model_of
+from .declared import Declared, of_part
 from .decode import BadRow, Page, Row
+from .load import Begun, Sink
 from .retry import RetryPolicy, is_long_limit
-from .transfer import Declared, Received, Sink, Storage
+from .transfer import Received, Storage
 
 __all__ = [
     "BadRow",
+    "Begun",
     "Client",
     "Declared",
     "Models",
@@ -20,4 +23,5 @@ __all__ = [
     "Storage",
     "is_long_limit",
     "model_of",
+    "of_part",
 ]

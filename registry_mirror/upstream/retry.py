@@ -33,21 +33,41 @@ class RetryPolicy:
     budget: float = 20.0
     sleep: Callable[[float], None] = time.sleep
 
-    def call(self, act: Callable[[], T]) -> T:
-        """Runs `act` until it succeeds, fails for good or has used up its tries; then raises its last error."""
+    def call(self, act: Callable[[], T], progressed: Callable[[], bool] = lambda: False) -> T:
+        """Runs `act` until it succeeds, fails for good or has used up its tries; then raises its last error.
+
+        `progressed` is asked after each failure: one that brought the work on is the first of the four again.
+        """
+        tries = _Tries(progressed)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = getattr(error, "retry_after", None) or 0.0
+            return wait_before(tries.failed, self.budget, asked, random.uniform(0.75, 1.25))  # noqa: S311
+
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(len(_SHARES) + 1),
+            stop=lambda _: tries.failed > len(_SHARES),
             retry=tenacity.retry_if_exception(is_transient),
-            wait=self._wait,
+            wait=wait,
             sleep=self.sleep,
             reraise=True,
         )
-        return retrying(act)
+        return retrying(lambda: tries.counted(act))
 
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = getattr(error, "retry_after", None) or 0.0
-        return wait_before(state.attempt_number, self.budget, asked, random.uniform(0.75, 1.25))  # noqa: S311
+
+class _Tries:
+    """How many failed in a row without any progress."""
+
+    def __init__(self, progressed: Callable[[], bool]) -> None:
+        self._progressed = progressed
+        self.failed = 0
+
+    def counted(self, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except Exception:
+            self.failed = 1 if self._progressed() else self.failed + 1
+            raise
 
 
 def wait_before(attempt: int, budget: float, asked: float, jitter: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -10,23 +11,32 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ..errors import ConfigurationError, NetworkError, RequestTimeoutError
+from ..errors import ConfigurationError, NetworkError, ProtocolError, RequestTimeoutError
 from ..model import utc_now
 from ..secret import Secret
+from ..units import format_size
 from ..urls import check_base_url
 from .answers import error_for, one_line
+from .inflate import InflateError, inflate
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from ..errors import ApiError
+    from ..errors import ApiError, MirrorError
     from .retry import RetryPolicy
 
 API_PATH = "/api/v1/developer"
 USER_AGENT = "registry-mirror"
 _LONGEST_CHAIN = 4096
+
+ANSWER_LIMIT = 64 << 20
+"""Bytes of an unpacked answer of the API: 640 KiB for each row of a page of a hundred."""
+
+ERROR_LIMIT = 1 << 20
+"""Bytes that are read of an error."""
+
 _log = logging.getLogger("registry_mirror.upstream")
 
 # A proxy can not reach our own loopback, and a proxy in the environment would otherwise catch it.
@@ -125,7 +135,8 @@ class ApiSession:
         self.base_url = check_base_url(base_url, allow_http=allow_http)
         self._key = _usable(key)
         self._retry = retry
-        self._client = connections.client({"Accept": "application/json"})
+        # gzip alone: whatever else a client library knows is unpacked in one go, a bomb included.
+        self._client = connections.client({"Accept": "application/json", "Accept-Encoding": "gzip"})
         self.requests = Counter()
         self.chain: tuple[str, ...] = ()
         """The catalogs that an upstream which is itself a mirror says its answers came through."""
@@ -163,30 +174,61 @@ class ApiSession:
     ) -> bytes:
         self.requests.add()
         response = self._send(what, method, path, params)
-        # The path alone: parameters are ours and dull, and a header or an address could be a secret.
-        _log.debug("%s %s: HTTP %d", method, path, response.status_code)
+        with contextlib.closing(response):
+            # The path alone: parameters are ours and dull, and a header or an address could be a secret.
+            _log.debug("%s %s: HTTP %d", method, path, response.status_code)
+            body = self._read(what, response)
         failure = error_for(
-            what,
-            response.status_code,
-            response.headers,
-            response.content,
-            utc_now(),
-            classes,
-            hide=self._key.reveal(),
+            what, response.status_code, response.headers, body, utc_now(), classes, hide=self._key.reveal()
         )
         if failure is not None:
             raise failure
         self.chain = chain_of(response.headers.get("x-mirror-chain", "")) or self.chain
-        return response.content
+        return body
 
     def _send(self, what: str, method: str, path: str, params: Mapping[str, Any] | None) -> httpx.Response:
         url, headers = f"{self.base_url}{API_PATH}{path}", {"X-API-Key": self._key.reveal()}
         try:
-            return self._client.request(method, url, params=params, headers=headers)
+            request = self._client.build_request(method, url, params=params, headers=headers)
+            return self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = network_error(what, self.base_url, error)
         # Raised out here: inside, httpx's error, whose request holds the key, would stay attached to ours.
         raise failure
+
+    def _read(self, what: str, response: httpx.Response) -> bytes:
+        """The body, unless it is larger than any answer of the API is."""
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        limit = ANSWER_LIMIT if response.is_success else ERROR_LIMIT
+        try:
+            return first_bytes(inflate(encoding, response.iter_raw()), limit, whole=response.is_success)
+        except (TooMuchError, InflateError) as error:
+            reason = f"{what}: the upstream's answer cannot be read: {error}"
+            failure: MirrorError = ProtocolError(reason, hint="check upstream.base_url")
+        except httpx.HTTPError as error:
+            failure = network_error(what, self.base_url, error)
+        raise failure
+
+
+class TooMuchError(Exception):
+    """An answer is larger than any that makes sense."""
+
+
+def first_bytes(pieces: Iterable[bytes], limit: int, *, whole: bool) -> bytes:
+    """Joins what comes, up to a limit; what comes beyond it is an error when the `whole` is wanted, else left.
+
+    Raises:
+        TooMuchError: see there.
+    """
+    taken, size = [], 0
+    for piece in pieces:
+        taken.append(piece)
+        size += len(piece)
+        if size > limit:
+            if whole:
+                raise TooMuchError(f"it is larger than {format_size(limit)}")
+            break
+    return b"".join(taken)[:limit]
 
 
 def chain_of(header: str) -> tuple[str, ...]:
@@ -211,6 +253,8 @@ def network_error(what: str, url: str, error: Exception) -> NetworkError:
     if isinstance(error, httpx.TimeoutException):
         return RequestTimeoutError(f"{what}: no answer from {host} in time")
     reason = one_line(str(error)) or type(error).__name__
+    if reason == "Receive buffer too long":  # h11's words, which name neither the side nor the thing
+        reason = "the headers of its answer are longer than 100 KiB"
     if isinstance(error, httpx.ConnectError):
         return NetworkError(f"{what}: cannot reach {host}: {reason}", hint="check the network and upstream.base_url")
     return NetworkError(f"{what}: the connection to {host} failed: {reason}")

@@ -1,177 +1,85 @@
 """Moving one body from storage to a sink, in constant memory, hashed while it moves, checked before it counts.
 
-The rules are promise 2 of the architecture: what the storage declares about the object (`x-goog-hash`, `Content-MD5`,
-`Content-Length`) must hold; an ETag of 32 hex digits is a hint that some stores give another meaning; where nothing
-was declared, a web page must not pass for weights.
+A body may come in several answers: one that is cut goes on where it was cut, and a beginning that an earlier process
+left goes on as well. A body that does not match is fetched once more, from its first byte.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import logging
-import re
-import socket
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import httpx
-
-from ..digests import Digest, Hasher
 from ..errors import IntegrityError, MirrorError, TransferError
-from ..model import utc_now
-from .answers import TRANSIENT, looks_like_html, retry_after
-from .session import Connections, Counter, network_error
+from .body import Body
+from .declared import Declared, Verdict, judge
+from .load import Begun, Load, S, Sink
+from .ranges import Fit
+from .retry import is_transient
+from .session import Connections, Counter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Callable, Iterator
 
+    from ..digests import Digest
+    from .ranges import Rest
     from .retry import RetryPolicy
 
-_HEX_MD5 = re.compile(r"[0-9a-fA-F]{32}")
-_HEAD = 64
+__all__ = ["Begun", "Declared", "Received", "Sink", "Storage"]
+
+H = TypeVar("H")
 _log = logging.getLogger("registry_mirror.upstream")
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
-    """What the headers of a storage answer say about the object.
+class Received(Generic[S]):
+    """A whole and checked body.
 
     Attributes:
-        size: bytes of the body; None when not said, or when the body is encoded on its way.
-        md5: of `x-goog-hash` or `Content-MD5`: binding.
-        hint: an ETag of 32 hex digits, mostly the MD5, but not in every store.
-        validator: a strong ETag, verbatim.
-        content_type: the media type alone, lower case.
-        framed: whether a cut body shows (by a length or chunks) without a digest.
-        encoded: whether the body is compressed on its way although identity was asked for.
+        declared_md5: whether its MD5 is the storage's word or ours alone.
+        kept: how many of its bytes an earlier fetch had left.
     """
-
-    size: int | None
-    md5: str | None
-    hint: str | None
-    validator: str | None
-    content_type: str
-    framed: bool
-    encoded: bool
-
-
-def declared(headers: Mapping[str, str]) -> Declared:
-    """Reads the headers; keys in lower case."""
-    length = headers.get("content-length", "")
-    encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
-    etag = headers.get("etag", "").strip()
-    bare = etag.removeprefix("W/").strip('"')
-    return Declared(
-        size=int(length) if length.isdecimal() and not encoded else None,
-        md5=_google_md5(headers.get("x-goog-hash", "")) or _base64_md5(headers.get("content-md5", "")),
-        hint=bare.lower() if _HEX_MD5.fullmatch(bare) else None,
-        validator=etag if etag.startswith('"') else None,
-        content_type=headers.get("content-type", "").partition(";")[0].strip().lower(),
-        framed=length.isdecimal() or "chunked" in headers.get("transfer-encoding", "").lower(),
-        encoded=encoded,
-    )
-
-
-def _google_md5(value: str) -> str | None:
-    """`crc32c=…,md5=…`, in one header or several that the client joined with commas."""
-    for part in value.split(","):
-        name, _, digest = part.strip().partition("=")
-        if name == "md5":
-            return _base64_md5(digest)
-    return None
-
-
-def _base64_md5(value: str) -> str | None:
-    try:
-        raw = base64.b64decode(value.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return raw.hex() if len(raw) == 16 else None
-
-
-class Verdict(Enum):
-    """What a whole body is worth."""
-
-    ACCEPT = "accept"
-    CONFIRM = "confirm"
-    """Only if a second whole fetch brings the same bytes."""
-    REFUSE = "refuse"
-
-
-def judge(what: Declared, got: Digest, head: bytes) -> tuple[Verdict, str]:
-    """The verdict on a body that ended, and its reason."""
-    if got.size == 0:
-        return Verdict.REFUSE, "the body is empty"
-    if what.size is not None and got.size != what.size:
-        return Verdict.REFUSE, f"{got.size} bytes came, Content-Length said {what.size}"
-    if what.md5 is not None:
-        if got.md5 == what.md5:
-            return Verdict.ACCEPT, "MD5 declared by storage"
-        page = ", and the body looks like a sign-in page" if looks_like_html(head) else ""
-        return Verdict.REFUSE, f"MD5 is {got.md5}, storage declared {what.md5}{page}"
-    if what.hint is not None and got.md5 == what.hint:
-        return Verdict.ACCEPT, "MD5 equals the ETag"
-    if refusal := refuse_unsigned(what, head):
-        return Verdict.REFUSE, refusal
-    if what.hint is not None:
-        return Verdict.CONFIRM, f"MD5 is {got.md5}, the ETag reads {what.hint}"
-    if not what.framed:
-        return Verdict.CONFIRM, "storage gave neither a digest nor a length, so a cut body would not show"
-    return Verdict.ACCEPT, "storage declared no digest"
-
-
-def refuse_unsigned(what: Declared, head: bytes) -> str | None:
-    """Why a body without a binding digest cannot be weights; None when it may be."""
-    if looks_like_html(head):
-        return "the body looks like a sign-in page"
-    if _looks_like_json(head):
-        return "the body looks like JSON, not weights"
-    if what.content_type.startswith("text/") or what.content_type.endswith(("json", "xml", "html")):
-        return f"the body is {what.content_type}, not weights"
-    return None
-
-
-def _looks_like_json(head: bytes) -> bool:
-    """Printable from a brace on. A binary format that happens to begin with one has other bytes close behind."""
-    start = head.lstrip()
-    return start[:1] in (b"{", b"[") and len(start) > 1 and start.isascii() and start.decode().isprintable()
-
-
-class Sink(Protocol):
-    """Where a body goes. `discard` forgets what came; it may be called at any time, also twice."""
-
-    def write(self, data: bytes) -> None:
-        """Takes the next bytes."""
-
-    def discard(self) -> None:
-        """Removes what was written."""
-
-
-S = TypeVar("S", bound=Sink)
-H = TypeVar("H")
-
-
-@dataclass(frozen=True, slots=True)
-class Received(Generic[S]):
-    """A whole and checked body. `declared_md5` says whether its MD5 is the storage's word or ours alone."""
 
     sink: S
     digest: Digest
     declared: Declared
     declared_md5: bool
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Order(Generic[S, H]):
+    """What one fetch is asked for; see `Storage.fetch`."""
+
+    what: str
+    address: Callable[[], str]
+    sink: Callable[[Declared], S]
+    held: Callable[[Declared], H | None]
+    progress: Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A whole body that was not accepted. `digest` is set when a second one that agrees would be."""
+
+    reason: str
+    digest: Digest | None
+
+
+class _NoAddressError(Exception):
+    """The upstream gave no address. It has been retried where it was asked; here it must not be again."""
+
+    def __init__(self, error: MirrorError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Storage:
     """Fetches bodies by signed address. It has no key to lose."""
 
     def __init__(self, connections: Connections, *, retry: RetryPolicy) -> None:
-        # identity: a body compressed on its way has no length to check and another MD5.
+        # identity: a body compressed on its way has no length to check, another MD5, and no rest to ask for.
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         self._client = connections.client(headers)
         self._retry = retry
@@ -200,15 +108,18 @@ class Storage:
         sink: Callable[[Declared], S],
         held: Callable[[Declared], H | None] = lambda _: None,
         progress: Callable[[int, int | None], None] = lambda _done, _total: None,
+        begun: Begun[S] | None = None,
     ) -> Received[S] | H:
         """One body, whole and checked, or what `held` made of its headers.
 
         Args:
             what: the model, for errors.
-            address: gives a fresh signed address; called for every try.
-            sink: makes an empty place for the body.
+            address: gives a fresh signed address; called for every answer.
+            sink: makes an empty place for the body. One that is `Keeping` keeps a beginning that a later fetch can
+                go on with; others are discarded when the fetch fails.
             held: looks at the headers; anything but None abandons the body.
             progress: called with bytes done and bytes in all (None when not known) after every chunk; may raise.
+            begun: a beginning of the body that an earlier fetch left.
 
         Raises:
             IntegrityError: the bytes do not match what storage declares, twice.
@@ -216,10 +127,12 @@ class Storage:
             NetworkError: it cannot be reached.
             ApiError: the upstream gives no address.
         """
-        first = self._try(what, address, sink, held, progress)
+        order = _Order(what, address, sink, held, progress)
+        first = self._whole(order, Load(begun))
         if not isinstance(first, _Doubt):
             return first
-        second = self._try(what, address, sink, held, progress, twin=first)
+        _log.debug("%s: fetched once more from its first byte: %s", what, first.reason)
+        second = self._whole(order, Load(), twin=first)
         if not isinstance(second, _Doubt):
             return second
         raise IntegrityError(
@@ -227,35 +140,37 @@ class Storage:
             hint="the next sync tries again; if it stays, the object in storage is damaged",
         )
 
-    def _try(
-        self,
-        what: str,
-        address: Callable[[], str],
-        sink: Callable[[Declared], S],
-        held: Callable[[Declared], H | None],
-        progress: Callable[[int, int | None], None],
-        twin: _Doubt | None = None,
-    ) -> Received[S] | H | _Doubt:
-        """One whole body. Storage's own failures are retried here, the upstream's where the address is asked for."""
-
-        def once() -> Received[S] | H | _Doubt:
-            try:
-                url = address()
-            except MirrorError as error:
-                raise _NoAddressError(error) from error
-            self.requests.add()
-            with self._body(what, url) as body:
-                found = held(body.declared)
-                return found if found is not None else _receive(body, sink(body.declared), progress, twin)
-
+    def _whole(self, order: _Order[S, H], load: Load[S], twin: _Doubt | None = None) -> Received[S] | H | _Doubt:
+        """One whole body, in as many answers as it takes. Only a try that brings nothing new is one of the four."""
         try:
-            return self._retry.call(once)
+            return self._retry.call(lambda: self._go_on(order, load, twin), load.progressed)
         except _NoAddressError as failed:
+            load.leave(failed.error)
             raise failed.error from None
+        except BaseException as error:
+            load.leave(error)
+            raise
+
+    def _go_on(self, order: _Order[S, H], load: Load[S], twin: _Doubt | None) -> Received[S] | H | _Doubt:
+        """One answer, joined to what is here."""
+        try:
+            url = order.address()
+        except MirrorError as error:
+            raise _NoAddressError(error) from error
+        rest = load.rest
+        if rest is None:
+            load.drop()
+        self.requests.add()
+        with self._body(order.what, url, rest) as body:
+            if body.fit is not Fit.MISFIT:
+                return _take(order, load, body, twin)
+            _log.debug("%s: begins again, what came is no rest: %s", order.what, body.reason)
+        load.distrust()
+        return self._go_on(order, load, twin)
 
     @contextlib.contextmanager
-    def _body(self, what: str, url: str) -> Iterator[Body]:
-        with Body(what, url, self._client) as body:
+    def _body(self, what: str, url: str, rest: Rest | None) -> Iterator[Body]:
+        with Body(what, url, self._client, rest) as body:
             self._open.add(body)
             try:
                 yield body
@@ -263,115 +178,47 @@ class Storage:
                 self._open.discard(body)
 
 
-class _NoAddressError(Exception):
-    """The upstream gave no address. It has been retried where it was asked; here it must not be again."""
+def _take(order: _Order[S, H], load: Load[S], body: Body, twin: _Doubt | None) -> Received[S] | H | _Doubt:
+    """What has come with this answer: a whole body, judged, or what was held in its place."""
+    if body.fit is Fit.WHOLE:
+        load.drop()
+    said = load.declared or body.declared
+    found = order.held(said)
+    if found is not None:
+        load.drop()
+        return found
+    if load.declared is None:
+        load.begin(order.sink(said), said)
+    if body.fit is not Fit.COMPLETE:
+        _stream(order, load, body)
+    return _judged(load, twin)
 
-    def __init__(self, error: MirrorError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
-
-@dataclass(frozen=True, slots=True)
-class _Doubt:
-    """A whole body that was not accepted. `digest` is set when a second one that agrees would be."""
-
-    reason: str
-    digest: Digest | None
-
-
-def _open(what: str, url: str, client: httpx.Client) -> httpx.Response:
+def _stream(order: _Order[S, H], load: Load[S], body: Body) -> None:
+    said = load.declared or body.declared
+    order.progress(load.size, said.size)
     try:
-        return client.send(client.build_request("GET", url), stream=True)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        failure = network_error(what, url, error)
-    # Raised out here: inside, httpx's error, which holds the signed address, would stay attached to ours.
-    raise failure
-
-
-class Body:
-    """One open answer of storage.
-
-    Raises:
-        TransferError: it is no success; transient unless the object is not there.
-        NetworkError: no answer came.
-    """
-
-    def __init__(self, what: str, url: str, client: httpx.Client) -> None:
-        self._what, self._url = what, url
-        self._response = _open(what, url, client)
-        try:
-            self._check_status()
-            self.declared = declared(self._response.headers)
-        except BaseException:
-            self._response.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._response.close()
-
-    def abort(self) -> None:
-        """Ends the connection under a thread that reads from it; closing the descriptor would not wake that thread."""
-        stream = self._response.extensions.get("network_stream")
-        raw = stream.get_extra_info("socket") if stream is not None else None
-        if raw is not None:
-            with contextlib.suppress(OSError):
-                raw.shutdown(socket.SHUT_RDWR)
-
-    def _check_status(self) -> None:
-        status = self._response.status_code
-        _log.debug("%s: storage %s answered HTTP %d", self._what, urlsplit(self._url).hostname, status)
-        if status == 200:
-            return
-        host = urlsplit(self._url).hostname
-        # 401 and 403 are how signed addresses expire: the next try brings a fresh one.
-        raise TransferError(
-            f"{self._what}: storage {host} answered HTTP {status}",
-            hint="the weights are missing in the upstream's storage" if status in (404, 410) else None,
-            transient=status in TRANSIENT or status in (401, 403),
-            retry_after=retry_after(self._response.headers.get("retry-after"), utc_now()),
-        )
-
-    def chunks(self) -> Iterator[bytes]:
-        """The body as it comes, in pieces of tens of KiB."""
-        try:
-            yield from self._response.iter_bytes() if self.declared.encoded else self._response.iter_raw()
-        except httpx.HTTPError as error:
-            failure = network_error(self._what, self._url, error)
-        else:
-            return
-        raise failure
-
-
-def _receive(
-    body: Body, sink: S, progress: Callable[[int, int | None], None], twin: _Doubt | None
-) -> Received[S] | _Doubt:
-    """Streams the body into the sink and judges it. Whatever goes wrong, the sink is left empty."""
-    try:
-        digest, head = _stream(body, sink, progress)
-        verdict, reason = judge(body.declared, digest, head)
-        agrees = twin is not None and twin.digest == digest
-        if verdict is Verdict.ACCEPT or (verdict is Verdict.CONFIRM and agrees):
-            binding = digest.md5 in (body.declared.md5, body.declared.hint)
-            return Received(sink, digest, body.declared, binding)
-        sink.discard()
-        return _Doubt(reason, digest if verdict is Verdict.CONFIRM else None)
-    except BaseException:
-        sink.discard()
+        for chunk in body.chunks():
+            if said.size is not None and load.size + len(chunk) > said.size:
+                load.distrust()
+                reason = f"{order.what}: more than the {said.size} bytes came that storage declared"
+                raise TransferError(reason, transient=True)
+            load.take(chunk)
+            order.progress(load.size, said.size)
+    except MirrorError as error:
+        # What cannot be gone on with is no progress, however much of it came.
+        if is_transient(error) and load.rest is None:
+            load.drop()
         raise
 
 
-def _stream(body: Body, sink: Sink, progress: Callable[[int, int | None], None]) -> tuple[Digest, bytes]:
-    hasher, head = Hasher(), b""
-    progress(0, body.declared.size)
-    for chunk in body.chunks():
-        hasher.update(chunk)
-        sink.write(chunk)
-        if len(head) < _HEAD:
-            head = (head + chunk)[:_HEAD]
-        progress(hasher.size, body.declared.size)
-    return hasher.digest(), head
+def _judged(load: Load[S], twin: _Doubt | None) -> Received[S] | _Doubt:
+    """The verdict on a body that ended. What is not accepted is discarded."""
+    assert load.sink is not None and load.declared is not None  # noqa: S101, PT018 - it has begun
+    digest, said = load.digest, load.declared
+    verdict, reason = judge(said, digest, load.head)
+    agrees = twin is not None and twin.digest == digest
+    if verdict is Verdict.ACCEPT or (verdict is Verdict.CONFIRM and agrees):
+        return Received(load.sink, digest, said, digest.md5 in (said.md5, said.hint), load.kept)
+    load.drop()
+    return _Doubt(reason, digest if verdict is Verdict.CONFIRM else None)

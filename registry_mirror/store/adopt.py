@@ -1,0 +1,137 @@
+"""Going on with what an earlier fetch left, without trusting locks or signs of life.
+
+The beginning is copied into a part of our own while it is hashed, and the old one is removed. It has to be read anyway,
+because no digest can be taken up in its middle; and a writer that was wrongly taken for dead goes on writing to a file
+that has no name any more. Appending to the file that was found would let the two mix their bytes
+(`huggingface_hub#4306`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..digests import Hasher
+from ..errors import NoSpaceError
+from .incoming import Part, is_adoptable, listing
+from .origin import SIDECAR, UnreadableError, open_regular, read_into, read_origin, sidecar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from ..files import Modes
+    from .incoming import Found
+    from .origin import Origin
+
+_READ = 1 << 20
+_log = logging.getLogger("registry_mirror.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A part of our own with the beginning that somebody left: `hasher` has taken it, `head` is its first bytes."""
+
+    part: Part
+    origin: Origin
+    hasher: Hasher
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A part that nobody writes to, and what it is a part of."""
+
+    found: Found
+    origin: Origin
+
+    def remove(self) -> None:
+        """Takes it away; somebody else may have."""
+        for path in (self.found.path, sidecar(self.found.path)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def adopt(
+    folder: Path, modes: Modes, key: str, step: Callable[[int, int], None] = lambda _done, _total: None
+) -> Adopted | None:
+    """Takes over the longest part of these weights that was left in `incoming/`.
+
+    Args:
+        key: `model id/format`.
+        step: called with the bytes copied so far and those of the whole object, once for each MiB; may raise.
+
+    Returns:
+        None when there is none. Where the disk has no room for the copy, the old part is removed: the body is then
+        fetched from its first byte into the room that it gave back.
+    """
+    for left in longest_first(left_behind(folder, key)):
+        adopted = _copied(left, folder, modes, step)
+        if adopted is not None:
+            _forget_like(left, folder)
+            return adopted
+    return None
+
+
+def left_behind(folder: Path, key: str) -> list[Left]:
+    """The parts of these weights that nobody writes to any more."""
+    several = []
+    for found in listing(folder):
+        if found.path.name.endswith(SIDECAR) or not is_adoptable(found):
+            continue
+        origin = read_origin(sidecar(found.path))
+        if origin is not None and origin.key == key:
+            several.append(Left(found, origin))
+    return several
+
+
+def longest_first(several: list[Left]) -> list[Left]:
+    """Those that can be a beginning, the longest first."""
+    fitting = [left for left in several if 0 < left.found.size <= left.origin.size]
+    return sorted(fitting, key=lambda left: left.found.size, reverse=True)
+
+
+def _copied(left: Left, folder: Path, modes: Modes, step: Callable[[int, int], None]) -> Adopted | None:
+    try:
+        with open_regular(left.found.path) as source:
+            return _copied_from(source, left.origin, folder, modes, step)
+    except (UnreadableError, NoSpaceError) as error:
+        _log.debug("cannot adopt %s: %s", left.found.path.name, error)
+    left.remove()
+    return None
+
+
+def _copied_from(
+    source: BinaryIO, origin: Origin, folder: Path, modes: Modes, step: Callable[[int, int], None]
+) -> Adopted:
+    part = Part(folder, modes, origin=origin)
+    try:
+        hasher, head = _copy(source, part, origin.size, step)
+    except BaseException:
+        part.discard()
+        raise
+    return Adopted(part, origin, hasher, head)
+
+
+def _copy(source: BinaryIO, part: Part, limit: int, step: Callable[[int, int], None]) -> tuple[Hasher, bytes]:
+    hasher, head, view = Hasher(), b"", memoryview(bytearray(_READ))
+    while hasher.size < limit:
+        count = read_into(source, view[: min(_READ, limit - hasher.size)])
+        if not count:
+            break
+        part.write(view[:count])
+        hasher.update(view[:count])
+        head = head or bytes(view[:64])
+        step(hasher.size, limit)
+    return hasher, head
+
+
+def _forget_like(adopted: Left, folder: Path) -> None:
+    """Removes the old part, and shorter ones of the same object; one of another object may still be the right one."""
+    adopted.remove()
+    for left in left_behind(folder, adopted.origin.key):
+        if left.origin.same_object(adopted.origin):
+            left.remove()

@@ -1,0 +1,141 @@
+"""One body as far as it has come: where it goes, its digests so far, and whether it may go on where it was cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
+
+from ..digests import Hasher
+from ..errors import IntegrityError, MirrorError, NoSpaceError
+from .ranges import Rest
+
+if TYPE_CHECKING:
+    from ..digests import Digest
+    from .declared import Declared
+
+HEAD = 64
+WORTH = 1 << 20
+"""Bytes that a try has to bring to count as progress without limit."""
+
+SMALL_STEPS = 100
+"""How many tries may bring less than `WORTH` each and still count: a byte a try would go on for ever."""
+
+
+class Sink(Protocol):
+    """Where a body goes. `discard` forgets what came; it may be called at any time, also twice."""
+
+    def write(self, data: bytes) -> None:
+        """Takes the next bytes."""
+
+    def discard(self) -> None:
+        """Removes what was written."""
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A sink that can outlive a fetch that did not end well. One that cannot is discarded then."""
+
+    def keep(self) -> None:
+        """Leaves what was written for a later fetch to go on with."""
+
+
+S = TypeVar("S", bound=Sink)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun(Generic[S]):
+    """A body whose beginning is here: written to `sink`, taken by `hasher`, `head` its first bytes."""
+
+    sink: S
+    hasher: Hasher
+    head: bytes
+    declared: Declared
+
+
+class Load(Generic[S]):
+    """What has come of one body.
+
+    `record` is the furthest that it ever came, for `progressed`; a restart does not lower it.
+    """
+
+    def __init__(self, begun: Begun[S] | None = None) -> None:
+        self.sink = begun.sink if begun else None
+        self.declared = begun.declared if begun else None
+        self.head = begun.head if begun else b""
+        self.kept = begun.hasher.size if begun else 0
+        self._hasher = begun.hasher if begun else Hasher()
+        self._record = self._hasher.size
+        self._small = 0
+        self._ranges = True
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._hasher.size
+
+    @property
+    def digest(self) -> Digest:
+        """Of the bytes so far."""
+        return self._hasher.digest()
+
+    @property
+    def rest(self) -> Rest | None:
+        """What to ask for; None when the body has to come from its first byte on."""
+        if self._ranges and self.declared is not None and self.declared.resumable and self.size:
+            return Rest(self.size, self.declared)
+        return None
+
+    def begin(self, sink: S, declared: Declared) -> None:
+        """A new body."""
+        self.sink, self.declared = sink, declared
+
+    def take(self, chunk: bytes) -> None:
+        """Takes the next bytes."""
+        if self.sink is None:
+            raise ValueError("no body has begun")
+        # Written first: a write that fails must not leave the digests ahead of the file.
+        self.sink.write(chunk)
+        self._hasher.update(chunk)
+        if len(self.head) < HEAD:
+            self.head = (self.head + chunk)[:HEAD]
+
+    def drop(self) -> None:
+        """Forgets the body: the next one comes from its first byte on."""
+        if self.sink is not None:
+            self.sink.discard()
+        self.sink, self.declared, self.head, self.kept = None, None, b"", 0
+        self._hasher = Hasher()
+
+    def distrust(self) -> None:
+        """Forgets the body and asks for no rest any more: storage answered one with something else."""
+        self.drop()
+        self._ranges = False
+
+    def progressed(self) -> bool:
+        """Whether more is here than ever before, so that the next failure is a first one again."""
+        grown = self.size - self._record
+        if grown <= 0:
+            return False
+        self._record = self.size
+        self._small += grown < WORTH
+        return grown >= WORTH or self._small <= SMALL_STEPS
+
+    def leave(self, error: BaseException) -> None:
+        """What the fetch ended with decides whether a later one can go on with what is here."""
+        sink: object = self.sink
+        if isinstance(sink, Keeping) and self.size and is_worth_keeping(self.declared, error):
+            sink.keep()
+            self.sink = None
+        else:
+            self.drop()
+
+
+def is_worth_keeping(declared: Declared | None, error: BaseException) -> bool:
+    """Whether a beginning outlives its fetch.
+
+    Not on a full disk, where its room is needed, and not when it may be what is wrong: bytes that were written to a
+    disk that fails, or that do not match.
+    """
+    if declared is None or not declared.lasting or isinstance(error, (NoSpaceError, IntegrityError)):
+        return False
+    return isinstance(error, MirrorError) or not isinstance(error, Exception)

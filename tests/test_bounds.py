@@ -1,0 +1,170 @@
+"""Answers that are larger than any makes sense are refused before they have filled memory or the disk."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import resource
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+
+import pytest
+from support.documents import many_models, weights_bytes
+from support.syncing import files_under, run_sync
+from support.upstream import Answer, FaultyUpstream, Gzipped, Headers, error
+
+from registry_mirror import Client, errors
+from registry_mirror.upstream import RetryPolicy
+from registry_mirror.upstream.inflate import ALLOWANCE, InflateError, inflate, is_bomb
+from registry_mirror.upstream.session import ANSWER_LIMIT, TooMuchError, first_bytes
+
+MIB = 1 << 20
+JSON = ("Content-Type", "application/json")
+ZIPPED = ("Content-Encoding", "gzip")
+
+
+def bomb(size=1 << 30):
+    """A gzip stream of so many zeros, as pieces."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = bytes(MIB)
+    return b"".join([packer.compress(block) for _ in range(size // MIB)] + [packer.flush()])
+
+
+BOMB = bomb(300 * MIB)
+
+
+def client_of(upstream):
+    return Client(upstream.api_key, upstream.base_url, retry=RetryPolicy(budget=0))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "identity", ""])
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+def test_a_compressed_body_is_unpacked_in_small_pieces(encoding, step):
+    data = weights_bytes(1, 3000) + bytes(2 * MIB)
+    packed = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}.get(encoding, bytes)(data)
+    step = max(step, len(packed) // 5000)
+    pieces = list(inflate(encoding, (packed[at : at + step] for at in range(0, len(packed), step))))
+    assert b"".join(pieces) == data
+    assert encoding in ("identity", "") or max(map(len, pieces)) <= 256 * 1024
+
+
+def test_a_gzip_body_of_several_members_is_one():
+    assert b"".join(inflate("gzip", [gzip.compress(b"one"), gzip.compress(b"two")])) == b"onetwo"
+    assert b"".join(inflate("gzip", [gzip.compress(b"one") + gzip.compress(b"two")])) == b"onetwo"
+    assert b"".join(inflate("gzip", [])) == b""
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress", "gzip;q=1", "x" * 5000])
+def test_a_compression_that_was_not_asked_for_is_refused(encoding):
+    with pytest.raises(InflateError, match="not asked for") as caught:
+        list(inflate(encoding, [b"abc"]))
+    assert len(str(caught.value)) < 200
+
+
+DAMAGED = {
+    "no gzip": b"no gzip",
+    "cut": gzip.compress(b"x" * 1000)[:-9],
+    "followed by something": gzip.compress(b"x") + b"trailing",
+}
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_or_cut_compressed_body_is_refused(data):
+    with pytest.raises(InflateError):
+        list(inflate("gzip", [data]))
+
+
+def test_a_bomb_is_refused_when_it_has_unpacked_to_a_hundredfold():
+    taken = 0
+    with pytest.raises(InflateError, match="unpack to"):  # noqa: PT012 - what came before counts
+        for piece in inflate("gzip", (BOMB[at : at + 1000] for at in range(0, len(BOMB), 1000))):
+            taken += len(piece)
+    assert taken <= ALLOWANCE + 100 * len(BOMB)
+    assert not is_bomb(10, ALLOWANCE)
+    assert is_bomb(10, ALLOWANCE + 1001)
+
+
+def test_the_first_bytes_of_an_answer_are_read_or_it_is_refused():
+    def pieces():
+        while True:
+            yield bytes(1000)
+
+    assert first_bytes(pieces(), 2500, whole=False) == bytes(2500)
+    with pytest.raises(TooMuchError, match="larger than"):
+        first_bytes(pieces(), 2500, whole=True)
+    assert first_bytes([b"a", b"b"], 2, whole=True) == b"ab"
+
+
+def endless(request, answer):
+    """A page that never ends."""
+    block = b'{"data": [' + b" " * 65536
+    return replace(answer(), body=iter(lambda: block, None), length=None, offset=0)
+
+
+TOO_LARGE = {
+    "a bomb": Answer(200, BOMB, (JSON, ZIPPED)),
+    "a page without an end": endless,
+    "an error without an end": lambda request, answer: replace(endless(request, answer), status=500),
+}
+
+
+@pytest.mark.parametrize("fault", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_an_answer_of_the_api_that_is_too_large_is_an_error_and_costs_little_memory(fault):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with FaultyUpstream(many_models(1)) as upstream, client_of(upstream) as client:
+        upstream.inject(fault, kind="list", times=None)
+        with pytest.raises(errors.ApiError) as caught:
+            client.models.list()
+    assert re.search("list models: .*(larger than|unpack to|HTTP 500)", str(caught.value))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown < 3 * ANSWER_LIMIT
+
+
+def test_a_compressed_page_is_read():
+    with FaultyUpstream(many_models(30)) as upstream, client_of(upstream) as client:
+        upstream.inject(Gzipped(), kind="list", times=None)
+        assert len(client.models.list()) == 30
+        assert {entry.headers["accept-encoding"] for entry in upstream.requests.entries} == {"gzip"}
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip"])
+def test_a_page_that_is_compressed_wrongly_is_an_error_of_the_upstream(encoding):
+    with FaultyUpstream(many_models(1)) as upstream, client_of(upstream) as client:
+        upstream.inject(Headers({"Content-Encoding": encoding}), kind="list", times=None)
+        with pytest.raises(errors.ProtocolError, match="compress"):
+            client.models.list()
+
+
+def test_weights_that_are_a_bomb_fail_their_model_alone_and_leave_nothing(root):
+    with FaultyUpstream(many_models(3)) as upstream:
+        fault = Answer(200, BOMB, (ZIPPED,))
+        upstream.inject(fault, kind="weights", path="model-00001", times=None)
+        finished = run_sync(upstream, root)
+    assert finished.exit_code == 3
+    assert [each.name for each in finished.record.tally.failed] == ["model-00001"]
+    assert "unpack" in finished.record.tally.failed[0].error
+    assert files_under(root / "incoming") == []
+
+
+@pytest.mark.parametrize("kind", ["list", "weights"])
+def test_headers_without_an_end_are_a_clear_error(kind, tmp_path):
+    with FaultyUpstream(many_models(1)) as upstream, client_of(upstream) as client:
+        upstream.inject(Headers({"X-Long": "x" * 300_000}), kind=kind, times=None)
+        with pytest.raises(errors.NetworkError, match="headers of its answer are longer than"):
+            client.models.list() if kind == "list" else client.models.download("model-00000", tmp_path / "m")
+
+
+def test_an_error_page_of_any_size_is_one_line():
+    with FaultyUpstream(many_models(1)) as upstream, client_of(upstream) as client:
+        upstream.inject(error(403, "x" * 5_000_000), kind="list", times=None)
+        with pytest.raises(errors.ForbiddenError) as caught:
+            client.models.list()
+    assert len(str(caught.value)) < 600
+
+
+def test_the_bomb_of_these_tests_is_one():
+    code = "import sys, gzip; print(len(gzip.decompress(sys.stdin.buffer.read())))"
+    done = subprocess.run([sys.executable, "-c", code], input=BOMB, capture_output=True, check=True)
+    assert int(done.stdout) == 300 * MIB > 100 * len(BOMB)

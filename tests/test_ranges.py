@@ -1,0 +1,125 @@
+"""What an answer to a request for a rest is worth."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from registry_mirror.upstream.declared import Declared, declared
+from registry_mirror.upstream.ranges import Fit, Rest, judge_rest
+
+MD5 = "0123456789abcdef0123456789abcdef"
+B64 = base64.b64encode(bytes.fromhex(MD5)).decode()
+OTHER = base64.b64encode(b"0" * 16).decode()
+DATE = "Mon, 02 Mar 2026 09:30:00 GMT"
+
+
+def said(**values):
+    given = {"size": 100, "md5": MD5, "hint": None, "validator": '"v1"', "modified": None}
+    return Declared(**{"content_type": "", "framed": True, "encoded": False, **given, **values})
+
+
+def test_a_rest_is_asked_for_under_the_condition_that_the_object_is_the_same():
+    assert Rest(40, said()).headers() == {"Range": "bytes=40-", "If-Range": '"v1"'}
+    assert Rest(40, said(validator=None, modified=DATE)).headers()["If-Range"] == DATE
+    assert Rest(40, said(validator=None)).headers() == {"Range": "bytes=40-"}
+
+
+GOOD = {"content-range": "bytes 40-99/100", "etag": '"v1"', "content-length": "60"}
+
+
+@pytest.mark.parametrize(
+    ("change", "fit"),
+    [
+        ({}, Fit.REST),
+        ({"content-length": None}, Fit.REST),
+        ({"x-goog-hash": f"crc32c=AAAAAA==,md5={B64}"}, Fit.REST),
+        ({"content-md5": OTHER}, Fit.REST),  # of the part
+        ({"etag": None}, Fit.REST),  # the MD5 decides in the end
+        ({"content-range": None}, Fit.MISFIT),
+        ({"content-range": "bytes 39-99/100"}, Fit.MISFIT),
+        ({"content-range": "bytes 41-99/100"}, Fit.MISFIT),
+        ({"content-range": "bytes 0-99/100"}, Fit.MISFIT),
+        ({"content-range": "bytes 40-98/100"}, Fit.MISFIT),
+        ({"content-range": "bytes 40-99/*"}, Fit.MISFIT),
+        ({"content-range": "bytes 40-100/101"}, Fit.MISFIT),
+        ({"content-range": "bytes 40-39/40"}, Fit.MISFIT),
+        ({"content-range": "items 40-99/100"}, Fit.MISFIT),
+        ({"content-range": "bytes 40-99/100, 0-9/100"}, Fit.MISFIT),
+        ({"content-range": f"bytes 40-99/{'9' * 5000}"}, Fit.MISFIT),
+        ({"content-length": "61"}, Fit.MISFIT),
+        ({"content-encoding": "gzip"}, Fit.MISFIT),
+        ({"etag": '"v2"'}, Fit.MISFIT),
+        ({"etag": 'W/"v1"'}, Fit.MISFIT),
+        ({"x-goog-hash": f"md5={OTHER}"}, Fit.MISFIT),
+        ({"content-type": "multipart/byteranges; boundary=x", "content-range": None}, Fit.MISFIT),
+    ],
+)
+def test_a_partial_answer_counts_only_when_all_that_it_says_fits(change, fit):
+    headers = {name: value for name, value in {**GOOD, **change}.items() if value is not None}
+    assert judge_rest(Rest(40, said()), 206, headers)[0] is fit
+
+
+def test_without_a_digest_a_partial_answer_has_to_name_its_object():
+    headers = {**GOOD}
+    del headers["etag"]
+    assert judge_rest(Rest(40, said(md5=None)), 206, headers)[0] is Fit.MISFIT
+    dated = said(md5=None, validator=None, modified=DATE)
+    assert judge_rest(Rest(40, dated), 206, headers)[0] is Fit.REST
+    changed = {**headers, "last-modified": "Tue, 03 Mar 2026 09:30:00 GMT"}
+    assert judge_rest(Rest(40, dated), 206, changed)[0] is Fit.MISFIT
+
+
+@pytest.mark.parametrize(
+    ("start", "total", "condition", "fit"),
+    [
+        (100, "bytes */100", '"v1"', Fit.COMPLETE),
+        (100, "bytes */100", None, Fit.MISFIT),  # it would be the same answer for another object of that size
+        (100, "bytes */99", '"v1"', Fit.MISFIT),
+        (40, "bytes */40", '"v1"', Fit.MISFIT),
+        (40, "bytes */100", '"v1"', Fit.MISFIT),
+        (100, "", '"v1"', Fit.MISFIT),
+    ],
+)
+def test_no_rest_means_whole_only_when_the_size_says_so_under_a_condition(start, total, condition, fit):
+    assert judge_rest(Rest(start, said(validator=condition)), 416, {"content-range": total})[0] is fit
+
+
+@pytest.mark.parametrize(
+    ("status", "fit"), [(200, Fit.WHOLE), (204, Fit.OTHER), (302, Fit.OTHER), (403, Fit.OTHER), (503, Fit.OTHER)]
+)
+def test_any_other_status_is_what_it_is_for_every_request(status, fit):
+    assert judge_rest(Rest(40, said()), status, GOOD)[0] is fit
+
+
+@pytest.mark.parametrize(
+    ("modified", "answered", "strong"),
+    [
+        (DATE, "Mon, 02 Mar 2026 09:31:00 GMT", True),
+        (DATE, "Mon, 02 Mar 2026 09:30:59 GMT", False),
+        (DATE, DATE, False),
+        (DATE, "", False),
+        ("yesterday", DATE, False),
+        ("Mon, 02 Mar 2026 09:30:00", "Mon, 02 Mar 2026 10:31:00 GMT", False),
+    ],
+)
+def test_a_date_is_a_validator_only_when_it_is_older_than_a_minute(modified, answered, strong):
+    found = declared({"last-modified": modified, "date": answered})
+    assert found.condition == (modified if strong else None)
+
+
+@pytest.mark.parametrize(
+    ("what", "resumable", "lasting"),
+    [
+        (said(), True, True),
+        (said(validator=None), True, True),
+        (said(md5=None), True, False),
+        (said(md5=None, hint=MD5), True, True),
+        (said(md5=None, validator=None), False, False),
+        (said(size=None), True, False),
+        (said(encoded=True), False, False),
+    ],
+)
+def test_a_cut_body_goes_on_where_a_change_would_show_and_is_kept_where_a_digest_is_known(what, resumable, lasting):
+    assert (what.resumable, what.lasting) == (resumable, lasting)
