@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -220,6 +221,22 @@ def test_a_process_that_is_killed_at_56_of_64_mib_leaves_8_to_the_next(root, fol
         assert digest_file(Mirror(root).models.path("model-00001")).md5 == model.weights["onnx"].md5_hex
 
 
+def test_ctrl_c_in_a_download_that_fetches_leaves_its_part_too(upstream, root, folder, tmp_path):
+    gate = Gate()
+    upstream.inject(Hold(gate, after=300_000), kind="weights")
+    args = ("download", "model-00001", "-o", str(tmp_path / "m"), "--fetch")
+    process = start_mirror(*args, env=environment(upstream, root))
+    wait_for(lambda: any(path.stat().st_size == 300_000 for path in folder.glob("weights.*.part")))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    upstream.sent = 0
+    assert mirror(*args, env=environment(upstream, root)).returncode == 0
+    assert upstream.sent == 100_000
+    assert (tmp_path / "m").read_bytes() == DATA
+    assert files_under(folder) == []
+
+
 # --- nobody can spoil it ---------------------------------------------------------------------------------------------
 
 
@@ -414,15 +431,14 @@ def test_the_sweep_keeps_parts_to_go_on_with_and_removes_the_rest(folder, dead):
     ("host", "pid", "age", "lives", "expected"),
     [
         ("here-1", 7, 0, False, True),
-        ("here-1", 7, 10**9, True, False),
+        ("here-1", 7, SILENT_AFTER - 1, True, False),
+        ("here-1", 7, SILENT_AFTER + 1, True, True),  # the number is somebody else's by now
         ("there-2", 7, SILENT_AFTER - 1, False, False),
         ("there-2", 7, SILENT_AFTER + 1, True, True),
         (None, None, 10**9, False, False),
     ],
 )
-def test_a_part_is_adopted_when_its_process_is_gone_or_it_is_silent_elsewhere(
-    tmp_path, host, pid, age, lives, expected
-):
+def test_a_part_is_adopted_when_its_process_is_gone_or_it_is_silent(tmp_path, host, pid, age, lives, expected):
     assert adoptable(Found(tmp_path, host, pid, age), "here-1", lambda _: lives) is expected
 
 

@@ -27,6 +27,7 @@ from support.upstream import (
 from registry_mirror import Client, errors
 from registry_mirror.upstream import RetryPolicy
 from registry_mirror.upstream.load import SMALL_STEPS
+from registry_mirror.upstream.pace import LEAST, Pace
 
 SIZE = 600_000
 DATA = weights_bytes(1, SIZE)
@@ -198,3 +199,28 @@ def test_a_rest_that_is_longer_than_it_said_does_not_fill_the_disk(upstream, tmp
     upstream.inject(Endless(), kind="weights")
     assert download(upstream, tmp_path) == DATA
     assert [start for start, _ in upstream.ranges()] == [None, "bytes=100000-", None]
+
+
+def test_a_pace_is_too_slow_below_64_kib_a_minute():
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    for second in range(1, 60):
+        now[0] = float(second)
+        assert not pace.trickles(10)
+    now[0] = 60.0
+    assert pace.trickles(10)
+    now[0] = 119.9
+    assert not pace.trickles(LEAST)
+    now[0] = 120.0
+    assert not pace.trickles(1)
+    now[0] = 300.0  # one chunk after a long wait: a window is as long as it took
+    assert pace.trickles(2 * LEAST)
+
+
+def test_a_body_that_trickles_is_dropped_and_goes_on(upstream, tmp_path, monkeypatch):
+    verdicts = iter([False, True] * 3)
+    monkeypatch.setattr(Pace, "trickles", lambda _pace, _count: next(verdicts, False))
+    assert download(upstream, tmp_path) == DATA
+    assert upstream.ranges()[0] == (None, None)
+    assert len(upstream.ranges()) == 4
+    assert all(start for start, _ in upstream.ranges()[1:])

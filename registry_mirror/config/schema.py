@@ -93,7 +93,8 @@ OPTIONS = (
         kinds.duration("1s", "1h"),
         "30s",
         "How long to wait for a connection, or for the next bytes, before the call counts as failed.",
-        "It is not a limit on a whole download: large weights take as long as they keep coming.",
+        "It is not a limit on a whole download: large weights take as long as they keep coming, and those that stalled "
+        "go on over a new connection.",
     ),
     Option(
         "upstream.retry_budget",

@@ -30,7 +30,7 @@ KEPT_FOR = 7 * 86400.0
 """Seconds that a part is kept for a later fetch to go on with."""
 
 SILENT_AFTER = 600.0
-"""Seconds of silence after which a part of another host may be adopted; a stalled writer gives up long before."""
+"""Seconds of silence after which any part may be adopted; a stalled writer gives up long before."""
 
 _written_here: set[str] = set()
 """Names of the parts that this process has open: its own id says nothing about those that it has let go."""
@@ -139,14 +139,14 @@ def abandoned(found: Found, here: str, alive: Callable[[int], bool]) -> bool:
 
 
 def adoptable(found: Found, here: str, alive: Callable[[int], bool]) -> bool:
-    """Whether another fetch may go on with a part.
+    """Whether another fetch may go on with a part: its process on this host is gone, or nothing came for minutes.
 
-    The part of another host is taken after a few minutes of silence: a container that was killed comes back as
-    another host, and must not wait for a week. Its writer, should it live, loses its part and tries again.
+    Silence has to do where a process cannot be asked for: a container that was killed comes back as another host, or
+    with somebody else under the old number. A writer that lives after all loses its part and tries again.
     """
     if found.pid is None:
         return False
-    return not alive(found.pid) if found.host == here else found.age > SILENT_AFTER
+    return found.age > SILENT_AFTER or (found.host == here and not alive(found.pid))
 
 
 def is_adoptable(found: Found) -> bool:

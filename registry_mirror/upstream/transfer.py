@@ -15,6 +15,7 @@ from ..errors import IntegrityError, MirrorError, TransferError
 from .body import Body
 from .declared import Declared, Verdict, judge
 from .load import Begun, Load, S, Sink
+from .pace import Pace
 from .ranges import Fit
 from .retry import is_transient
 from .session import Connections, Counter
@@ -195,7 +196,7 @@ def _take(order: _Order[S, H], load: Load[S], body: Body, twin: _Doubt | None) -
 
 
 def _stream(order: _Order[S, H], load: Load[S], body: Body) -> None:
-    said = load.declared or body.declared
+    said, pace = load.declared or body.declared, Pace()
     order.progress(load.size, said.size)
     try:
         for chunk in body.chunks():
@@ -205,6 +206,8 @@ def _stream(order: _Order[S, H], load: Load[S], body: Body) -> None:
                 raise TransferError(reason, transient=True)
             load.take(chunk)
             order.progress(load.size, said.size)
+            if pace.trickles(len(chunk)) and load.size != said.size:
+                raise TransferError(f"{order.what}: storage {body.host} sends next to nothing", transient=True)
     except MirrorError as error:
         # What cannot be gone on with is no progress, however much of it came.
         if is_transient(error) and load.rest is None:
