@@ -6,7 +6,9 @@ import base64
 
 import pytest
 
+from registry_mirror import errors
 from registry_mirror.upstream.declared import Declared, declared
+from registry_mirror.upstream.load import is_worth_keeping
 from registry_mirror.upstream.ranges import Fit, Rest, judge_rest
 
 MD5 = "0123456789abcdef0123456789abcdef"
@@ -109,6 +111,12 @@ def test_a_date_is_a_validator_only_when_it_is_older_than_a_minute(modified, ans
     assert found.condition == (modified if strong else None)
 
 
+@pytest.mark.parametrize("etag", ['"é"', '"a\x7f"', '"\u2028"'])
+def test_an_etag_that_cannot_be_sent_back_is_no_condition(etag):
+    assert declared({"etag": etag}).condition is None
+    assert "If-Range" not in Rest(40, said(validator=etag)).headers()
+
+
 @pytest.mark.parametrize(
     ("what", "resumable", "lasting"),
     [
@@ -123,3 +131,23 @@ def test_a_date_is_a_validator_only_when_it_is_older_than_a_minute(modified, ans
 )
 def test_a_cut_body_goes_on_where_a_change_would_show_and_is_kept_where_a_digest_is_known(what, resumable, lasting):
     assert (what.resumable, what.lasting) == (resumable, lasting)
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (errors.NetworkError("cut"), True),
+        (errors.TransferError("403", transient=True), True),
+        (errors.RateLimitError("429", retry_after=4000), True),
+        (errors.Interrupted("interrupted"), True),
+        (KeyboardInterrupt(), True),
+        (errors.NoSpaceError("full"), False),
+        (errors.IntegrityError("wrong"), False),
+        (OSError(5, "Input/output error"), False),
+        (ValueError("a fault of ours"), False),
+    ],
+)
+def test_what_a_fetch_ends_with_decides_whether_its_beginning_is_kept(error, kept):
+    assert is_worth_keeping(said(), error) is kept
+    assert not is_worth_keeping(said(md5=None), error)
+    assert not is_worth_keeping(None, error)

@@ -151,6 +151,14 @@ def test_weights_that_change_while_they_come_are_those_of_after(upstream, tmp_pa
     assert upstream.sent == SIZE + 100_000
 
 
+def test_what_cannot_go_on_spends_its_tries_however_far_it_comes(upstream, tmp_path):
+    for count in range(100_000, 600_000, 100_000):
+        upstream.inject(no_digest(), CutAfter(count), kind="weights")
+    with pytest.raises(errors.NetworkError):
+        download(upstream, tmp_path)
+    assert len(upstream.ranges()) == 4
+
+
 @pytest.mark.parametrize("faults", [[no_digest()], [WEAK, Headers({"x-goog-hash": None, "Content-MD5": None})]])
 def test_without_a_digest_or_a_strong_validator_a_cut_body_begins_again(upstream, tmp_path, faults):
     upstream.inject(*faults, CutAfter(100_000), kind="weights")

@@ -53,7 +53,7 @@ class Declared:
     @property
     def condition(self) -> str | None:
         """What `If-Range` takes to be sure that the rest is of the same content (RFC 9110, 13.1.5)."""
-        return self.validator or self.modified
+        return self.validator if self.validator and _sendable(self.validator) else self.modified
 
     @property
     def resumable(self) -> bool:
@@ -104,7 +104,12 @@ def _strong_date(modified: str, answered: str) -> str | None:
         settled = (parsedate_to_datetime(answered) - parsedate_to_datetime(modified)).total_seconds() >= _SETTLED
     except (TypeError, ValueError):
         return None
-    return modified if settled else None
+    return modified if settled and _sendable(modified) else None
+
+
+def _sendable(value: str) -> bool:
+    """Whether a header of theirs may go into a request of ours."""
+    return value.isascii() and value.isprintable()
 
 
 def _google_md5(value: str) -> str | None:
