@@ -10,14 +10,16 @@ import contextlib
 import json
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from ..errors import CatalogError, NoSpaceError
 from ..model import format_time
+from .checks import Checks, found_again, is_lost
 from .engine import connect
+from .rows import batches, next_revision, set_fact, touch
 from .schema import absences, facts, failures, models, runs, weights
 
 if TYPE_CHECKING:
@@ -29,9 +31,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
-T = TypeVar("T")
-
-_BATCH = 500
 _RUNS_KEPT = 1000
 
 
@@ -45,6 +44,8 @@ class KnownWeights:
     size: int
     stamp: str
     validator: str | None
+    lost: bool = False
+    """Its blob was found damaged or missing, and has not come again since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class CatalogModel:
     failures: tuple[Row[Any], ...]
 
 
-class Catalog:
+class Catalog(Checks):
     """An open catalog. Its transactions are short; each ends before a method returns.
 
     Raises, from every method: CatalogError when the database fails, NoSpaceError when the disk is full.
@@ -126,7 +127,7 @@ class Catalog:
         """Records facts, each in the place of an older one."""
         with self._writing() as connection:
             for key, value in values.items():
-                _set_fact(connection, key, value)
+                set_fact(connection, key, value)
 
     # -- models ---------------------------------------------------------------------------------------------------
 
@@ -158,8 +159,9 @@ class Catalog:
     @staticmethod
     def _current_weights(connection: Connection) -> dict[str, tuple[KnownWeights, ...]]:
         found: dict[str, tuple[KnownWeights, ...]] = {}
-        for row in connection.execute(select(weights).where(weights.c.current == 1)):
-            each = KnownWeights(row.format, row.md5, row.sha256, row.size, row.stamp, row.validator)
+        for row in connection.execute(select(weights, is_lost().label("lost")).where(weights.c.current == 1)):
+            lost = bool(row.lost)
+            each = KnownWeights(row.format, row.md5, row.sha256, row.size, row.stamp, row.validator, lost)
             found[row.model_id] = (*found.get(row.model_id, ()), each)
         return found
 
@@ -173,7 +175,7 @@ class Catalog:
         if not rows:
             return
         with self._writing() as connection:
-            revision = _next_revision(connection)
+            revision = next_revision(connection)
             present = _present(connection, [row["id"] for row in rows])
             marked = [{**row, "revision": revision, "gone_at": None} for row in rows]
             fresh = [{**row, "first_seen": format_time(now)} for row in marked if row["id"] not in present]
@@ -190,30 +192,38 @@ class Catalog:
         if not gone:
             return
         with self._writing() as connection:
-            values = {"gone_at": format_time(now), "revision": _next_revision(connection)}
-            for batch in _batches(gone):
+            values = {"gone_at": format_time(now), "revision": next_revision(connection)}
+            for batch in batches(gone):
                 connection.execute(update(models).where(models.c.id.in_(batch)).values(values))
 
     # -- weights --------------------------------------------------------------------------------------------------
 
     def weights_with(self, md5: str) -> tuple[str, int] | None:
-        """SHA-256 and size of weights that were verified here under this MD5, whichever model they came with."""
+        """SHA-256 and size of weights that were verified here under this MD5, whichever model they came with.
+
+        None also for a blob that is lost: whatever lies under its name must be hashed before it counts.
+        """
+        chosen = select(weights.c.sha256, weights.c.size).where(weights.c.md5 == md5, ~is_lost())
         with self._reading() as connection:
-            row = connection.execute(select(weights.c.sha256, weights.c.size).where(weights.c.md5 == md5)).first()
+            row = connection.execute(chosen).first()
         return None if row is None else (row.sha256, row.size)
 
     def record_weights(self, several: Sequence[Weights]) -> None:
-        """Makes each the model's current weights in its format; older ones stay on record. Failures of it are over."""
+        """Makes each the model's current weights in its format; older ones stay on record. Failures of it are over.
+
+        A blob that was lost is found again by this, for every model that has it.
+        """
         if not several:
             return
         with self._writing() as connection:
-            _touch(connection, [found.model_id for found in several])
+            touch(connection, [found.model_id for found in several])
             for found in several:
                 key = (weights.c.model_id == found.model_id) & (weights.c.format == found.format)
                 connection.execute(update(weights).where(key, weights.c.md5 != found.md5).values(current=0))
                 connection.execute(delete(weights).where(key, weights.c.md5 == found.md5))
                 connection.execute(insert(weights), _weights_values(found))
                 _clear_failure(connection, found.model_id, found.format)
+            found_again(connection, [(found.md5, found.format) for found in several])
 
     def record_absence(self, model_id: str, weights_format: str, stamp: str) -> None:
         """Records that the upstream has no weights of a model in a format, until the model changes."""
@@ -222,14 +232,14 @@ class Catalog:
             connection.execute(delete(absences).where(key))
             connection.execute(insert(absences), {"model_id": model_id, "format": weights_format, "stamp": stamp})
             _clear_failure(connection, model_id, weights_format)
-            _touch(connection, [model_id])
+            touch(connection, [model_id])
 
     def record_failure(self, model_id: str, weights_format: str, error: str, now: datetime) -> None:
         """Records that weights could not be had; counts the attempts since they last could."""
         key = (failures.c.model_id == model_id) & (failures.c.format == weights_format)
         moment = format_time(now)
         with self._writing() as connection:
-            _touch(connection, [model_id])
+            touch(connection, [model_id])
             older = connection.execute(select(failures).where(key)).first()
             _clear_failure(connection, model_id, weights_format)
             connection.execute(
@@ -252,8 +262,8 @@ class Catalog:
         if not over:
             return
         with self._writing() as connection:
-            _touch(connection, sorted(over))
-            for batch in _batches(sorted(over)):
+            touch(connection, sorted(over))
+            for batch in batches(sorted(over)):
                 connection.execute(delete(failures).where(failures.c.model_id.in_(batch)))
 
     # -- runs and the index ---------------------------------------------------------------------------------------
@@ -271,13 +281,16 @@ class Catalog:
         return int(self.facts()["revision"])
 
     def models_since(self, revision: int | None) -> Iterator[CatalogModel]:
-        """Every model that changed after a revision, all of them for None, in batches of constant memory."""
+        """Every model that changed after a revision, all of them for None, in batches of constant memory.
+
+        Weights whose blob is lost are left out.
+        """
         with self._reading() as connection:
             chosen = select(models.c.id).order_by(models.c.id)
             if revision is not None:
                 chosen = chosen.where(models.c.revision > revision)
             ids = list(connection.scalars(chosen))
-            for batch in _batches(ids):
+            for batch in batches(ids):
                 yield from _with_details(connection, batch)
 
     # -- transactions ---------------------------------------------------------------------------------------------
@@ -307,24 +320,6 @@ def _errors_named() -> Iterator[None]:
         raise CatalogError(f"the catalog failed: {reason}") from error
 
 
-def _set_fact(connection: Connection, key: str, value: str) -> None:
-    if connection.execute(update(facts).where(facts.c.key == key).values(value=value)).rowcount == 0:
-        connection.execute(insert(facts), {"key": key, "value": value})
-
-
-def _next_revision(connection: Connection) -> int:
-    present = connection.scalar(select(facts.c.value).where(facts.c.key == "revision"))
-    revision = int(present or 0) + 1
-    _set_fact(connection, "revision", str(revision))
-    return revision
-
-
-def _touch(connection: Connection, ids: Sequence[str]) -> None:
-    revision = _next_revision(connection)
-    for batch in _batches(ids):
-        connection.execute(update(models).where(models.c.id.in_(batch)).values(revision=revision))
-
-
 def _weights_values(found: Weights) -> dict[str, Any]:
     return {
         "model_id": found.model_id,
@@ -347,23 +342,19 @@ def _clear_failure(connection: Connection, model_id: str, weights_format: str) -
 
 def _present(connection: Connection, ids: Sequence[str]) -> set[str]:
     found: set[str] = set()
-    for batch in _batches(ids):
+    for batch in batches(ids):
         found.update(connection.scalars(select(models.c.id).where(models.c.id.in_(batch))))
     return found
 
 
 def _with_details(connection: Connection, ids: Sequence[str]) -> Iterator[CatalogModel]:
-    def of_models(table: Any) -> dict[str, tuple[Row[Any], ...]]:
+    def of_models(table: Any, *conditions: Any) -> dict[str, tuple[Row[Any], ...]]:
         found: dict[str, tuple[Row[Any], ...]] = {}
-        for row in connection.execute(select(table).where(table.c.model_id.in_(ids)).order_by(*table.primary_key)):
+        chosen = select(table).where(table.c.model_id.in_(ids), *conditions)
+        for row in connection.execute(chosen.order_by(*table.primary_key)):
             found[row.model_id] = (*found.get(row.model_id, ()), row)
         return found
 
-    held, failed = of_models(weights), of_models(failures)
+    held, failed = of_models(weights, ~is_lost()), of_models(failures)
     for row in connection.execute(select(models).where(models.c.id.in_(ids)).order_by(models.c.id)):
         yield CatalogModel(row, held.get(row.id, ()), failed.get(row.id, ()))
-
-
-def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]

@@ -73,6 +73,21 @@ failures = Table(
     Column("last_failed_at", String, nullable=False),
 )
 
+checks = Table(
+    "checks",
+    metadata,
+    Column("md5", String, primary_key=True),
+    Column("format", String, primary_key=True),
+    Column("checked_at", String, comment="when its bytes were last hashed and right; NULL: check it first"),
+    Column("size", BigInteger, comment="of the file then"),
+    Column("mtime_ns", BigInteger, comment="of the file then"),
+    Column("lost_at", String, comment="when it was found damaged or missing; NULL: it is well, as far as is known"),
+    Column("reason", Text, comment="what was wrong with it"),
+    Column("revision", BigInteger, nullable=False, comment="of the catalog, when this row last changed"),
+    Index(None, "revision"),
+    comment="one row a blob, not one a model",
+)
+
 runs = Table(
     "runs",
     metadata,
