@@ -8,15 +8,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.roots import CATALOG, SEEN, Root, failure
+from support.roots import CATALOG, FETCHED, SEEN, Root, failure
 
 from registry_mirror.files import Modes
 from registry_mirror.index import schema
-from registry_mirror.index.entries import ModelEntry
+from registry_mirror.index.entries import CheckEntry, ModelEntry
 from registry_mirror.index.publish import publish
+from registry_mirror.index.queries import CheckTotals
+from registry_mirror.index.reader import IndexReader
 from registry_mirror.mirror import Mirror
 from registry_mirror.store import incoming
 
@@ -326,3 +329,70 @@ def test_entries_are_read_as_they_are_needed(root):
 
     assert publish_root(root, since, revision=1)
     assert most < 2500
+
+
+def check(weights, at=FETCHED, mtime_ns=7, lost_at=None):
+    """A check of a blob as the catalog hands it over."""
+    return CheckEntry(weights.md5, weights.format, at, weights.size, mtime_ns, lost_at)
+
+
+def checks(root: Root):
+    """What a reader sees: the check of each blob, and how well all of them are known."""
+    reader = IndexReader(root.layout.index)
+    found = reader.read(lambda snapshot: ({each.md5: each.check for each in snapshot.blobs()}, snapshot.check_totals()))
+    reader.close()
+    return found
+
+
+def test_checks_reach_the_index_and_follow_without_their_models(root):
+    first, second = root.add("a", b"1").weights[0], root.add("b", b"2").weights[0]
+    publish_root(root, root.since)
+    assert checks(root) == ({first.md5: None, second.md5: None}, CheckTotals(2, None, 0))
+    root.revision += 1
+    asked_for = []
+
+    def since(revision):
+        asked_for.append(revision)
+        return [check(first)]
+
+    publish_root(root, lambda _: [], checks_since=since)
+    assert asked_for == [root.revision - 1]
+    assert checks(root) == ({first.md5: check(first), second.md5: None}, CheckTotals(1, FETCHED, 0))
+    root.revision += 1
+    publish_root(root, lambda _: [], checks_since=lambda _: [check(first, None), check(second, SEEN)])
+    assert checks(root) == ({first.md5: check(first, None), second.md5: check(second, SEEN)}, CheckTotals(1, SEEN, 0))
+
+
+def test_a_lost_blob_is_counted_although_no_weights_name_it(root):
+    kept, lost = root.add("a", b"1").weights[0], root.blob(b"2")
+    publish_root(root, root.since, checks_since=lambda _: [check(lost, None, None, SEEN), check(kept)])
+    assert checks(root) == ({kept.md5: check(kept)}, CheckTotals(0, FETCHED, 1))
+
+
+def test_an_index_from_before_there_were_checks_is_read_and_brought_up_to_date(root):
+    weights = root.add("a", b"1").weights[0]
+    root.publish()
+    with sqlite3.connect(root.layout.index) as connection:
+        connection.execute("DROP TABLE checks")
+    connection.close()
+    assert checks(root) == ({weights.md5: None}, CheckTotals(1, None, 0))
+    root.revision += 1
+    publish_root(root, lambda _: [], checks_since=lambda _: [check(weights)])
+    assert names(root) == {"a"}
+    assert checks(root)[0] == {weights.md5: check(weights)}
+
+
+def test_the_blobs_of_some_models_and_who_has_one(root):
+    shared = root.blob(b"1")
+    ids = [root.add(name, weights=(shared,)).id for name in ("b", "a")]
+    other = root.add("c", weights=(replace(shared, sha256="0" * 64), root.blob(b"2", "pytorch")))
+    root.publish()
+    reader = IndexReader(root.layout.index)
+    found = reader.read(
+        lambda one: ([*one.blobs()], [*one.blobs({other.id})], [*one.blobs(())], one.holders(shared.md5, "onnx"))
+    )
+    reader.close()
+    assert [(each.format, each.size) for each in found[0]] == [(each.format, each.size) for each in found[1]]
+    assert found[2] == []
+    assert {each.sha256 for each in found[0] if each.format == "onnx"} == {tuple(sorted(("0" * 64, shared.sha256)))}
+    assert found[3] == [(ids[1], "a", True), (ids[0], "b", True), (other.id, "c", True)]

@@ -89,7 +89,7 @@ from registry_mirror.catalog import Catalog
 from registry_mirror.secret import Secret
 from registry_mirror.store import publish as store
 from registry_mirror.index import publish as index
-from registry_mirror.sync import fetch, workshop
+from registry_mirror.sync import books, fetch
 from registry_mirror.sync.reporter import Reporter
 from registry_mirror.sync.run import Options, sync
 from registry_mirror.sync.stop import Stop
@@ -105,8 +105,8 @@ elif where == "row written, index not published":
     record, killing = Catalog.record_weights, dying(Catalog.record_weights, True)
     Catalog.record_weights = lambda self, several: (killing if several else record)(self, several)
 elif where == "index half built":
-    original = workshop.entry_of
-    workshop.entry_of = dying(original, False)
+    original = books.entry_of
+    books.entry_of = dying(original, False)
 
 settings = load_settings(root=root, env={}, overrides={
     "upstream.base_url": base_url, "sync.publish_every": "0s", "sync.workers": 2}).settings

@@ -24,8 +24,8 @@ from registry_mirror import Client, Mirror, NetworkError
 from registry_mirror.catalog import Catalog, catalog, migrate
 from registry_mirror.demo import DemoModel, Weights
 from registry_mirror.store import lock
+from registry_mirror.sync import books
 from registry_mirror.sync import notify as notifying
-from registry_mirror.sync import workshop
 from registry_mirror.sync.notify import notify
 from registry_mirror.sync.stop import Stop
 from registry_mirror.sync.workshop import make_client
@@ -360,7 +360,7 @@ def test_a_row_that_is_nested_too_deeply_fails_alone(upstream, root):
 
 
 def test_a_fault_of_ours_still_leaves_a_record(upstream, root, monkeypatch):
-    monkeypatch.setattr(workshop, "publish", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
+    monkeypatch.setattr(books, "publish", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
     finished = run_sync(upstream, root)
     assert finished.exit_code == 1
     assert "a bug" in json.loads((root / "run.json").read_text())["run"]["error"]

@@ -19,7 +19,7 @@ from ..errors import CatalogError, NoSpaceError
 from ..model import format_time
 from .checks import Checks, found_again, is_lost
 from .engine import connect
-from .rows import batches, next_revision, set_fact, touch
+from .rows import batches, clear_failure, next_revision, put_failure, set_fact, touch
 from .schema import absences, facts, failures, models, runs, weights
 
 if TYPE_CHECKING:
@@ -208,6 +208,11 @@ class Catalog(Checks):
             row = connection.execute(chosen).first()
         return None if row is None else (row.sha256, row.size)
 
+    def sha256_of(self, md5: str) -> set[str]:
+        """Every SHA-256 on record under an MD5, also of blobs that are lost: the same bytes must come again."""
+        with self._reading() as connection:
+            return set(connection.scalars(select(weights.c.sha256).where(weights.c.md5 == md5)))
+
     def record_weights(self, several: Sequence[Weights]) -> None:
         """Makes each the model's current weights in its format; older ones stay on record. Failures of it are over.
 
@@ -222,7 +227,7 @@ class Catalog(Checks):
                 connection.execute(update(weights).where(key, weights.c.md5 != found.md5).values(current=0))
                 connection.execute(delete(weights).where(key, weights.c.md5 == found.md5))
                 connection.execute(insert(weights), _weights_values(found))
-                _clear_failure(connection, found.model_id, found.format)
+                clear_failure(connection, found.model_id, found.format)
             found_again(connection, [(found.md5, found.format) for found in several])
 
     def record_absence(self, model_id: str, weights_format: str, stamp: str) -> None:
@@ -231,28 +236,14 @@ class Catalog(Checks):
             key = (absences.c.model_id == model_id) & (absences.c.format == weights_format)
             connection.execute(delete(absences).where(key))
             connection.execute(insert(absences), {"model_id": model_id, "format": weights_format, "stamp": stamp})
-            _clear_failure(connection, model_id, weights_format)
+            clear_failure(connection, model_id, weights_format)
             touch(connection, [model_id])
 
     def record_failure(self, model_id: str, weights_format: str, error: str, now: datetime) -> None:
         """Records that weights could not be had; counts the attempts since they last could."""
-        key = (failures.c.model_id == model_id) & (failures.c.format == weights_format)
-        moment = format_time(now)
         with self._writing() as connection:
             touch(connection, [model_id])
-            older = connection.execute(select(failures).where(key)).first()
-            _clear_failure(connection, model_id, weights_format)
-            connection.execute(
-                insert(failures),
-                {
-                    "model_id": model_id,
-                    "format": weights_format,
-                    "error": error,
-                    "attempts": 1 if older is None else older.attempts + 1,
-                    "first_failed_at": moment if older is None else older.first_failed_at,
-                    "last_failed_at": moment,
-                },
-            )
+            put_failure(connection, model_id, weights_format, error, format_time(now))
 
     def clear_failures(self, model_ids: Iterable[str]) -> None:
         """Forgets the failures of models of which nothing is to be fetched any more."""
@@ -334,10 +325,6 @@ def _weights_values(found: Weights) -> dict[str, Any]:
         "fetched_at": format_time(found.fetched_at),
         "current": 1,
     }
-
-
-def _clear_failure(connection: Connection, model_id: str, weights_format: str) -> None:
-    connection.execute(delete(failures).where(failures.c.model_id == model_id, failures.c.format == weights_format))
 
 
 def _present(connection: Connection, ids: Sequence[str]) -> set[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, exists, insert, select, tuple_, update
 
 from ..model import format_time
-from .rows import batches, next_revision, touch
+from .rows import batches, next_revision, put_failure, touch
 from .schema import checks, models, weights
 
 if TYPE_CHECKING:
@@ -153,12 +153,18 @@ class Checks:
             _set(connection, names, {"checked_at": None})
 
     def record_lost(self, md5: str, weights_format: str, reason: str, now: datetime) -> None:
-        """Records that a blob is damaged or missing. The index leaves it out from now on, and a sync fetches it."""
-        name = (md5, weights_format)
+        """Records that a blob is damaged or missing. The index leaves it out from now on, and a sync fetches it.
+
+        The models whose present weights it was have a failure on record until it comes.
+        """
+        name, moment = (md5, weights_format), format_time(now)
+        current = select(weights.c.model_id).where(weights.c.md5 == md5, weights.c.format == weights_format)
         with self._writing() as connection:
-            _put(connection, name, {"lost_at": format_time(now), "reason": reason, "checked_at": None})
+            _put(connection, name, {"lost_at": moment, "reason": reason, "checked_at": None})
             _mark(connection, [name])
             _touch_holders(connection, [name])
+            for model_id in list(connection.scalars(current.where(weights.c.current == 1))):
+                put_failure(connection, model_id, weights_format, reason, moment)
 
     def holders(self, md5: str, weights_format: str) -> list[Holder]:
         """The models that have a blob or had it, by name."""

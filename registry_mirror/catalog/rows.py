@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
-from .schema import facts, models
+from .schema import facts, failures, models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,3 +43,24 @@ def touch(connection: Connection, ids: Sequence[str]) -> None:
     revision = next_revision(connection)
     for batch in batches(ids):
         connection.execute(update(models).where(models.c.id.in_(batch)).values(revision=revision))
+
+
+def put_failure(connection: Connection, model_id: str, weights_format: str, error: str, moment: str | None) -> None:
+    """Records that weights could not be had; counts the attempts since they last could."""
+    key = (failures.c.model_id == model_id) & (failures.c.format == weights_format)
+    older = connection.execute(select(failures).where(key)).first()
+    clear_failure(connection, model_id, weights_format)
+    values = {
+        "model_id": model_id,
+        "format": weights_format,
+        "error": error,
+        "attempts": 1 if older is None else older.attempts + 1,
+        "first_failed_at": moment if older is None else older.first_failed_at,
+        "last_failed_at": moment,
+    }
+    connection.execute(insert(failures), values)
+
+
+def clear_failure(connection: Connection, model_id: str, weights_format: str) -> None:
+    """Forgets the failure of one model in one format."""
+    connection.execute(delete(failures).where(failures.c.model_id == model_id, failures.c.format == weights_format))

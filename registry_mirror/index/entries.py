@@ -42,6 +42,41 @@ class FailureEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckEntry:
+    """The last check of a blob's bytes. Times are aware UTC.
+
+    Attributes:
+        checked_at: when they were last hashed and right; None when never, or when its file has changed since.
+        size, mtime_ns: of its file then.
+        lost_at: since when it is known to be damaged or missing; such a blob is nobody's weights in the index.
+    """
+
+    md5: str
+    format: str
+    checked_at: datetime | None
+    size: int | None
+    mtime_ns: int | None
+    lost_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlobEntry:
+    """A blob that weights name, whichever models have it.
+
+    Attributes:
+        size: bytes.
+        sha256: every SHA-256 that is recorded for it; none when there is none, and several are a fault of the record.
+        check: None when nobody has checked it.
+    """
+
+    md5: str
+    format: str
+    size: int
+    sha256: tuple[str, ...]
+    check: CheckEntry | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelEntry:
     """One model with all that a reader may ask about it.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
-    from .entries import ModelEntry
+    from .entries import CheckEntry, ModelEntry
 
 _BATCH = 1000
 
@@ -29,6 +29,14 @@ def replace(connection: sqlite3.Connection, entries: Iterable[ModelEntry]) -> No
     for batch in _batches(entries):
         _delete(connection, batch)
         _insert(connection, batch)
+
+
+def put_checks(connection: sqlite3.Connection, entries: Iterable[CheckEntry]) -> None:
+    """Puts each check in the place of an older one of its blob."""
+    rows = (
+        (one.md5, one.format, micros(one.checked_at), one.size, one.mtime_ns, micros(one.lost_at)) for one in entries
+    )
+    connection.executemany("INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?, ?)", rows)
 
 
 def _batches(entries: Iterable[ModelEntry]) -> Iterator[list[ModelEntry]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import NoSpaceError
 from ..files import (
@@ -30,11 +30,23 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from .entries import ModelEntry
+    from .entries import CheckEntry, ModelEntry
 
     EntriesSince = Callable[[int | None], Iterable[ModelEntry]]
+    ChecksSince = Callable[[int | None], Iterable[CheckEntry]]
 
 _SIDE_FILES = ("-journal", "-wal", "-shm")
+
+
+class _Changes(NamedTuple):
+    """What the catalog has to tell."""
+
+    models: EntriesSince
+    checks: ChecksSince
+
+
+def _no_checks(_revision: int | None) -> Iterable[CheckEntry]:
+    return ()
 
 
 def publish(
@@ -46,6 +58,7 @@ def publish(
     entries_since: EntriesSince,
     meta: Mapping[str, str],
     modes: Modes = PRIVATE,
+    checks_since: ChecksSince = _no_checks,
 ) -> bool:
     """Brings the index at `path` to the catalog's `revision`.
 
@@ -57,6 +70,7 @@ def publish(
         entries_since: the models changed after a revision, each once and whole; all of them for None.
         meta: texts for readers. `catalog_id`, `revision` and `published_at` are added to them.
         modes: permissions of the new file.
+        checks_since: the same for the checks of blobs.
 
     Returns:
         False when the index was already there, and nothing was touched.
@@ -73,9 +87,10 @@ def publish(
         return False
     make_directory(building, modes)
     with _full_disk_named(), _part(building, modes) as (part, stream):
-        updated = present is not None and _extends(present, facts) and _update(stream, part, path, facts, entries_since)
+        changes = _Changes(entries_since, checks_since)
+        updated = present is not None and _extends(present, facts) and _update(stream, part, path, facts, changes)
         if not updated:
-            _build(stream, part, facts, entries_since)
+            _build(stream, part, facts, changes)
         os.fsync(stream.fileno())
         os.replace(part, path)
     _remove_side_files(path)  # left by a tool that opened the old file for writing; they would spoil the new one
@@ -108,7 +123,7 @@ def _meta_of(path: Path) -> dict[str, str] | None:
         return None
 
 
-def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], entries_since: EntriesSince) -> bool:
+def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], changes: _Changes) -> bool:
     """Fills the new file with the old index and what changed since; False when the old one is not fit for that."""
     try:
         with path.open("rb", buffering=0) as old:
@@ -120,7 +135,10 @@ def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], 
         return False
     try:
         with _transaction(part) as connection:
-            load.replace(connection, entries_since(int(present[schema.REVISION])))
+            base = int(present[schema.REVISION])
+            _run(connection, schema.CHECKS)  # an index of an older version has none
+            load.replace(connection, changes.models(base))
+            load.put_checks(connection, changes.checks(base))
             _set_meta(connection, facts)
     except sqlite3.DatabaseError as error:
         if _is_full(error):
@@ -129,11 +147,13 @@ def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], 
     return True
 
 
-def _build(stream: BinaryIO, part: Path, facts: Mapping[str, str], entries_since: EntriesSince) -> None:
+def _build(stream: BinaryIO, part: Path, facts: Mapping[str, str], changes: _Changes) -> None:
     stream.truncate(0)
     with _transaction(part) as connection:
         _run(connection, schema.TABLES)
-        load.insert(connection, entries_since(None))
+        _run(connection, schema.CHECKS)
+        load.insert(connection, changes.models(None))
+        load.put_checks(connection, changes.checks(None))
         _run(connection, schema.INDEXES)
         _set_meta(connection, facts)
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")

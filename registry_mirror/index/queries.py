@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..model import ModelStatus
-from .entries import FailureEntry, WeightsEntry
+from .entries import BlobEntry, CheckEntry, FailureEntry, WeightsEntry
 from .rank import shadowed
 from .schema import moment, storable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from datetime import datetime
 
 _LIST_ORDER = "m.created DESC, m.updated DESC, m.id DESC"
@@ -28,6 +29,14 @@ FROM models m LEFT JOIN weights w ON w.rowid = (
 """
 _DOCUMENTS = "SELECT m.document, m.first_seen, m.created, m.updated, m.id FROM models m"
 _COUNT = "SELECT count(*) FROM models m"
+# One row a blob; NULLs of `checks` where nobody has checked it, or the index is older than checks are.
+_BLOBS = """
+SELECT w.md5, w.format, max(w.size), group_concat(DISTINCT w.sha256), c.checked_at, c.size, c.mtime_ns, c.lost_at
+FROM weights w LEFT JOIN {checks} c ON c.md5 = w.md5 AND c.format = w.format
+"""
+_NO_CHECKS = (
+    "(SELECT NULL AS md5, NULL AS format, NULL AS checked_at, NULL AS size, NULL AS mtime_ns, NULL AS lost_at WHERE 0)"
+)
 _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
 
 
@@ -95,6 +104,21 @@ class Totals:
     bytes: int
     cached_models: int
     ready_not_cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTotals:
+    """How well the stored bytes are known.
+
+    Attributes:
+        never: blobs of which no check is on record, or whose file had changed since its last one.
+        oldest: the last check of the blob that has waited longest; None when none was ever checked.
+        lost: blobs that are known to be damaged or missing, and have not come again.
+    """
+
+    never: int = 0
+    oldest: datetime | None = None
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +230,38 @@ class Snapshot:
         query = f"{_WEIGHTS.replace('SELECT', 'SELECT model_id,')} WHERE md5 = ? ORDER BY model_id, format"
         return [(row[0], _weights(row[1:])) for row in self._connection.execute(query, (storable(md5),))]
 
+    def blobs(self, model_ids: Collection[str] | None = None) -> Iterator[BlobEntry]:
+        """Every blob that weights name, or those of some models."""
+        table = "checks" if self._has_checks() else _NO_CHECKS
+        where = "" if model_ids is None else "WHERE w.model_id IN (SELECT value FROM json_each(:ids))"
+        query = f"{_BLOBS.format(checks=table)} {where} GROUP BY w.md5, w.format"
+        for row in self._connection.execute(query, {"ids": json.dumps(sorted(model_ids or ()))}):
+            yield _blob(row)
+
+    def holders(self, md5: str, weights_format: str) -> list[tuple[str, str, bool]]:
+        """Id and name of the models that have a blob, and whether it is their current one."""
+        query = (
+            "SELECT m.id, m.name, w.current FROM weights w JOIN models m ON m.id = w.model_id"
+            " WHERE w.md5 = ? AND w.format = ? ORDER BY m.name, m.id"
+        )
+        return [(row[0], row[1], bool(row[2])) for row in self._connection.execute(query, (md5, weights_format))]
+
+    def check_totals(self) -> CheckTotals:
+        """How well the stored bytes are known."""
+        if not self._has_checks():
+            (never,) = self._connection.execute("SELECT count(DISTINCT md5 || format) FROM weights").fetchone()
+            return CheckTotals(never)
+        never, oldest = self._connection.execute(
+            "SELECT sum(c.checked_at IS NULL), min(c.checked_at) FROM (SELECT DISTINCT md5, format FROM weights) w"
+            " LEFT JOIN checks c ON c.md5 = w.md5 AND c.format = w.format"
+        ).fetchone()
+        (lost,) = self._connection.execute("SELECT count(*) FROM checks WHERE lost_at IS NOT NULL").fetchone()
+        return CheckTotals(never or 0, moment(oldest), lost)
+
+    def _has_checks(self) -> bool:
+        found = self._connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'checks'")
+        return found.fetchone() is not None
+
     def failures(self, model_id: str) -> list[FailureEntry]:
         """The open failures of a model, the latest first."""
         query = "SELECT format, error, attempts, first_failed_at, last_failed_at FROM failures WHERE model_id = ?"
@@ -271,6 +327,13 @@ class Snapshot:
 def _weights(row: tuple[Any, ...]) -> WeightsEntry:
     weights_format, version, md5, sha256, size, fetched_at, current = row
     return WeightsEntry(weights_format, version, md5, sha256, size, _known(fetched_at), bool(current))
+
+
+def _blob(row: tuple[Any, ...]) -> BlobEntry:
+    md5, weights_format, size, digests, checked_at, then, mtime_ns, lost_at = row
+    known = checked_at is not None or then is not None or lost_at is not None
+    check = CheckEntry(md5, weights_format, moment(checked_at), then, mtime_ns, moment(lost_at)) if known else None
+    return BlobEntry(md5, weights_format, size, tuple(sorted(digests.split(","))) if digests else (), check)
 
 
 def _failure(row: tuple[Any, ...]) -> FailureEntry:

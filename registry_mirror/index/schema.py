@@ -55,6 +55,19 @@ CREATE TABLE failures (
 );
 """
 
+# Younger than format 1 and no reason for a new one: a reader that does not know it misses nothing that it knew.
+CHECKS = """
+CREATE TABLE IF NOT EXISTS checks (
+    md5 TEXT NOT NULL,
+    format TEXT NOT NULL,
+    checked_at INTEGER,
+    size INTEGER,
+    mtime_ns INTEGER,
+    lost_at INTEGER,
+    PRIMARY KEY (md5, format)
+) WITHOUT ROWID;
+"""
+
 # Made after the load: sorting once is several times faster than inserting in place.
 INDEXES = """
 CREATE UNIQUE INDEX models_by_id ON models (id);

@@ -6,6 +6,7 @@ refers to. No lock is taken: two writers of one blob write the same bytes, and a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -79,6 +80,9 @@ def examine(layout: Layout, md5: str, weights_format: str) -> Digest | None:
         present = digest_file(blob)
     except FileNotFoundError:
         return None
+    except IsADirectoryError:  # would stand in the way of the file for ever
+        quarantine(layout, blob)
+        return None
     if present.md5 == md5:
         return present
     quarantine(layout, blob)
@@ -94,12 +98,17 @@ def quarantine(layout: Layout, blob: Path) -> Path:
 
 
 def inventory(layout: Layout) -> dict[str, int]:
-    """The names of all blobs (`ab/abcdef….onnx`) with their sizes in bytes. No file is opened."""
-    return {
-        f"{folder.name}/{blob.name}": blob.stat().st_size
-        for folder in _entries(layout.blobs)
-        for blob in _entries(layout.blobs / folder.name)
-    }
+    """The names of all blobs (`ab/abcdef….onnx`) with their sizes in bytes. No file is opened.
+
+    What has a blob's name and is no file, or a link that leads nowhere, is no blob.
+    """
+    found = {}
+    for folder in _entries(layout.blobs):
+        for blob in _entries(layout.blobs / folder.name):
+            with contextlib.suppress(FileNotFoundError):  # it was moved away in between
+                if blob.is_file():
+                    found[f"{folder.name}/{blob.name}"] = blob.stat().st_size
+    return found
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..catalog import Weights
-from ..errors import ConflictError
+from ..errors import ConflictError, IntegrityError, MirrorError
 from ..model import utc_now
 from ..store.adopt import adopt
 from ..store.incoming import Part
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..catalog import Known, KnownWeights
+    from ..digests import Digest
     from ..upstream import Declared, Received, Row
     from .reporter import Reporter
     from .workshop import Workshop
@@ -127,6 +128,11 @@ def _origin(job: Job, declared: Declared) -> Origin | None:
 
 def _publish(shop: Workshop, job: Job, received: Received[Part]) -> Stored:
     digest = received.digest
+    try:
+        _refuse_other_content(shop, digest)
+    except MirrorError:
+        received.sink.discard()
+        raise
     published = publish(shop.layout, received.sink, digest, job.format)
     validator = received.declared.validator
     return Stored(
@@ -138,6 +144,17 @@ def _publish(shop: Workshop, job: Job, received: Received[Part]) -> Stored:
         published=published,
         kept=received.kept,
     )
+
+
+def _refuse_other_content(shop: Workshop, digest: Digest) -> None:
+    """Refuses bytes that have an MD5 on record and not its SHA-256, also where the old blob is no more."""
+    recorded = shop.catalog.sha256_of(digest.md5)
+    if recorded and digest.sha256 not in recorded:
+        raise IntegrityError(
+            f"two different contents have the MD5 {digest.md5}: SHA-256 {min(recorded)} is on record, "
+            f"{digest.sha256} is here now",
+            hint="one of them was made to deceive, or the record is damaged: find out which before you use either",
+        )
 
 
 def _held(shop: Workshop, job: Job, declared: Declared) -> Stored | None:
@@ -165,6 +182,7 @@ def _held_by_md5(shop: Workshop, weights_format: str, md5: str, declared: Declar
         digest = examine(shop.layout, md5, weights_format)
         if digest is None:
             return None
+        _refuse_other_content(shop, digest)
         vouched = (digest.sha256, digest.size)
     sha256, size = vouched
     # An ETag is a hint: only together with the length is it believed. A binding MD5 may come without one.

@@ -17,7 +17,7 @@ from ..store.layout import blob_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from ..catalog import Known
+    from ..catalog import Known, KnownWeights
     from ..config import Rule
     from ..upstream import Row
 
@@ -102,7 +102,7 @@ def _plan_file(
     recorded = known.weights_of(weights_format) if known else None
     size = recorded.size if recorded else None
     found = blobs.get(blob_name(recorded.md5, weights_format)) if recorded else None
-    held = recorded if recorded and found == recorded.size else None
+    held = recorded if recorded and found == recorded.size and not recorded.lost else None
     if row.status != ModelStatus.READY:
         reason = f"its status is {row.status or 'not given'}"
         return FileStep(weights_format, Action.KEEP if held else Action.NOTHING, reason, size)
@@ -113,9 +113,14 @@ def _plan_file(
     if known and (weights_format, row.stamp) in known.absent:
         return FileStep(weights_format, Action.NOTHING, f"the upstream has no {weights_format} of it")
     if recorded and not held:
-        reason = "its blob is missing from the store" if found is None else "its blob has not the size that it had"
-        return FileStep(weights_format, Action.FETCH, reason, size)
+        return FileStep(weights_format, Action.FETCH, _why_not_held(recorded, found), size)
     return FileStep(weights_format, Action.FETCH, "it may have changed" if held else "not fetched yet")
+
+
+def _why_not_held(recorded: KnownWeights, found: int | None) -> str:
+    if found is None:
+        return "its blob is missing from the store"
+    return "its blob has not the size that it had" if found != recorded.size else "its blob was found damaged"
 
 
 def decide(row: Row, rules: Sequence[Rule]) -> tuple[bool, str]:

@@ -1,0 +1,109 @@
+"""The catalog opened for writing, and the index that follows it. Needs no upstream and no key."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from .. import catalog as catalogs
+from ..files import Modes
+from ..index.entries import CheckEntry, FailureEntry, ModelEntry, WeightsEntry
+from ..index.publish import publish
+from ..model import parse_time, utc_now
+from ..store.layout import Layout
+from ..store.lock import publish_lock, run_lock
+from ..store.root import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from ..catalog import Catalog, CatalogModel, CheckRow
+    from ..config import Settings
+
+LAST_VERIFY = "last_verify"
+"""The fact that holds the record of the last verify, as JSON; the index tells it to readers."""
+
+_TOLD = ("base_url", "organization_id", "chain")
+
+
+def open_books(settings: Settings, *, locked: bool) -> tuple[Layout, Modes, Catalog]:
+    """Opens the catalog of a root, made ready and brought up to date. The caller closes it.
+
+    Args:
+        locked: the caller holds the run lock; a migration needs it and takes it otherwise.
+
+    Raises:
+        ConfigurationError: the root cannot be used.
+        LockedError: the catalog must be migrated and another run holds the root.
+    """
+    layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
+    prepare(layout, modes)
+    _bring_to_head(layout, modes, locked=locked)
+    return layout, modes, catalogs.Catalog(layout.catalog)
+
+
+def _bring_to_head(layout: Layout, modes: Modes, *, locked: bool) -> None:
+    if not catalogs.needs_migration(layout.catalog):
+        return
+    with contextlib.nullcontext() if locked else run_lock(layout, modes):
+        if catalogs.needs_migration(layout.catalog):
+            catalogs.migrate(layout.catalog, modes)
+
+
+def publish_index(layout: Layout, modes: Modes, catalog: Catalog, wait: Callable[[float], None]) -> bool:
+    """Brings the published index up to the catalog. False when nothing had changed.
+
+    Args:
+        wait: called with seconds to wait while another writer publishes; may raise.
+    """
+    with publish_lock(layout, modes, wait):
+        facts = catalog.facts()
+        return publish(
+            layout.index,
+            layout.incoming,
+            catalog_id=facts["catalog_id"],
+            revision=int(facts["revision"]),
+            entries_since=lambda revision: map(entry_of, catalog.models_since(revision)),
+            checks_since=lambda revision: map(check_entry_of, catalog.checks_since(revision)),
+            meta={key: facts[key] for key in _TOLD if facts.get(key)},
+            modes=modes,
+        )
+
+
+def entry_of(found: CatalogModel) -> ModelEntry:
+    """A model of the catalog as the index takes it."""
+    model = found.model
+    return ModelEntry(
+        document=model.document,
+        id=model.id,
+        name=model.name,
+        status=model.status,
+        model_type=model.model_type,
+        architecture=model.architecture,
+        created_at=model.created_at,
+        updated_at=model.updated_at,
+        first_seen=_time(model.first_seen),
+        gone_at=parse_time(model.gone_at),
+        weights=tuple(
+            WeightsEntry(
+                row.format, row.version, row.md5, row.sha256, row.size, _time(row.fetched_at), bool(row.current)
+            )
+            for row in found.weights
+        ),
+        failures=tuple(
+            FailureEntry(row.format, row.error, row.attempts, _time(row.first_failed_at), _time(row.last_failed_at))
+            for row in found.failures
+        ),
+    )
+
+
+def check_entry_of(found: CheckRow) -> CheckEntry:
+    """A check of the catalog as the index takes it."""
+    check = found.check
+    checked, lost = parse_time(check.checked_at), parse_time(check.lost_at)
+    return CheckEntry(found.md5, found.format, checked, check.size, check.mtime_ns, lost)
+
+
+def _time(text: str) -> datetime:
+    return parse_time(text) or utc_now()
