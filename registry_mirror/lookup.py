@@ -81,6 +81,6 @@ def check_file(found: Weights, *, verify: bool) -> None:
         raise IntegrityError(f"{what} have {size} bytes instead of {entry.size} ({found.path})", hint=cure)
     if digest is None:
         return
-    cure = f"move the file away, then run `mirror sync` where the mirror is synced: {found.path}"
+    cure = f"run `mirror verify --repair` where the mirror is synced, or copy the file again: {found.path}"
     if digest.md5 != entry.md5 or entry.sha256 not in (None, digest.sha256):
         raise IntegrityError(f"{what} do not match their digest", hint=cure)

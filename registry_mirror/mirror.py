@@ -16,7 +16,7 @@ from .index.queries import ModelRow, Selection
 from .index.reader import IndexReader
 from .lookup import Weights, check_file, choose, resolve
 from .model import MirrorInfo, Model, utc_now
-from .status import MirrorStatus, read_last_run
+from .status import MirrorStatus, Upkeep, folder_size, last_verify, look_at_files, read_last_run
 from .store.deliver import deliver, output_file
 from .store.layout import Layout
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .index.entries import WeightsEntry
+    from .index.queries import Snapshot
 
     _Page = list[Model]  # inside `Models`, `list` is its method
 
@@ -45,13 +46,21 @@ class Mirror:
         self.models = Models(self._layout, self._reader)
 
     def status(self) -> MirrorStatus:
-        """Counts, bytes, ages, open failures and the last run.
+        """Counts, bytes, ages, open failures, the last run, and how well the stored bytes are known.
 
         Raises:
             NoIndexError: there is no index here.
         """
-        totals, failures = self._reader.read(lambda snapshot: (snapshot.totals(), snapshot.open_failures()))
-        return MirrorStatus(self.root, utc_now(), totals, tuple(failures), read_last_run(self._layout.run_record))
+        totals, failures, upkeep = self._reader.read(
+            lambda snapshot: (snapshot.totals(), snapshot.open_failures(), self._upkeep(snapshot))
+        )
+        last_run = read_last_run(self._layout.run_record)
+        return MirrorStatus(self.root, utc_now(), totals, tuple(failures), last_run, upkeep)
+
+    def _upkeep(self, snapshot: Snapshot) -> Upkeep:
+        files = look_at_files(self._layout, snapshot.blobs())
+        kept = folder_size(self._layout.quarantine)
+        return Upkeep(snapshot.check_totals(), last_verify(snapshot.meta()), files, *kept)
 
     def close(self) -> None:
         """Closes the index."""

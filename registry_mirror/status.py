@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .model import ModelStatus, format_time, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
 
-    from .index.queries import OpenFailure, Totals
+    from .index.entries import BlobEntry
+    from .index.queries import CheckTotals, OpenFailure, Totals
+    from .store.layout import Layout
+
+LONGEST_LOOK = 2.0
+"""Seconds that a status spends on looking at files; a slow network share has time for some of them."""
+
+_COARSEST_TIME = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,51 @@ class LastRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """The files of blobs against what is recorded of them. None is opened.
+
+    Attributes:
+        looked_at: how many, of how many `of`; a slow mount is not asked for all of them.
+        damaged: missing, or of another size.
+        touched: of another time than at their last check. They count as unchecked: nothing is known of their bytes.
+    """
+
+    looked_at: int = 0
+    of: int = 0
+    damaged: int = 0
+    touched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """How well the stored bytes are known.
+
+    Attributes:
+        checks: sums over the checks of single blobs.
+        last: the summary of the last verify; None when there was none.
+        quarantine_files, quarantine_bytes: what lies in `quarantine/`.
+    """
+
+    checks: CheckTotals
+    last: Mapping[str, Any] | None = None
+    files: Files = field(default_factory=Files)
+    quarantine_files: int = 0
+    quarantine_bytes: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The object under "verify"."""
+        return {
+            "last": self.last,
+            "oldest_check": format_time(self.checks.oldest),
+            "never_checked": self.checks.never,
+            "lost": self.checks.lost,
+            "looked_at": {"files": self.files.looked_at, "of": self.files.of},
+            "damaged": self.files.damaged,
+            "touched": self.files.touched,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class MirrorStatus:
     """Counts, sizes and ages of one root, as of `at`."""
 
@@ -40,6 +94,7 @@ class MirrorStatus:
     totals: Totals
     failures: tuple[OpenFailure, ...]
     last_run: LastRun
+    upkeep: Upkeep
 
     @property
     def last_synced_at(self) -> datetime | None:
@@ -89,6 +144,8 @@ class MirrorStatus:
             },
             "failures": [_failure_json(one) for one in self.failures],
             "last_run": self.last_run.record,
+            "verify": self.upkeep.as_json(),
+            "quarantine": {"files": self.upkeep.quarantine_files, "bytes": self.upkeep.quarantine_bytes},
         }
 
 
@@ -101,6 +158,51 @@ def _failure_json(one: OpenFailure) -> dict[str, Any]:
         "attempts": one.failure.attempts,
         "last_failed_at": format_time(one.failure.last_failed_at),
     }
+
+
+def look_at_files(layout: Layout, blobs: Iterable[BlobEntry], seconds: float = LONGEST_LOOK) -> Files:
+    """Looks at size and time of each blob's file, for at most so long.
+
+    Times may differ by two seconds: a FAT stick keeps no finer ones.
+    """
+    until = time.monotonic() + seconds
+    looked = of = damaged = touched = 0
+    for blob in blobs:
+        of += 1
+        if time.monotonic() > until:
+            continue
+        looked += 1
+        try:
+            found = os.stat(layout.blob(blob.md5, blob.format))
+        except (OSError, ValueError):
+            damaged += 1
+            continue
+        then = blob.check.mtime_ns if blob.check else None
+        damaged += found.st_size != blob.size
+        touched += found.st_size == blob.size and then is not None and abs(found.st_mtime_ns - then) > _COARSEST_TIME
+    return Files(looked, of, damaged, touched)
+
+
+def last_verify(meta: Mapping[str, str]) -> Mapping[str, Any] | None:
+    """The summary of the last verify in the index's meta; None when it says nothing that can be read."""
+    try:
+        found = json.loads(meta.get("last_verify", "null"))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def folder_size(folder: Path) -> tuple[int, int]:
+    """Files in a folder, and their bytes. One that is not there, or may not be looked into, has none."""
+    files = size = 0
+    try:
+        with os.scandir(folder) as entries:
+            for each in entries:
+                files += 1
+                size += each.stat(follow_symlinks=False).st_size
+    except OSError:
+        return files, size
+    return files, size
 
 
 def read_last_run(path: Path) -> LastRun:

@@ -310,6 +310,16 @@ def test_status_json_has_every_key(root, call):
             }
         ],
         "last_run": RECORD,
+        "verify": {
+            "last": None,
+            "oldest_check": None,
+            "never_checked": 1,
+            "lost": 0,
+            "looked_at": {"files": 1, "of": 1},
+            "damaged": 0,
+            "touched": 0,
+        },
+        "quarantine": {"files": 0, "bytes": 0},
     }
     assert json.loads(call(status, "--json").stdout)["stale"] is None
 

@@ -29,6 +29,7 @@ VERBS = {
     "serve": ".serve",
     "status": ".status",
     "sync": ".sync",
+    "verify": ".verify",
 }
 
 

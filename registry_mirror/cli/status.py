@@ -8,30 +8,22 @@ import click
 
 from ..errors import StaleError
 from ..model import format_time
-from ..units import format_duration, format_size, parse_duration
+from ..units import format_duration, format_size
+from .duration import duration
 from .globals import GlobalOptions, pass_globals
 from .render import note, open_mirror, print_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..status import MirrorStatus
+    from ..status import MirrorStatus, Upkeep
 
 _MOST_FAILURES = 20
 
 
-def _duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 @click.command(short_help="Show how fresh the mirror is and what it holds.")
 @click.option(
-    "--max-age", callback=_duration, metavar="AGE", help="Exit with 10 when the last good sync is older, e.g. 24h."
+    "--max-age", callback=duration, metavar="AGE", help="Exit with 10 when the last good sync is older, e.g. 24h."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_globals
@@ -69,6 +61,8 @@ def _lines(status: MirrorStatus) -> Iterator[str]:
     yield f"weights      {totals.files} files, {format_size(totals.bytes)}"
     yield f"cached       {totals.cached_models} models; {totals.ready_not_cached} ready and not cached"
     yield f"last run     {_last_run(status.last_run.record)}"
+    yield f"last verify  {_last_verify(status.upkeep)}"
+    yield from _upkeep(status)
     yield from _failures(status)
 
 
@@ -89,6 +83,35 @@ def _last_run(record: Mapping[str, Any] | None) -> str:
     if isinstance(failed, list) and failed:
         said.append(f"{len(failed)} failed")
     return ", ".join(said)
+
+
+def _last_verify(upkeep: Upkeep) -> str:
+    last = upkeep.last
+    if last is None:
+        return "never"
+    said = [shown(last.get("outcome", "?"), 20), f"ended {shown(last.get('finished_at', '?'), 30)}"]
+    checked, left = last.get("checked"), last.get("left")
+    if isinstance(checked, dict):
+        said.append(f"{'looked at' if last.get('quick') else 'hashed'} {shown(checked.get('files'), 20)} files")
+    said.append(f"{shown(last.get('bad', '?'), 20)} bad")
+    if isinstance(left, dict) and left.get("files"):
+        said.append(f"{shown(left['files'], 20)} left")
+    return ", ".join(said)
+
+
+def _upkeep(status: MirrorStatus) -> Iterator[str]:
+    upkeep, checks, files = status.upkeep, status.upkeep.checks, status.upkeep.files
+    oldest = f"the oldest check is of {format_time(checks.oldest)}; " if checks.oldest else ""
+    yield f"checks       {oldest}{checks.never} files were never checked"
+    if checks.lost:
+        yield f"lost         {checks.lost} files, damaged or missing; `mirror sync` fetches what the upstream still has"
+    some = f", of {files.looked_at} looked at" if files.looked_at < files.of else ""
+    if files.damaged:
+        yield f"damaged      {files.damaged} files are missing or have another size{some}; run `mirror verify`"
+    if files.touched:
+        yield f"touched      {files.touched} files have another time than at their check{some}; run `mirror verify`"
+    if upkeep.quarantine_files:
+        yield f"quarantine   {upkeep.quarantine_files} files, {format_size(upkeep.quarantine_bytes)}"
 
 
 def _failures(status: MirrorStatus) -> Iterator[str]:

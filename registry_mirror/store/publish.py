@@ -16,6 +16,7 @@ from ..errors import IntegrityError
 from ..files import fsync_directory, make_directory, no_space_named, part_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from .incoming import Part
@@ -95,6 +96,26 @@ def quarantine(layout: Layout, blob: Path) -> Path:
     os.replace(blob, kept)
     fsync_directory(blob.parent)
     return kept
+
+
+def quarantine_only(layout: Layout, blob: Path, is_it: Callable[[os.stat_result], bool]) -> Path | None:
+    """Moves a file out of the way if it is still the one that was found bad.
+
+    It is asked before and after: a writer may publish whole bytes under the name at any moment, and those are put back.
+
+    Returns:
+        Where it is kept; None when another file has the name now, or none.
+    """
+    try:
+        if not is_it(os.lstat(blob)):
+            return None
+        kept = quarantine(layout, blob)
+    except FileNotFoundError:
+        return None
+    if is_it(os.lstat(kept)):
+        return kept
+    os.replace(kept, blob)
+    return None
 
 
 def inventory(layout: Layout) -> dict[str, int]:

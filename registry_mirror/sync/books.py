@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from ..catalog import Catalog, CatalogModel, CheckRow
+    from ..catalog import Catalog, CatalogModel, Check
     from ..config import Settings
 
 LAST_VERIFY = "last_verify"
 """The fact that holds the record of the last verify, as JSON; the index tells it to readers."""
 
-_TOLD = ("base_url", "organization_id", "chain")
+_TOLD = ("base_url", "organization_id", "chain", LAST_VERIFY)
 
 
 def open_books(settings: Settings, *, locked: bool) -> tuple[Layout, Modes, Catalog]:
@@ -65,7 +65,9 @@ def publish_index(layout: Layout, modes: Modes, catalog: Catalog, wait: Callable
             catalog_id=facts["catalog_id"],
             revision=int(facts["revision"]),
             entries_since=lambda revision: map(entry_of, catalog.models_since(revision)),
-            checks_since=lambda revision: map(check_entry_of, catalog.checks_since(revision)),
+            checks_since=lambda revision: (
+                check_entry_of(each.md5, each.format, each.check) for each in catalog.checks_since(revision)
+            ),
             meta={key: facts[key] for key in _TOLD if facts.get(key)},
             modes=modes,
         )
@@ -98,11 +100,10 @@ def entry_of(found: CatalogModel) -> ModelEntry:
     )
 
 
-def check_entry_of(found: CheckRow) -> CheckEntry:
+def check_entry_of(md5: str, weights_format: str, check: Check) -> CheckEntry:
     """A check of the catalog as the index takes it."""
-    check = found.check
     checked, lost = parse_time(check.checked_at), parse_time(check.lost_at)
-    return CheckEntry(found.md5, found.format, checked, check.size, check.mtime_ns, lost)
+    return CheckEntry(md5, weights_format, checked, check.size, check.mtime_ns, lost)
 
 
 def _time(text: str) -> datetime:

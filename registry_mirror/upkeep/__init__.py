@@ -1,0 +1,1 @@
+"""Upkeep of a root: the stored bytes hashed anew, and its surroundings probed."""

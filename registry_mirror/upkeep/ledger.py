@@ -1,0 +1,167 @@
+"""Where a verify learns what should be there, and where it records what it found.
+
+With the catalog, where it can be written. Else from the index, and nothing is recorded: that is how a copy of a root on
+another machine or a read-only mount is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from ..catalog import Verified
+from ..errors import NotFoundError
+from ..index.entries import BlobEntry
+from ..index.reader import IndexReader
+from ..model import utc_now
+from ..store.layout import Layout
+from ..sync.books import check_entry_of, open_books, publish_index
+from .record import Holder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..catalog import Blob, Catalog
+    from ..config import Settings
+    from ..files import Modes
+    from ..index.queries import Snapshot
+    from .look import Finding
+
+
+class Ledger(Protocol):
+    """Both kinds."""
+
+    def ids_of(self, named: Sequence[str]) -> set[str]:
+        """The models that are named by name or id.
+
+        Raises:
+            NotFoundError: no model has such a name or id.
+        """
+
+    def blobs(self, named: Sequence[str]) -> list[BlobEntry]:
+        """The blobs on record, or those of named models. Raises as `ids_of` does."""
+
+    def holders(self, blob: BlobEntry) -> tuple[Holder, ...]:
+        """The models that have it or had it."""
+
+    def record(self, good: Sequence[Finding], touched: Sequence[Finding]) -> None:
+        """Records looks that met nothing bad."""
+
+    def record_lost(self, finding: Finding) -> None:
+        """Records that a blob is damaged or missing."""
+
+    def publish(self) -> None:
+        """Brings the index up to what was recorded."""
+
+
+class IndexLedger:
+    """The index; nothing is recorded."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._reader = IndexReader(layout.index)
+
+    def close(self) -> None:
+        """Closes the index."""
+        self._reader.close()
+
+    def ids_of(self, named: Sequence[str]) -> set[str]:
+        return self._reader.read(lambda snapshot: {each for name in named for each in _ids(snapshot, name)})
+
+    def blobs(self, named: Sequence[str]) -> list[BlobEntry]:
+        ids = self.ids_of(named) if named else None
+        return self._reader.read(lambda snapshot: list(snapshot.blobs(ids)))
+
+    def holders(self, blob: BlobEntry) -> tuple[Holder, ...]:
+        return tuple(Holder(*each) for each in self._reader.read(lambda one: one.holders(blob.md5, blob.format)))
+
+    def record(self, good: Sequence[Finding], touched: Sequence[Finding]) -> None:
+        pass
+
+    def record_lost(self, finding: Finding) -> None:
+        pass
+
+    def publish(self) -> None:
+        pass
+
+
+class CatalogLedger:
+    """The catalog; the index follows it."""
+
+    def __init__(self, layout: Layout, modes: Modes, catalog: Catalog, wait: Callable[[float], None]) -> None:
+        self.catalog = catalog
+        self._layout, self._modes, self._wait = layout, modes, wait
+
+    def ids_of(self, named: Sequence[str]) -> set[str]:
+        return {model_id for name in named for model_id in _found(name, self.catalog.ids_of(name))}
+
+    def blobs(self, named: Sequence[str]) -> list[BlobEntry]:
+        return [entry_of(blob) for blob in self.catalog.blobs(self.ids_of(named) if named else None)]
+
+    def holders(self, blob: BlobEntry) -> tuple[Holder, ...]:
+        held = self.catalog.holders(blob.md5, blob.format)
+        return tuple(Holder(each.model_id, each.name, each.current) for each in held)
+
+    def record(self, good: Sequence[Finding], touched: Sequence[Finding]) -> None:
+        self.catalog.record_checks([verified(each) for each in good], utc_now())
+        self.catalog.record_doubts([(each.blob.md5, each.blob.format) for each in touched])
+
+    def record_lost(self, finding: Finding) -> None:
+        blob = finding.blob
+        self.catalog.record_lost(blob.md5, blob.format, f"its file {finding.reason}", utc_now())
+
+    def publish(self) -> None:
+        publish_index(self._layout, self._modes, self.catalog, self._wait)
+
+
+def entry_of(blob: Blob) -> BlobEntry:
+    """A blob of the catalog as the index would tell it."""
+    known = any((blob.check.checked_at, blob.check.mtime_ns, blob.check.lost_at))
+    check = check_entry_of(blob.md5, blob.format, blob.check) if known else None
+    return BlobEntry(blob.md5, blob.format, blob.size, blob.sha256, check)
+
+
+def verified(finding: Finding) -> Verified:
+    """A good finding as the catalog takes it."""
+    assert finding.identity is not None  # noqa: S101 - it was hashed
+    return Verified(finding.blob.md5, finding.blob.format, finding.identity.size, finding.identity.mtime_ns)
+
+
+def why_not_recorded(layout: Layout) -> str | None:
+    """Why nothing can be recorded in a root; None when it can."""
+    if not layout.catalog.exists():
+        return "there is no catalog here, as in a copy of a root"
+    for path in (layout.root, layout.catalog, layout.blobs):
+        if path.exists() and not os.access(path, os.W_OK):
+            return f"{path} cannot be written"
+    return None
+
+
+@contextlib.contextmanager
+def open_ledger(settings: Settings, wait: Callable[[float], None], *, recording: bool) -> Iterator[Ledger]:
+    """The ledger of a root.
+
+    Raises:
+        NoIndexError: there is neither a catalog nor an index.
+        LockedError: the catalog must be brought up to date, and a run holds the root.
+    """
+    if recording:
+        layout, modes, catalog = open_books(settings, locked=False)
+        with contextlib.closing(catalog):
+            yield CatalogLedger(layout, modes, catalog, wait)
+    else:
+        with contextlib.closing(IndexLedger(Layout(settings.root))) as ledger:
+            yield ledger
+
+
+def _ids(snapshot: Snapshot, name: str) -> list[str]:
+    row = snapshot.by_id(name, "onnx")
+    return _found(name, [row.id] if row else [each.id for each in snapshot.by_name(name, "onnx", limit=-1)])
+
+
+def _found(name: str, ids: list[str]) -> list[str]:
+    if not ids:
+        raise NotFoundError(
+            f"no model {name!r} in this mirror", hint="names are case-sensitive; `mirror list` shows what is here"
+        )
+    return ids

@@ -1,0 +1,104 @@
+"""Fetching lost weights again at once, by the pieces of a sync, beside a running one too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import ConflictError, Interrupted, MirrorError, NoSpaceError
+from ..model import ModelStatus, utc_now
+from ..sync import identity
+from ..sync.breaker import Breaker
+from ..sync.fetch import fetch, job_for, weights_of
+from ..sync.pool import describe
+from ..sync.workshop import open_workshop
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from ..catalog import Known
+    from ..config import Settings
+    from ..secret import Secret
+    from ..sync.reporter import Reporter
+    from ..sync.stop import Stop
+    from ..sync.workshop import Workshop
+
+_PATIENCE = 3
+"""Network failures in a row after which the rest is left for the next sync."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The present weights of a model in one format, which are lost."""
+
+    model_id: str
+    known: Known
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """Models whose weights are whole again, as pairs of id and format, and what failed, a line each."""
+
+    whole: frozenset[tuple[str, str]]
+    failed: tuple[str, ...]
+
+
+def wanted(known: Mapping[str, Known], model_ids: Collection[str] | None) -> list[Wanted]:
+    """What there is to fetch. Superseded weights cannot be had again: the upstream gives only what it has now."""
+    return [
+        Wanted(model_id, each, weights.format)
+        for model_id, each in known.items()
+        if model_ids is None or model_id in model_ids
+        for weights in each.weights
+        if weights.lost
+    ]
+
+
+def repair(
+    settings: Settings, key: Secret, model_ids: Collection[str] | None, reporter: Reporter, stop: Stop
+) -> Repaired:
+    """Fetches lost present weights of some models, of all for None. Each row follows its blob, the index the rows.
+
+    Raises:
+        NoSpaceError: the disk is full.
+        Interrupted: the end was asked for; what was fetched is published.
+    """
+    whole, failed = set(), []
+    breaker = Breaker(_PATIENCE)
+    with open_workshop(settings, key, stop.wait, locked=False) as shop:
+        try:
+            todo = wanted(shop.catalog.known(), model_ids)
+            reporter.queued(len(todo))
+            for each in todo:
+                stop.check()
+                if breaker.reason is not None:
+                    failed.append(f"{each.known.name}: left for the next sync: {breaker.reason}")
+                    continue
+                try:
+                    _fetch(shop, each, reporter, stop)
+                except (Interrupted, NoSpaceError):
+                    raise
+                except MirrorError as error:
+                    breaker.failure(error)
+                    shop.catalog.record_failure(each.model_id, each.format, str(error), utc_now())
+                    failed.append(f"{each.known.name}: {error}")
+                else:
+                    breaker.success()
+                    whole.add((each.model_id, each.format))
+        finally:
+            shop.publish_index()
+    return Repaired(frozenset(whole), tuple(failed))
+
+
+def _fetch(shop: Workshop, each: Wanted, reporter: Reporter, stop: Stop) -> None:
+    row = shop.client.models.api.document(each.model_id)
+    identity.check(shop.catalog, shop.client.session.base_url, row, reporter)
+    if row.status != ModelStatus.READY:
+        raise ConflictError(f"the upstream has no weights to give: the model's status is {row.status!r}", status=409)
+    job = job_for(row, each.format, each.known)
+    stored = fetch(shop, job, reporter, stop.check)
+    if stored is None:
+        raise ConflictError(f"the upstream has no {each.format} of it any more", status=409)
+    shop.catalog.record_weights([weights_of(job, stored)])
+    reporter.finished(job.key, row.name, describe(job, stored))
