@@ -23,7 +23,7 @@ ALLOWED = {
     "mirror": FOUNDATION | {"index", "store", "explain", "lookup", "status", "config"},
     "server": FOUNDATION | {"index", "store", "config", "explain", "status", "server", "__version__"},
     "sync": FOUNDATION | NOUNS | {"config", "sync"},
-    "upkeep": FOUNDATION | NOUNS | {"config", "sync", "upkeep"},
+    "upkeep": FOUNDATION | NOUNS | {"config", "status", "sync", "upkeep"},
     "migrations": {"catalog"},
 }
 ALLOWED["catalog"] |= {"migrations"}

@@ -25,12 +25,19 @@ from registry_mirror.upkeep import verify as verifying
 from registry_mirror.upkeep.record import Outcome
 
 
-@pytest.fixture
-def synced(root):
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
     """Six models, synced. The upstream is gone: a verify asks nobody."""
+    root = tmp_path_factory.mktemp("template") / "root"
     with FaultyUpstream(many_models(6)) as upstream:
         run_sync(upstream, root)
     return root
+
+
+@pytest.fixture
+def synced(template, root):
+    """A copy of it, for one test to damage."""
+    return shutil.copytree(template, root)
 
 
 def replace_by_folder(path):

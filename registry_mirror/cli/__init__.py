@@ -21,6 +21,7 @@ VERBS = {
     "daemon": ".daemon",
     "delete": ".delete",
     "demo": ".demo",
+    "doctor": ".doctor",
     "download": ".download",
     "get": ".get",
     "keys": ".keys",

@@ -35,8 +35,10 @@ class Workshop:
         return publish_index(self.layout, self.modes, self.catalog, self.wait)
 
 
-def make_client(settings: Settings, key: Secret, sleep: Callable[[float], None]) -> Client:
-    """The upstream of these settings; every wait between tries goes through `sleep`."""
+def make_client(
+    settings: Settings, key: Secret, sleep: Callable[[float], None], retry: RetryPolicy | None = None
+) -> Client:
+    """The upstream of these settings; every wait between tries goes through `sleep`, unless another policy is given."""
     upstream = settings.upstream
     return Client(
         key,
@@ -45,7 +47,7 @@ def make_client(settings: Settings, key: Secret, sleep: Callable[[float], None])
         allow_http=upstream.allow_http,
         proxy=upstream.proxy,
         ca_file=upstream.ca_file,
-        retry=RetryPolicy(budget=upstream.retry_budget, sleep=sleep),
+        retry=retry or RetryPolicy(budget=upstream.retry_budget, sleep=sleep),
         workers=settings.sync.workers,
     )
 

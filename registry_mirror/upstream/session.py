@@ -6,6 +6,8 @@ import contextlib
 import logging
 import re
 import threading
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,6 +24,7 @@ from .inflate import InflateError, inflate
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from ..errors import ApiError, MirrorError
@@ -140,6 +143,8 @@ class ApiSession:
         self.requests = Counter()
         self.chain: tuple[str, ...] = ()
         """The catalogs that an upstream which is itself a mirror says its answers came through."""
+        self.skew: float | None = None
+        """Seconds that the upstream's clock was ahead of ours in its last answer; None when it did not tell."""
 
     def __repr__(self) -> str:
         return f"ApiSession({self.base_url!r})"
@@ -178,6 +183,7 @@ class ApiSession:
             # The path alone: parameters are ours and dull, and a header or an address could be a secret.
             _log.debug("%s %s: HTTP %d", method, path, response.status_code)
             body = self._read(what, response)
+        self.skew = skew_of(response.headers.get("Date"), utc_now())
         failure = error_for(
             what, response.status_code, response.headers, body, utc_now(), classes, hide=self._key.reveal()
         )
@@ -234,6 +240,17 @@ def first_bytes(pieces: Iterable[bytes], limit: int, *, whole: bool) -> bytes:
 def chain_of(header: str) -> tuple[str, ...]:
     """The catalogs that `X-Mirror-Chain` names, nearest first; none of what does not look like one."""
     return tuple(each for each in re.split(r",\s*", header[:_LONGEST_CHAIN]) if re.fullmatch(r"[0-9a-f]{32}", each))
+
+
+def skew_of(date: str | None, now: datetime) -> float | None:
+    """Seconds that a `Date` header is ahead of `now`; None when it is absent or no date."""
+    if date is None:
+        return None
+    try:
+        told = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    return (told.replace(tzinfo=told.tzinfo or UTC) - now).total_seconds()
 
 
 def _usable(key: Secret) -> Secret:

@@ -1,0 +1,82 @@
+"""`mirror doctor`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from .globals import GlobalOptions, pass_globals
+
+if TYPE_CHECKING:
+    from ..upkeep.doctor import Finding, Patient
+
+
+@click.command()
+@click.option("--offline", is_flag=True, help="Do not ask the upstream.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_globals
+def command(options: GlobalOptions, *, offline: bool, as_json: bool) -> int:
+    """Probe the root, its disk, the settings and the upstream, and say what to do about what is wrong.
+
+    Changes nothing: probe files are written in incoming/ and removed, and the upstream is asked for one model.
+
+    Exits with 0 when there is no problem (warnings are none), and with 1 when there is one.
+    """
+    from ..upkeep.doctor import examine, ill
+
+    found: list[Finding] = []
+    patient, first = _patient(options, offline=offline)
+    for finding in itertools.chain([first], examine(patient)):
+        found.append(finding)
+        if not as_json:
+            _tell(finding)
+    if as_json:
+        report = {
+            "ok": not ill(found),
+            "root": str(patient.layout.root),
+            "findings": [each.as_json() for each in found],
+        }
+        click.echo(json.dumps({"doctor": report}, ensure_ascii=False))
+    return 1 if ill(found) else 0
+
+
+def _patient(options: GlobalOptions, *, offline: bool) -> tuple[Patient, Finding]:
+    """What is to be probed, and the finding on the configuration, without which there is nothing to ask about."""
+    from ..config import check_surroundings, load_settings, read_api_key, resolve_root
+    from ..errors import MirrorError
+    from ..store.layout import Layout
+    from ..upkeep.doctor import Finding, Patient, Verdict
+
+    try:
+        loaded = load_settings(root=options.root, config=options.config)
+    except MirrorError as error:
+        root = resolve_root(options.root, None, os.environ)
+        return Patient(Layout(root), None, offline=offline), Finding(
+            "config", Verdict.PROBLEM, error.message, error.hint
+        )
+    settings = loaded.settings
+    key = key_error = None
+    try:
+        key = read_api_key(settings.upstream, config=loaded.file or settings.root / "config.toml")
+    except MirrorError as error:
+        key_error = error
+    source = loaded.file or "no config.toml: the defaults and the environment"
+    finding = Finding("config", Verdict.OK, f"the settings can be used ({source})")
+    if key is not None:
+        try:
+            check_surroundings(loaded)
+        except MirrorError as error:
+            finding = Finding("config", Verdict.PROBLEM, error.message, error.hint)
+    return Patient(Layout(settings.root), settings, key, key_error, offline), finding
+
+
+def _tell(finding: Finding) -> None:
+    from .progress import printable
+
+    click.echo(f"{finding.verdict:<8} {finding.probe:<12} {printable(finding.message)}")
+    if finding.cure:
+        click.echo(f"{'':<21} -> {printable(finding.cure)}")

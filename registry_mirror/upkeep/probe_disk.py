@@ -1,0 +1,215 @@
+"""Probes of the file system under the root: locks, renames, links, space and its clock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import MirrorError
+from ..files import create_exclusive, part_name, reflink
+from ..model import parse_time
+from ..store.lock import holder_of
+from ..store.publish import inventory
+from ..units import format_duration, format_size
+from .doctor import ok, problem, skipped, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from .doctor import Answer, Patient
+
+LEAST_SPACE = 64 << 20
+LOW_SPACE = 1 << 30
+LEAST_INODES, LOW_INODES = 100, 2000
+_CLOCK = 5.0
+
+# In another process, because some file systems keep locks apart within one process only, or between hosts only.
+_TRY = """
+import fcntl, os, sys
+refused = []
+for path, lock in zip(sys.argv[1:], (fcntl.flock, fcntl.lockf)):
+    try:
+        lock(os.open(path, os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        refused.append(lock.__name__)
+print(*refused)
+"""
+
+
+@contextlib.contextmanager
+def probe_files(patient: Patient, count: int) -> Iterator[list[Path]]:
+    """New files in `incoming/`, gone afterwards. Their names tell their owner, so a sync sweeps those of a kill."""
+    made: list[Path] = []
+    try:
+        for _ in range(count):
+            path = patient.layout.incoming / part_name("doctor")
+            create_exclusive(path, 0o600).close()
+            made.append(path)
+        yield made
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
+
+
+def _why_not(patient: Patient) -> str | None:
+    folder = patient.layout.incoming
+    if not folder.is_dir():
+        return "there is no incoming/ to try it in"
+    return None if os.access(folder, os.W_OK) else "this account may not write here"
+
+
+def locks(patient: Patient) -> Iterable[Answer]:
+    """Do locks exist here, and do they keep another process out?"""
+    if reason := _why_not(patient):
+        return [skipped(reason)]
+    try:
+        import fcntl
+    except ImportError:
+        return [skipped("this system has locks of another kind")]
+    cure = "let one machine sync, with the root on a disk of its own; readers need no locks"
+    with probe_files(patient, 2) as paths, contextlib.ExitStack() as opened:
+        try:
+            for path, lock in zip(paths, (fcntl.flock, fcntl.lockf), strict=True):
+                lock(opened.enter_context(path.open("r+b")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return [warning(f"this file system has no locks: {error.strerror}", cure)]
+        refused = _refused(paths)
+    found = [] if "lockf" in refused else [problem("locks of SQLite's kind keep nobody out here", cure)]
+    found += [] if "flock" in refused else [warning("run.lock keeps nobody out here: two syncs may run at once", cure)]
+    held = [ok(f"a sync is running: {holder_of(patient.layout)}")] if patient.layout.run_holder.exists() else []
+    return [*(found or [ok("locks keep other processes out")]), *held]
+
+
+def _refused(paths: list[Path]) -> list[str]:
+    program = [sys.executable, "-I", "-c", _TRY, *map(str, paths)]
+    try:
+        done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=30)
+    except subprocess.SubprocessError as error:
+        raise MirrorError(f"locks could not be tried from a second process: {error}") from error
+    return done.stdout.split()
+
+
+def files(patient: Patient) -> Iterable[Answer]:
+    """Renames, the durability of names, links, and whether case tells names apart."""
+    if reason := _why_not(patient):
+        return [skipped(reason)]
+    return [*_one_file_system(patient), _rename(patient), _folder_sync(patient.layout.incoming), _links(patient)]
+
+
+def _one_file_system(patient: Patient) -> Iterator[Answer]:
+    here = patient.layout.incoming.stat().st_dev
+    for other in (patient.layout.blobs, patient.layout.quarantine, patient.layout.root):
+        if other.exists() and other.stat().st_dev != here:
+            cure = "mount one file system over the whole root: a file cannot be renamed from one to another"
+            yield problem(f"incoming/ and {other.name} are on two file systems", cure)
+
+
+def _rename(patient: Patient) -> Answer:
+    with probe_files(patient, 2) as (source, target):
+        source.write_bytes(b"new")
+        with target.open("rb") as reader:
+            os.replace(source, target)
+            if reader.read() or target.read_bytes() != b"new":
+                return problem("a rename shows through to who has the old file open", "use another file system")
+    return ok("a file can take the place of another while that one is read")
+
+
+def _folder_sync(folder: Path) -> Answer:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        return warning(f"a folder cannot be synced here ({error.strerror}): a power cut may lose the last names")
+    finally:
+        os.close(descriptor)
+    return ok("names are made durable")
+
+
+def _links(patient: Patient) -> Answer:
+    with probe_files(patient, 2) as (first, second):
+        first.write_bytes(b"shared")
+        with first.open("rb") as source, second.open("r+b") as target:
+            ways = ["reflinks"] if reflink(source.fileno(), target.fileno()) else []
+        for word, make in (("hard links", os.link), ("symbolic links", os.symlink)):
+            second.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                make(first, second)
+                ways.append(word)
+        case = " is not" if first.with_name(first.name.upper()).exists() else " is"
+    copies = "" if "reflinks" in ways else "; `mirror download` copies every byte"
+    return ok(f"there are {', '.join(ways) or 'no links of any kind'}{copies}; case{case} told apart")
+
+
+def space(patient: Patient) -> Iterable[Answer]:
+    """Free bytes and inodes, against what a run needs at least."""
+    if not patient.layout.root.is_dir():
+        return [skipped("there is no root yet")]
+    found = os.statvfs(patient.layout.root)
+    needed = _needed(patient)
+    return [
+        judge_space(found.f_bavail * found.f_frsize, found.f_blocks, needed),
+        judge_inodes(found.f_favail, found.f_files),
+    ]
+
+
+def _needed(patient: Patient) -> int:
+    """What the largest step of a run writes before it frees anything: a copy of catalog and index, or the next file."""
+    books = sum(each.stat().st_size for each in (patient.layout.catalog, patient.layout.index) if each.exists())
+    return max([books, *inventory(patient.layout).values()], default=0)
+
+
+def judge_space(free: int, blocks: int, needed: int) -> Answer:
+    """The verdict on free bytes. Some network file systems tell nothing."""
+    if blocks == 0:
+        return skipped("the file system does not say how much is free")
+    said = f"{format_size(free)} are free"
+    if free < max(LEAST_SPACE, needed):
+        return problem(f"{said}; a run may need {format_size(max(LEAST_SPACE, needed))} at once", "free some space")
+    if free < max(LOW_SPACE, 4 * needed):
+        return warning(f"{said}, which is not much", "free some space")
+    return ok(said)
+
+
+def judge_inodes(free: int, inodes: int) -> Answer:
+    """The verdict on free inodes. File systems that make them as they are needed tell 0 of 0."""
+    if inodes == 0:
+        return ok("inodes are made as they are needed")
+    said = f"{free} inodes are free"
+    if free < LEAST_INODES:
+        return problem(said, "remove small files from this file system")
+    return warning(said, "remove small files from this file system") if free < LOW_INODES else ok(said)
+
+
+def clock(patient: Patient) -> Iterable[Answer]:
+    """Does the file system's clock go as ours does, and is no record from the future?"""
+    return [*_clock_of_files(patient), *_future(patient)]
+
+
+def _clock_of_files(patient: Patient) -> Iterator[Answer]:
+    if reason := _why_not(patient):
+        yield skipped(reason)
+        return
+    with probe_files(patient, 1) as (path,):
+        path.write_bytes(b"now")
+        off = path.stat().st_mtime - time.time()
+    if abs(off) > _CLOCK:
+        cure = "set both clocks by NTP: the age of files from other hosts decides when they are swept"
+        yield warning(
+            f"the file system's clock is {format_duration(abs(off))} {'ahead' if off > 0 else 'behind'}", cure
+        )
+    else:
+        yield ok("the file system's clock goes as ours does")
+
+
+def _future(patient: Patient) -> Iterator[Answer]:
+    from ..status import read_last_run
+
+    record = read_last_run(patient.layout.run_record).record or {}
+    ended = parse_time(str(record.get("finished_at")))
+    if ended is not None and ended.timestamp() - time.time() > _CLOCK:
+        yield problem(f"the last run ended in the future ({record['finished_at']})", "set this machine's clock by NTP")
