@@ -17,8 +17,8 @@ from support.verifying import blob_of, flip
 from registry_mirror import Mirror
 
 KEYS = [
-    "outcome", "quick", "started_at", "finished_at", "checked", "bad", "repaired", "touched", "left", "awaiting",
-    "fetched", "digests", "recorded", "findings", "touched_names", "unreferenced", "unrepaired",
+    "outcome", "named", "quick", "started_at", "finished_at", "checked", "bad", "repaired", "touched", "left",
+    "awaiting", "fetched", "digests", "recorded", "findings", "touched_names", "unreferenced", "unrepaired",
 ]  # fmt: skip
 
 
@@ -60,11 +60,14 @@ def test_the_status_of_people_tells_the_last_verify_and_the_quarantine(offline):
     assert "last verify  never" in mirror("status", env=env).stdout
     mirror("verify", env=env)
     flip(blob_of(root, 1))
-    os.utime(blob_of(root, 2), (1, 1))
     mirror("verify", "model-00001", env=env)
+    (said,) = [line for line in mirror("status", env=env).stdout.splitlines() if line.startswith("last verify")]
+    assert ", hashed 1 files of single models, 1 bad" in said
+    assert mirror("verify", env=env).returncode == 0
+    os.utime(blob_of(root, 2), (1, 1))
     lines = mirror("status", env=env).stdout.splitlines()
     (said,) = [line for line in lines if line.startswith("last verify")]
-    assert ", hashed 1 files, 1 bad" in said
+    assert ", hashed 5 files, 0 bad" in said
     assert [line.split()[:2] for line in lines if line.startswith(("quarantine", "lost", "touched"))] == [
         ["lost", "1"],
         ["touched", "1"],
@@ -73,7 +76,7 @@ def test_the_status_of_people_tells_the_last_verify_and_the_quarantine(offline):
     assert any("its file does not match its digest" in line for line in lines)
     status = json.loads(mirror("status", "--json", env=env).stdout)
     assert status["quarantine"] == {"files": 1, "bytes": 256}
-    assert (status["verify"]["lost"], status["verify"]["touched"], status["verify"]["last"]["bad"]) == (1, 1, 1)
+    assert (status["verify"]["lost"], status["verify"]["touched"], status["verify"]["last"]["awaiting"]) == (1, 1, 1)
 
 
 def test_repair_without_a_key_is_refused_before_anything_is_looked_at(offline):
@@ -176,3 +179,24 @@ def test_a_full_disk_ends_it_with_7_and_the_bad_file_is_not_lost_sight_of(disk):
     assert Mirror(root).models.path("model-00002", verify=True)
     assert mirror("verify", env=env).returncode == 4
     assert os.listdir(root / "quarantine")
+
+
+def test_a_terminal_sees_a_bar_and_the_same_last_line(offline):
+    root, env = offline
+    flip(blob_of(root, 1))
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "registry_mirror", "verify"], env={**env, "TERM": "xterm"}, stderr=theirs, text=True
+    )
+    os.close(theirs)
+    seen = b""
+    with open(ours, "rb", buffering=0) as terminal:
+        try:
+            while piece := terminal.read(4096):
+                seen += piece
+        except OSError:  # how a terminal ends
+            pass
+    assert process.wait(30) == 4
+    assert b" of 6 files" in seen
+    assert b"(model-00001): its file does not match its digest" in seen
+    assert b"bad: hashed 6 files" in seen

@@ -270,13 +270,34 @@ def test_a_mount_that_is_gone_loses_nothing(root, gone):
     watcher = Listener()
     record = run_verify(root, watcher=watcher)
     assert record.exit_code == 4
-    assert "a mount may be gone" in watcher.said[0]
+    assert (
+        f"{'12 files missing, and 0' if gone == 'all' else '11 files missing, and 1'} are there: a mount"
+        in watcher.said[0]
+    )
     with Catalog(root / "catalog.sqlite") as catalog:
         assert not any(blob.check.lost_at for blob in catalog.blobs())
     shutil.rmtree(root / "blobs")
     (root / "away").rename(root / "blobs")
     assert run_verify(root).exit_code == 0
     assert Mirror(root).status().totals.files == 12
+
+
+def test_a_mount_that_goes_while_it_is_looked_at_loses_nothing(root):
+    with FaultyUpstream(many_models(12)) as upstream:
+        run_sync(upstream, root)
+
+    class Unmounting(Listener):
+        def looked(self):
+            with contextlib.suppress(FileNotFoundError):
+                (root / "blobs").rename(root / "away")
+
+    watcher = Unmounting()
+    record = run_verify(root, watcher=watcher, workers=1)
+    assert record.exit_code == 4
+    assert len(record.tally.bad) == 11
+    (root / "away").rename(root / "blobs")
+    assert run_verify(root).exit_code == 0
+    assert Mirror(root).status().upkeep.checks.lost == 0
 
 
 def unreadable(monkeypatch, *stems, code=errno.EIO):

@@ -92,7 +92,8 @@ def _last_verify(upkeep: Upkeep) -> str:
     said = [shown(last.get("outcome", "?"), 20), f"ended {shown(last.get('finished_at', '?'), 30)}"]
     checked, left = last.get("checked"), last.get("left")
     if isinstance(checked, dict):
-        said.append(f"{'looked at' if last.get('quick') else 'hashed'} {shown(checked.get('files'), 20)} files")
+        of = " of single models" if last.get("named") else ""
+        said.append(f"{'looked at' if last.get('quick') else 'hashed'} {shown(checked.get('files'), 20)} files{of}")
     said.append(f"{shown(last.get('bad', '?'), 20)} bad")
     if isinstance(left, dict) and left.get("files"):
         said.append(f"{shown(left['files'], 20)} left")

@@ -32,15 +32,11 @@ class Plan:
         blobs: to look at, in this order.
         awaiting: blobs that are known to be lost, and of which nothing is here.
         unreferenced: names and sizes of blobs that nothing on record names.
-        vanished: how many blobs on record are not there, although nothing is known of a loss.
-        present: how many blobs are in the store, on record or not.
     """
 
     blobs: tuple[BlobEntry, ...]
     awaiting: tuple[BlobEntry, ...]
     unreferenced: Mapping[str, int]
-    vanished: int
-    present: int
 
 
 def plan(
@@ -70,8 +66,6 @@ def plan(
         blobs=(*in_order(again), *in_order(due)),
         awaiting=tuple(blob for blob in lost if blob not in again),
         unreferenced={name: size for name, size in present.items() if everything and name not in named},
-        vanished=sum(name_of(blob) not in present for blob in sound),
-        present=len(present),
     )
 
 

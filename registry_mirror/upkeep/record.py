@@ -75,6 +75,8 @@ class Tally:
     """What a verify has found so far. Files and bytes are pairs where both are counted."""
 
     started_at: datetime
+    named: int = 0
+    """How many models it was asked to check; 0 for all."""
     quick: bool = False
     md5: bool = False
     unrecorded: str | None = None
@@ -121,6 +123,7 @@ class VerifyRecord:
         tally = self.tally
         return {
             "outcome": str(self.outcome),
+            "named": tally.named,
             "quick": tally.quick,
             "started_at": format_time(tally.started_at),
             "finished_at": format_time(self.finished_at),

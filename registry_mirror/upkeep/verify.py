@@ -16,7 +16,7 @@ from ..sync.books import LAST_VERIFY
 from .ledger import CatalogLedger, open_ledger, why_not_recorded
 from .look import Finding, Verdict
 from .plan import believable, name_of, plan
-from .record import Tally, VerifyRecord
+from .record import Tally, VerifyRecord, files
 from .scan import Scan
 from .settle import Settler
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _RECORD_EVERY = 1.0
 _RECORD_AT_ONCE = 500
+_UNSEEN = frozenset({Verdict.MISSING, Verdict.UNREADABLE})
 _BYTES_ARE_WRONG = frozenset({Verdict.SIZE, Verdict.CONTENT, Verdict.FORGED, Verdict.NO_FILE})
 
 
@@ -93,7 +94,7 @@ class _Verify:
     ) -> None:
         self._options, self._layout, self._ledger = options, layout, ledger
         self._watcher, self._stop = watcher, stop
-        self._tally = Tally(utc_now(), options.quick, options.md5, unrecorded)
+        self._tally = Tally(utc_now(), len(options.named), options.quick, options.md5, unrecorded)
         self._settler = Settler(
             layout,
             ledger,
@@ -104,16 +105,15 @@ class _Verify:
         )
         self._good: list[Finding] = []
         self._touched: list[Finding] = []
-        self._unread: list[Finding] = []
+        self._unseen: list[Finding] = []
         self._recorded = time.monotonic()
-        self._may_be_lost = False
 
     def run(self) -> VerifyRecord:
         """Everything, up to the record in the catalog and the index."""
         todo = self._plan()
         self._scan(todo)
         self._flush()
-        self._judge_unread()
+        self._judge_unseen()
         self._ask_again_for_unreferenced()
         self._settler.settle()
         record = VerifyRecord(self._tally, utc_now())
@@ -138,12 +138,6 @@ class _Verify:
 
     def _scan(self, todo: Plan) -> None:
         options = self._options
-        self._may_be_lost = believable(todo.vanished, todo.present)
-        if todo.vanished and not self._may_be_lost:
-            self._watcher.say(
-                f"{todo.vanished} files are missing at once, and {todo.present} are there: a mount may be gone, so "
-                "nothing is recorded as lost; if they are lost, `mirror sync` fetches them again"
-            )
         scan = Scan(
             self._layout,
             self._watcher,
@@ -175,11 +169,10 @@ class _Verify:
         elif finding.verdict is Verdict.TOUCHED:
             self._touched.append(finding)
             tally.touched.append(finding)
-        elif finding.verdict is Verdict.UNREADABLE:
-            self._unread.append(finding)
+        elif finding.verdict in _UNSEEN:
+            self._unseen.append(finding)
         else:
-            wrong = finding.verdict in _BYTES_ARE_WRONG
-            self._settler.take(finding, lost=wrong or (finding.verdict is Verdict.MISSING and self._may_be_lost))
+            self._settler.take(finding, lost=finding.verdict in _BYTES_ARE_WRONG)
 
     def _flush(self) -> None:
         """Records what was found right; a quick look is no check and records only doubts."""
@@ -194,10 +187,28 @@ class _Verify:
             left = {name: size for name, size in self._tally.unreferenced.items() if name not in named}
             self._tally.unreferenced = left
 
-    def _judge_unread(self) -> None:
-        """Files that the disk does not give are lost when they are few; a disk that gives nothing is another matter."""
-        lost = believable(len(self._unread), self._tally.checked - len(self._unread))
-        for finding in self._unread:
+    def _judge_unseen(self) -> None:
+        """Files that are missing, or that the disk does not give, are lost when they are few.
+
+        Only now, at the end: a mount may go while its files are looked at.
+        """
+        missing = [each for each in self._unseen if each.verdict is Verdict.MISSING]
+        unread = [each for each in self._unseen if each.verdict is Verdict.UNREADABLE]
+        if missing:
+            there = len(inventory(self._layout))
+            self._give_up_if_few(missing, there, f"missing, and {there} are there")
+        if unread:
+            read = self._tally.checked - len(self._unseen)
+            self._give_up_if_few(unread, read, f"unreadable, and {read} are not")
+
+    def _give_up_if_few(self, several: list[Finding], well: int, what: str) -> None:
+        lost = believable(len(several), well)
+        if not lost:
+            self._watcher.say(
+                f"{files(len(several))} {what}: a mount may be gone or a disk failing, so none of them is recorded as "
+                "lost; if they are, `mirror sync` fetches them again"
+            )
+        for finding in several:
             self._settler.take(finding, lost=lost)
 
 
