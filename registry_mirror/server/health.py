@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ..errors import NoIndexError
 from ..model import parse_time, utc_now
-from ..status import MirrorStatus
+from ..status import MirrorStatus, Upkeep
 from . import metrics
 from .errors import JSON, response_of
 from .site import call_of
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.requests import Request
+
+    from ..index.queries import CheckTotals, OpenFailure, Snapshot, Totals
 
     from .site import Site
 
@@ -68,8 +70,13 @@ def status_of(site: Site) -> MirrorStatus:
     Raises:
         NoIndexError: there is no index here.
     """
-    totals, failures = site.reader.read(lambda snapshot: (snapshot.totals(), snapshot.open_failures()))
-    return MirrorStatus(site.layout.root, utc_now(), totals, tuple(failures), site.last_run())
+
+    def ask(snapshot: Snapshot) -> tuple[Totals, list[OpenFailure], CheckTotals]:
+        return snapshot.totals(), snapshot.open_failures(), snapshot.check_totals()
+
+    totals, failures, checks = site.reader.read(ask)
+    # Not a look at every file: this is asked every few seconds.
+    return MirrorStatus(site.layout.root, utc_now(), totals, tuple(failures), site.last_run(), Upkeep(checks))
 
 
 def published_at(site: Site) -> datetime | None:

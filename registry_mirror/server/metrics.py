@@ -107,6 +107,7 @@ def _state(status: MirrorStatus | None, published: datetime | None, free_bytes: 
     gauge("mirror_last_sync_age_seconds", "Seconds since then.", status.age_seconds)
     gauge("mirror_weights_files", "Blobs that the index names.", status.totals.files)
     gauge("mirror_weights_bytes", "Their bytes.", status.totals.bytes)
+    gauge("mirror_weights_lost", "Blobs found damaged or missing that have not come again.", status.upkeep.checks.lost)
     gauge("mirror_open_failures", "Weights that could not be fetched so far.", len(status.failures))
     models = Gauge("mirror_models", "Models by status.", ("status",), registry=registry)
     for name, count in status.counts().items():

@@ -33,7 +33,7 @@ SMALL_SKEW, LARGE_SKEW = 60.0, 900.0
 class _Once(RetryPolicy):
     """One try: a doctor tells how it is, and does not wait until it is better."""
 
-    def call(self, act: Callable[[], T]) -> T:
+    def call(self, act: Callable[[], T], progressed: Callable[[], bool] = lambda: False) -> T:  # noqa: ARG002
         return act()
 
 
