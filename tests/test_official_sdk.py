@@ -1,29 +1,15 @@
-"""The platform's official SDK, oldest and newest, takes the demo upstream for the real thing.
-
-Each version lives in an environment of its own under `.envs/`, made once and kept.
-"""
+"""The platform's official SDK, oldest and newest, takes the demo upstream for the real thing."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from filelock import FileLock
+from support.sdk import NEWEST, OLDEST, environment, settings
+from support.sdk import run as sdk_run
 from support.upstream import DemoUpstream, many_models
 
 from registry_mirror.demo import demo_models
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(900)]
-
-OLDEST, NEWEST = "1.0.0", "1.69.146"
-# The SDK's `inference` extra would bring torch, which only its own formats need.
-EXTRAS = {OLDEST: (), NEWEST: ("numpy", "onnx", "onnxruntime", "opencv-python-headless")}
-ENVIRONMENTS = Path(__file__).parents[1] / ".envs"
 
 BOTH = """
 import json, sys
@@ -90,21 +76,6 @@ print(json.dumps({
 """
 
 
-def environment(version: str) -> Path:
-    """The Python of an environment that has that version of the SDK; made when it is missing or incomplete."""
-    home = ENVIRONMENTS / f"pictograph-{version}"
-    wanted = [f"pictograph=={version}", *EXTRAS[version]]
-    python, complete = home / "bin" / "python", home / "complete"
-    ENVIRONMENTS.mkdir(exist_ok=True)
-    with FileLock(ENVIRONMENTS / f"pictograph-{version}.lock"):
-        if not complete.exists() or complete.read_text().split() != wanted:
-            shutil.rmtree(home, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *wanted], check=True)
-            complete.write_text("\n".join(wanted))  # last: a build that was interrupted is begun anew
-    return python
-
-
 @pytest.fixture(scope="session", params=[OLDEST, NEWEST])
 def sdk(request):
     return environment(request.param)
@@ -121,19 +92,8 @@ def upstream():
         yield running
 
 
-def run(python: Path, program: str, upstream: DemoUpstream, home: Path, *arguments: object) -> dict[str, object]:
-    """What the program prints, run with the SDK's own settings and nothing of the caller's."""
-    settings = {
-        "PICTOGRAPH_API_KEY": upstream.api_key,
-        "PICTOGRAPH_BASE_URL": upstream.base_url,
-        "NO_PROXY": "127.0.0.1",
-        "HOME": str(home),
-        "PATH": os.environ["PATH"],
-    }
-    command = [str(python), "-c", program, *map(str, arguments)]
-    result = subprocess.run(command, env=settings, capture_output=True, text=True, check=False, timeout=120)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+def run(python, program, upstream, home, *arguments):
+    return sdk_run(python, program, settings(upstream.base_url, upstream.api_key, home), *arguments)
 
 
 def test_the_sdk_lists_gets_downloads_and_meets_the_errors_it_expects(sdk, upstream, tmp_path):
