@@ -15,6 +15,7 @@ from urllib.parse import quote
 from ..errors import ConflictError, NotFoundError
 from ..explain import quoted
 from ..store.layout import SUFFIXES, suffix
+from .rows import is_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,8 +145,9 @@ def _version(found: Found) -> dict[str, Any]:
         "precision": _precision(found),
         "metrics": metrics if isinstance(metrics, dict) else {},
     }
-    texts = {key: fields.get(key) for key in ("architecture", "created_at")}
-    return entry | {key: value for key, value in texts.items() if isinstance(value, str)}
+    architecture, created = fields.get("architecture"), fields.get("created_at")
+    entry |= {"architecture": architecture} if isinstance(architecture, str) else {}
+    return entry | ({"created_at": created} if is_time(created) else {})
 
 
 def _file(found: Found, entry: WeightsEntry) -> dict[str, Any]:
@@ -163,4 +165,4 @@ def _file(found: Found, entry: WeightsEntry) -> dict[str, Any]:
     }
     row |= {"runtime": _RUNTIMES[entry.format]} if entry.format in _RUNTIMES else {}
     updated = found.fields.get("updated_at")
-    return row | ({"updated_at": updated} if isinstance(updated, str) else {})
+    return row | ({"updated_at": updated} if is_time(updated) else {})

@@ -31,6 +31,7 @@ STATUSES = tuple(str(each) for each in ModelStatus)
 
 _TEXTS = ("description", "architecture", "parent_model_id", "forked_from_model_id")
 _OBJECTS = ("metrics", "class_mapping", "training_config")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII)
 _decoder = msgspec.json.Decoder()
 
 
@@ -138,7 +139,7 @@ def _changes(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, An
 
 def _times(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, Any]:
     """The two required times: each stands in for the other before the day on which the model was first seen here."""
-    created, updated = (_is_time(document.get(key)) for key in ("created_at", "updated_at"))
+    created, updated = (is_time(document.get(key)) for key in ("created_at", "updated_at"))
     if created and updated:
         return {}
     changes = {}
@@ -149,11 +150,12 @@ def _times(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, Any]
     return changes
 
 
-def _is_time(value: object) -> bool:
-    if not isinstance(value, str):
+def is_time(value: object) -> bool:
+    """Whether an SDK can read it. Its parser knows fewer forms of ISO 8601 than Python's: no weeks, no bare hours."""
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
         return False
     try:
-        datetime.fromisoformat(value)
+        datetime.fromisoformat(value.upper())
     except ValueError:
         return False
     return True
