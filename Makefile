@@ -1,6 +1,7 @@
 # make demo    the main job, on an upstream in a box
 # make test    lint, types and the whole test suite
-# Both set up what they need in .venv; both need Python 3.11+, make and a package index.
+# make test-sdk-matrix    twelve versions of the platform's SDK against `mirror serve`, not only three
+# They set up what they need in .venv; they need Python 3.11+, make and a package index.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-
 # Two workers also on larger machines: the suite starts servers and subprocesses of its own.
 PYTEST_ARGS ?= -n 2
 
-.PHONY: help demo test lint types format bench-memory clean
+.PHONY: help demo test test-sdk-matrix lint types format bench-memory clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -20,6 +21,9 @@ demo: $(VENV)/.runtime
 
 test: lint types
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-sdk-matrix: $(VENV)/.dev
+	SDK_MATRIX=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_sdk_matrix.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -50,11 +50,15 @@ def run_sync(
     )
 
 
+def base_environment() -> dict[str, str]:
+    """What any `mirror` process of a test needs of the caller's environment: the way to Python."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
+
+
 def environment(upstream: DemoUpstream, root: Path, **more: str) -> dict[str, str]:
     """The environment of a `mirror` process, with nothing of the caller's but the way to Python."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
     return {
-        **kept,
+        **base_environment(),
         "MIRROR_ROOT": str(root),
         "PICTOGRAPH_API_KEY": upstream.api_key,
         "PICTOGRAPH_BASE_URL": upstream.base_url,
