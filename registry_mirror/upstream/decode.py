@@ -15,6 +15,7 @@ import msgspec
 
 from ..errors import ProtocolError
 from .answers import looks_like_html, one_line
+from .slices import elements, members
 
 _STAMPED = (
     "updated_at",
@@ -77,6 +78,8 @@ class Page:
 class _Envelope(msgspec.Struct):
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     models: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    model: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    id: Any = None
     pagination: Any = None
 
 
@@ -111,11 +114,11 @@ def _given(raw: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | None:
 def _decode_leniently(body: bytes) -> Page:
     """A page that strict JSON refuses (NaN in one row's metrics, say) through the standard library."""
     document = load_object("list models", body)
-    listed = document.get("data") if document.get("data") is not None else document.get("models")
-    if not isinstance(listed, list):
+    key = "data" if document.get("data") is not None else "models"
+    if not isinstance(document.get(key), list):
         raise ProtocolError("list models: the answer has neither a list 'data' nor a list 'models'")
-    rows = tuple(decode_row(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")) for row in listed)
-    return Page(rows, _has_more(document.get("pagination")))
+    rows = [decode_row(_utf8(each)) for each in elements(members(_text_of(body))[key])]
+    return Page(tuple(rows), _has_more(document.get("pagination")))
 
 
 def _has_more(pagination: object) -> bool | None:
@@ -186,14 +189,25 @@ def decode_document(what: str, body: bytes) -> Row:
     Raises:
         ProtocolError: the body holds no model.
     """
-    envelope = load_object(what, body)
-    document = envelope.get("data") if envelope.get("data") is not None else envelope.get("model")
-    if document is None and "id" in envelope:
-        document = envelope
-    row = row_of(document, json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+    row = decode_row(_document_in(what, body))
     if isinstance(row, BadRow):
         raise ProtocolError(f"{what}: the answer holds no model: {row.reason}")
     return row
+
+
+def _document_in(what: str, body: bytes) -> bytes:
+    """The JSON of the model in an answer, as it was sent; some APIs answer with the bare model."""
+    try:
+        envelope = _envelope.decode(body)
+        found = _given(envelope.data) or _given(envelope.model)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        document = load_object(what, body)
+    else:
+        return bytes(found) if found is not None else b"null" if envelope.id is None else body
+    key = next((key for key in ("data", "model") if document.get(key) is not None), None)
+    if key is not None:
+        return _utf8(members(_text_of(body))[key])
+    return body if "id" in document else b"null"
 
 
 def decode_download_url(what: str, body: bytes) -> str:
@@ -227,5 +241,15 @@ def load_object(what: str, body: bytes) -> dict[str, Any]:
     return document
 
 
+def _text_of(body: bytes) -> str:
+    """A body as `json.loads` reads it."""
+    return body.decode(json.detect_encoding(body), "surrogatepass")
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    """A text that UTF-8 can carry, as databases want it; half a surrogate pair in it becomes a backslash escape."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else None
