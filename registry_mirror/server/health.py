@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from ..index.queries import CheckTotals, OpenFailure, Snapshot, Totals
-
     from .site import Site
 
 

@@ -67,13 +67,13 @@ class ModelsApi:
     def _list(self, call: Call) -> Response:
         who, given = reader(call.headers.get("user-agent", "")), parameters(call.query)
 
-        def listed(snapshot: Snapshot) -> tuple[bytes, str]:
+        def listed(snapshot: Snapshot) -> Response:
             query = list_query(given, snapshot.has_type)
             meta = snapshot.meta()
-            return self._page(snapshot, (meta.get("catalog_id"), meta.get("revision")), query, who), chain(meta)
+            picture = meta.get("catalog_id"), meta.get("revision")
+            return chained(self._page(snapshot, picture, query, who), meta)
 
-        body, links = self._site.reader.read(listed)
-        return json_response(body, headers={CHAIN: links})
+        return self._site.reader.read(listed)
 
     def _page(self, snapshot: Snapshot, picture: Hashable, query: ListQuery, who: Reader) -> bytes:
         selection = Selection(query.status, query.model_type, name=query.name, types=who.types, statuses=who.statuses)
@@ -84,7 +84,7 @@ class ModelsApi:
     def _one(self, call: Call, asked: Address) -> Response:
         who, given = reader(call.headers.get("user-agent", "")), parameters(call.query)
         if asked.action is Action.GET:
-            return json_response(answers.record(self._site.reader.read(lambda each: self._document(each, asked, who))))
+            return self._site.reader.read(lambda snapshot: self._record(snapshot, asked, who))
         found = self._site.reader.read(lambda snapshot: found_of(snapshot, find(snapshot, asked, who)))
         match asked.action:
             case Action.DOWNLOAD:
@@ -98,9 +98,11 @@ class ModelsApi:
                 return self._download(call, found, wanted)
 
     @staticmethod
-    def _document(snapshot: Snapshot, asked: Address, who: Reader) -> str:
+    def _record(snapshot: Snapshot, asked: Address, who: Reader) -> Response:
         row = find(snapshot, asked, who)
-        return fitted(row.document, who, partial(gaps_of, snapshot, row.first_seen))
+        body = answers.record(fitted(row.document, who, partial(gaps_of, snapshot, row.first_seen)))
+        # Only a mirror asks where it came from; everybody else is spared the question.
+        return chained(body, snapshot.meta()) if who.verbatim else json_response(body)
 
     def _download(self, call: Call, found: Found, wanted: artifacts.Wanted) -> Response:
         """An address of the weights; where they are to be fetched first, one that waits for them."""
@@ -124,6 +126,7 @@ class ModelsApi:
         return json_response(answers.both(values))
 
 
-def chain(meta: dict[str, str]) -> str:
-    """The catalogs that this index came through, nearest first. A mirror that is one of them would go in circles."""
-    return ", ".join(filter(None, (meta.get("catalog_id"), meta.get("chain"))))
+def chained(body: bytes, meta: dict[str, str]) -> Response:
+    """An answer that names the catalogs it came through, nearest first. A mirror that is one of them refuses it."""
+    links = filter(None, (meta.get("catalog_id"), meta.get("chain")))
+    return json_response(body, headers={CHAIN: ", ".join(links)})

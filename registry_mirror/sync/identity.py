@@ -38,6 +38,7 @@ def confirmed(
         if sure:
             _record(catalog, facts, base_url, organizations, reporter)
             yield from held
+    refuse_loop(facts["catalog_id"], chain())  # a listing without a page has been checked nowhere else
     if held and not sure:
         _record(catalog, facts, base_url, organizations, reporter)
         yield from held
@@ -58,13 +59,15 @@ def refuse_loop(catalog_id: str, chain: tuple[str, ...]) -> None:
         )
 
 
-def check(catalog: Catalog, base_url: str, row: Row, reporter: Reporter) -> None:
+def check(catalog: Catalog, base_url: str, row: Row, reporter: Reporter, chain: tuple[str, ...]) -> None:
     """The same for a single model.
 
     Raises:
-        ConfigurationError: it is of another organisation.
+        ConfigurationError: it is of another organisation, or comes from this mirror itself.
     """
-    _record(catalog, catalog.facts(), base_url, owners(Page((row,), None)), reporter)
+    facts = catalog.facts()
+    refuse_loop(facts["catalog_id"], chain)
+    _record(catalog, facts, base_url, owners(Page((row,), None)), reporter)
 
 
 def owners(page: Page) -> set[str]:

@@ -32,7 +32,8 @@ def fetch_model(
     """
     with open_workshop(settings, key, stop.wait, locked=False) as shop:
         row = shop.client.models.api.find(model, settings.upstream.page_size)
-        identity.check(shop.catalog, shop.client.session.base_url, row, reporter)
+        session = shop.client.session
+        identity.check(shop.catalog, session.base_url, row, reporter, session.chain)
         if row.status != ModelStatus.READY:
             raise ConflictError(
                 f"model {row.name!r} has no weights to give: its status is {row.status!r} upstream",
