@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -133,6 +134,20 @@ def test_lists_are_read_in_order_without_sorting_documents(root):
         plan = connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
         assert not [detail for _, parent, _, detail in plan if parent == 0 and "TEMP B-TREE" in detail], plan
     connection.close()
+
+
+def test_documents_of_one_name_come_with_the_one_that_it_means_first_and_all_others_newest_first(root, reader):
+    for model_id, status in (("a", "ready"), ("b", "training"), ("c", "ready"), ("d", "failed")):
+        root.add("twins", None, model_id=model_id, status=status, created=f"2026-01-0{ord(model_id) - 96}")
+    root.publish()
+
+    def ids(selection, limit=10):
+        found = reader.read(lambda snapshot: snapshot.documents(selection, limit, 0))
+        return "".join(json.loads(document)["id"] for document, _ in found)
+
+    assert ids(Selection(name="twins")) == "cadb"
+    assert ids(Selection(name="twins"), limit=1) == "c"
+    assert ids(Selection()) == "dcba"
 
 
 def test_limit_and_offset_page_through_the_list(root, reader):

@@ -100,6 +100,7 @@ seen["at most"] = ids(models.iter(page_size=4, max_total=6))
 seen["boundary"] = ids(models.iter(page_size=4, model_type="instance_segmentation"))
 seen["get"] = models.get(model_id=asked["ready"]).model_dump(mode="json")
 seen["weights"] = {each: fetched(model_id=each) for each in asked["weights"]}
+seen["other spellings"] = [models.get(model_id=each).id for each in asked["spellings"]]
 seen["gone"] = models.get(model_id=asked["gone"]).name
 seen["unknown"] = outcome(lambda: models.get(model_id=asked["nobody"]))
 seen["unknown weights"] = outcome(lambda: fetched(model_id=asked["nobody"]))
@@ -138,6 +139,7 @@ if hasattr(models, "get_by_name"):
 else:
     found = {"ids": {"model-00001": models.get("model-00001").id}}
 find = getattr(models, "get_by_name", models.get)
+found["kept"] = [find(name).id for name in asked["kept"]] if hasattr(models, "get_by_name") else []
 found["near misses"] = [outcome(lambda: find(name).id) for name in ("model-0000", "MODEL-00001")]
 found["weights"] = {name: weights(name) for name in (asked["names"] if takes_names else ["model-00001"])}
 print(json.dumps(found))
@@ -255,6 +257,11 @@ UNREADABLE = [
     make_model(123, name="no type", model_type=None),
 ]
 ARCHIVED, GONE = make_model(130, name="archived later"), make_model(131, name="gone later")
+TWINS = [
+    make_model(132, name="twins"),
+    make_model(133, name="twins", status="training"),
+    make_model(134, name="twins", status="failed"),
+]
 SEGMENTERS = many_models(7, start=140, model_type="instance_segmentation", status="training")
 NAMED = [make_model(200 + place, name=name) for place, name in enumerate(ODD_NAMES)]
 
@@ -264,7 +271,7 @@ def held(tmp_path_factory):
     """A root with everything odd in it, its upstream shut down; and the models that the upstream had."""
     root = tmp_path_factory.mktemp("sdk") / "root"
     few = many_models(25)
-    models = [*demo_models(), *few, *READABLE, KEYPOINTS, *UNREADABLE, ARCHIVED, GONE, *SEGMENTERS, *NAMED]
+    models = [*demo_models(), *few, *READABLE, KEYPOINTS, *UNREADABLE, ARCHIVED, GONE, *TWINS, *SEGMENTERS, *NAMED]
     with Unchanged(models) as upstream:
         assert run_sync(upstream, root).record.tally.failed == []
         upstream.archive(ARCHIVED.id)
@@ -300,6 +307,8 @@ def run(version, served, tmp_path):
         "ready": CLASSIFIER.id,
         "training": TRAINING.id,
         "gone": GONE.id,
+        "kept": [ARCHIVED.name, GONE.name, TWINS[0].name],
+        "spellings": [CLASSIFIER.id.upper(), CLASSIFIER.id.replace("-", "")],
         "weights": [each.id for each in WITH_WEIGHTS],
     }
     return lambda program: sdk.run(sdk.environment(version), program, env, json.dumps(asked))
@@ -348,6 +357,7 @@ def test_any_version_lists_pages_gets_downloads_and_meets_the_errors_that_it_kno
         assert saw["get"].get(key, document[key]) == document[key]
     assert saw["get"]["updated_at"][:26] == document["updated_at"][:26]
     assert saw["weights"] == {each: [source, True, []] for each, source in sources(WITH_WEIGHTS).items()}
+    assert saw["other spellings"] == [CLASSIFIER.id] * 2
     assert saw["gone"] == "gone later"
 
     for case in ("unknown", "unknown weights"):
@@ -381,6 +391,7 @@ def test_every_generation_finds_models_by_names_that_hold_anything(run, version,
     else:
         assert saw["ids"] == ids
         assert saw["id"] == CLASSIFIER.id
+        assert saw["kept"] == [ARCHIVED.id, GONE.id, TWINS[0].id]
         assert saw["filter"] == {name: [model_id] for name, model_id in ids.items()}
     assert saw["near misses"] == [["NotFoundError", 404]] * 2
     wanted = {model.name: model.weights["onnx"].source.hex() for model in NAMED}

@@ -192,16 +192,19 @@ class Snapshot:
     ) -> list[Document]:
         """The JSON texts of models, newest first.
 
+        Of those of one name the one that it means comes first: SDKs before 1.61.0 take that row and look at no other.
+
         Args:
             after: begins behind this place, which costs no more at the end than at the beginning. Only where every
-                model has a place (`all_dated`).
+                model has a place (`all_dated`), and not by name.
         """
         where, values = selection.where()
         bounds: dict[str, Any] = {"limit": limit, "offset": offset}
         if after is not None:
             where += " AND (m.created, m.updated, m.id) < (:created, :updated, :id)"
             bounds |= {"created": after[0], "updated": after[1], "id": after[2]}
-        query = f"{_DOCUMENTS} WHERE {where} ORDER BY {_LIST_ORDER} LIMIT :limit OFFSET :offset"
+        order = _LIST_ORDER if selection.name is None else f"m.rank, {_LIST_ORDER}"
+        query = f"{_DOCUMENTS} WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset"
         rows = self._connection.execute(query, {**values, **bounds})
         return [Document(text, _known(seen), (created, updated, key)) for text, seen, created, updated, key in rows]
 

@@ -6,6 +6,7 @@ A model's name may hold anything, a slash and a percent sign too, so the path is
 from __future__ import annotations
 
 import re
+import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote_to_bytes
@@ -91,6 +92,14 @@ def segment(raw: bytes) -> str:
     if len(text) > LONGEST_SEGMENT:
         raise BadPathError(f"a part of the path is longer than {LONGEST_SEGMENT} characters")
     return text
+
+
+def usual_id(text: str) -> str:
+    """What reads as a UUID, in its usual spelling; SDKs pass on ids in any. Everything else as it is."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return text
 
 
 def without_prefix(raw_path: bytes, prefix: str | None) -> tuple[bytes, bool]:

@@ -7,7 +7,6 @@ without versions: its id is the model's own, and it is both the latest and the c
 from __future__ import annotations
 
 import re
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -15,6 +14,7 @@ from urllib.parse import quote
 from ..errors import ConflictError, NotFoundError
 from ..explain import quoted
 from ..store.layout import SUFFIXES, suffix
+from .addressing import usual_id
 from .rows import is_time
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def named_file(found: Found, version_id: str, name: str) -> Wanted:
     Raises:
         NotFoundError: this mirror has no such version or file.
     """
-    if _same_id(version_id) != _same_id(found.id):
+    if usual_id(version_id) != usual_id(found.id):
         raise NotFoundError(
             f"model {quoted(found.name)} has no version {quoted(version_id)} in this mirror", status=404
         )
@@ -121,14 +121,6 @@ def fetch_name(found: Found, weights_format: str) -> str:
 def _precision(found: Found) -> str:
     said = found.fields.get("precision")
     return said if said in ("fp32", "fp16") else "fp32"
-
-
-def _same_id(text: str) -> str:
-    """SDKs send anything that reads as a UUID in its usual spelling."""
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        return text
 
 
 def _version(found: Found) -> dict[str, Any]:

@@ -44,9 +44,9 @@ class Pages:
         after: Place | None = self._remembered((picture, selection, offset))
         documents = snapshot.documents(selection, limit, 0 if after else offset, after)
         total = self._once((picture, selection), lambda: snapshot.count(selection))
-        # A model without times has no place to go on from; few registries have one.
-        dated = self._once(picture, snapshot.all_dated)
-        if documents and dated:
+        # A model without times has no place to go on from; few registries have one. Those of one name are few.
+        goes_on = selection.name is None and self._once(picture, snapshot.all_dated)
+        if documents and goes_on:
             self._remember((picture, selection, offset + len(documents)), documents[-1].place)
         return Page(documents, total)
 

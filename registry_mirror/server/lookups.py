@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConflictError, NotFoundError
 from ..explain import Situation, Wish, no_weights, quoted
 from ..model import format_time
+from .addressing import usual_id
 from .rows import Gaps, decoded
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def find(snapshot: Snapshot, asked: Address, who: Reader) -> ModelRow:
     Raises:
         NotFoundError: there is none.
     """
-    row = None if asked.by_name else snapshot.by_id(asked.model, _FORMAT)
+    spellings = () if asked.by_name else dict.fromkeys((asked.model, usual_id(asked.model)))
+    row = next(filter(None, (snapshot.by_id(each, _FORMAT) for each in spellings)), None)
     if row is None:
         row = next(iter(snapshot.by_name(asked.model, _FORMAT, limit=1)), None)
     if row is None or (who.verbatim and row.gone_at is not None):

@@ -39,8 +39,8 @@ class ServedMirror:
         self._process = subprocess.Popen(command, env=self._env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
-        wait_for(lambda: self.base_url or self._process.poll() is not None)
-        wait_for(lambda: self._answers() or self._process.poll() is not None)
+        wait_for(lambda: self.base_url or self._process.poll() is not None, 60)
+        wait_for(lambda: self._answers() or self._process.poll() is not None, 60)
         assert self._process.poll() is None, self.log
         return self
 
