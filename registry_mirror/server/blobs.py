@@ -13,7 +13,9 @@ from starlette.responses import Response
 
 from ..errors import NotFoundError
 from ..store.layout import SUFFIXES
-from .errors import error_response, response_of
+from .errors import BrokenOffError, error_response, response_of
+from .keys import holder_of
+from .lookups import look
 from .query import parameters
 from .ranges import Verdict, http_date, verdict
 from .signing import BadSignatureError
@@ -87,7 +89,7 @@ def admitted(site: Site, call: Call) -> str:
     grant = site.signer.check(call.raw_path.decode("latin-1"), given, site.metrics.now())
     if not site.guard.still_admits(grant.holder):
         raise BadSignatureError("the client key that this address was made for counts no more")
-    call.holder = grant.holder
+    call.holder = holder_of(grant.holder)
     return grant.name
 
 
@@ -99,7 +101,7 @@ def blob_response(path: Path, entry: WeightsEntry, call: Call, name: str, *, ask
         asks: whether keys are asked for, so that no shared cache may keep the body.
     """
     try:
-        found = path.stat()
+        found = look(path)
     except OSError:
         return error_response(404, "the weights are missing from this mirror's store; the next sync fetches them again")
     if found.st_size != entry.size:
@@ -169,7 +171,7 @@ class FileSlice(Response):
             while place < stop and not gone.done():
                 piece = await read_at(descriptor, memoryview(buffer)[: stop - place], place)
                 if not piece:
-                    raise OSError(f"{self._path.name} ended early")
+                    raise BrokenOffError(f"{self._path.name} ended early")
                 place += len(piece)
                 await send({"type": "http.response.body", "body": piece, "more_body": place < stop})
         finally:

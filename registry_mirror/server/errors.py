@@ -24,6 +24,10 @@ JSON = "application/json"
 _NO_KEY = "this mirror asks for a client key; send one that `mirror keys add` made as X-API-Key"
 
 
+class BrokenOffError(Exception):
+    """A body that had begun cannot be ended well: the connection has to end before its announced length."""
+
+
 def json_response(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An answer of the API. It is never stored on its way: it changes with every sync."""
     return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, JSON)

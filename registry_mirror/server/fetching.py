@@ -19,7 +19,7 @@ from starlette.responses import Response
 from ..errors import ApiError, ConflictError, MirrorError, NoSpaceError, NotFoundError
 from .addressing import segment
 from .blobs import admitted, blob_response, read_at
-from .errors import error_response, in_words, response_of
+from .errors import BrokenOffError, error_response, in_words, response_of
 from .lookups import by_id, current
 from .site import call_of
 
@@ -55,8 +55,10 @@ class Flight:
 
     def opened(self, path: Path) -> None:
         """A new file begins to grow; what a former one held was not the weights."""
-        self.done, self.path = 0, path
+        self.size, self.done = None, 0
         self.attempt += 1
+        self.path = path  # last: whoever sees it sees what belongs to it
+        self._tell()
 
     def sized(self, size: int | None) -> None:
         """The bytes in all are known, or will not be."""
@@ -190,12 +192,13 @@ class Stream(Response):
 
     async def _body(self, send: Send) -> None:
         flight, place = self._flight, 0
-        while not flight.over:
+        while not flight.over and flight.attempt == self._attempt:
             sent = place
             await flight.until(lambda: flight.attempt != self._attempt or self._safe() > sent)  # noqa: B023 - awaited
             place = await self._send_up_to(self._safe(), place, send)
         if flight.error is not None or flight.attempt != self._attempt:
-            raise BrokenOffError("the weights that were coming turned out not to be what they should")
+            why = "they began anew" if flight.error is None else in_short(flight.error)
+            raise BrokenOffError(f"the weights that were coming are not to be: {why}")
         await self._send_up_to(os.fstat(self._descriptor).st_size, place, send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -215,10 +218,6 @@ class Stream(Response):
         return place
 
 
-class BrokenOffError(Exception):
-    """A body that had begun cannot be ended well."""
-
-
 def failed(error: Exception) -> Response:
     """What a client that waited hears when nothing had been sent yet."""
     if isinstance(error, (NotFoundError, ConflictError)):
@@ -228,6 +227,11 @@ def failed(error: Exception) -> Response:
     if isinstance(error, (ApiError, MirrorError)):
         return error_response(502, f"the weights could not be fetched: {in_words(error)}")
     return response_of(error)
+
+
+def in_short(error: Exception) -> str:
+    """An error in one line of a log."""
+    return in_words(error) if isinstance(error, MirrorError) else type(error).__name__
 
 
 class FetchRoute:

@@ -7,10 +7,10 @@ import re
 import secrets
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from . import answers
 from .addressing import API_PREFIX, without_prefix
+from .errors import BrokenOffError
 from .origin import client_address
 from .site import CALL, read_call
 
@@ -48,11 +48,14 @@ class Front:
         call = read_call(scope)
         call.raw_path, had = without_prefix(call.raw_path.partition(b"?")[0], self._site.path_prefix)
         call.prefix = (self._site.path_prefix or "") if had else ""
-        path = unquote(call.raw_path.decode("latin-1"))
-        scope = {**scope, CALL: call, "raw_path": call.raw_path, "path": path}
+        # Routes are told apart before anything is decoded: a name may have a line break in it, which no route matches.
+        scope = {**scope, CALL: call, "raw_path": call.raw_path, "path": call.raw_path.decode("latin-1")}
         answer = _Answer(send, request_id(call.headers.get("x-request-id")))
         try:
             await self._app(scope, receive, answer.send)
+        except BrokenOffError as error:
+            _fault_log.error("request %s broke off: %s", answer.request_id, error)
+            raise
         except Exception:
             _fault_log.exception("request %s", answer.request_id)
             if answer.status:  # the answer has begun: only a broken connection tells that it is not whole

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from ..model import utc_now
+from .keys import holder_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,12 +72,24 @@ class Guard:
             raise UnauthorizedError
         return holder
 
-    def still_admits(self, holder: str) -> bool:
-        """Whether an address that was made for a key is good: the key is there, or none is asked for."""
+    def ticket(self, holder: str) -> str:
+        """What an address that is made for a key says of it: its name, and which of those that had this name it is.
+
+        Raises:
+            KeysUnreadableError: the file of keys cannot be read.
+        """
+        if not holder:
+            return ""
+        self._keys()
+        return self._ring.ticket(holder)
+
+    def still_admits(self, ticket: str) -> bool:
+        """Whether an address that was made for a key is good: that very key is there, or none is asked for."""
         if not self.asks:
             return True
         self._keys()
-        return bool(holder) and self._ring.holds(holder, utc_now())
+        holder = holder_of(ticket)
+        return self._ring.holds(holder, utc_now()) and ticket == self._ring.ticket(holder)
 
     def _keys(self) -> object:
         try:

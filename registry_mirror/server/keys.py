@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PREFIX = "mk_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# So much of a digest tells keys apart and helps nobody to find one.
+_TICKET = 12
 _MODES = Modes(0o600, 0o600, 0o700, exact=True)
 _HEAD = (
     "# Client keys of `mirror serve`, as digests. `mirror keys` writes this file; the server reads it as it changes.\n"
@@ -160,6 +162,11 @@ def _changing(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def holder_of(ticket: str) -> str:
+    """The name of the key that a ticket stands for."""
+    return ticket.partition("~")[0]
+
+
 class KeyRing:
     """The keys of a file, as it is at the moment."""
 
@@ -194,6 +201,10 @@ class KeyRing:
     def holds(self, name: str, now: datetime) -> bool:
         """Whether a key of this name is there and has not ended."""
         return any(key.name == name and key.valid(now) for key in self.keys())
+
+    def ticket(self, name: str) -> str:
+        """What stands for the key of this name where the key itself must not; empty when there is none."""
+        return next((f"{name}~{key.sha256[:_TICKET]}" for key in self.keys() if key.name == name), "")
 
     def _present(self) -> tuple[int, ...] | None:
         try:

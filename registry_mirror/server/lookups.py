@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from .rows import Gaps, decoded
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from ..index.entries import WeightsEntry
     from ..index.queries import ModelRow, Snapshot
@@ -87,12 +89,28 @@ def current_weights(site: Site, found: Found, weights_format: str) -> WeightsEnt
     if entry is None:
         raise _none(site, found, weights_format)
     try:
-        size = os.stat(site.layout.blob(entry.md5, entry.format)).st_size
+        size = look(site.layout.blob(entry.md5, entry.format)).st_size
     except (OSError, ValueError) as error:
         raise damaged(found.name, "are missing from this mirror's store") from error
     if size != entry.size:
         raise damaged(found.name, f"have {size} bytes here instead of {entry.size}")
     return entry
+
+
+def look(path: Path) -> os.stat_result:
+    """What lies under a blob's name. It is opened, because a file that is there may still not be for us to read.
+
+    Raises:
+        OSError: no file that can be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise FileNotFoundError(f"{path.name} is no file")
+    return found
 
 
 def damaged(name: str, what: str) -> ConflictError:

@@ -6,8 +6,10 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,21 +83,33 @@ class Metrics:
 
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry) + generate_latest(_state(status, published, free_bytes))
+        state = CollectorRegistry()
+        state.register(_State(_state(status, published, free_bytes)))
+        return generate_latest(registry) + generate_latest(state)
 
 
-def _state(status: MirrorStatus | None, published: datetime | None, free_bytes: int | None) -> CollectorRegistry:
-    """How the mirror is at the moment; the same whichever process is asked."""
-    registry = CollectorRegistry()
+class _State(Collector):
+    """How the mirror is at the moment; the same whichever process is asked, so that nothing of it is to be summed."""
+
+    def __init__(self, families: list[GaugeMetricFamily]) -> None:
+        self._families = families
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """All of it."""
+        return self._families
+
+
+def _state(status: MirrorStatus | None, published: datetime | None, free_bytes: int | None) -> list[GaugeMetricFamily]:
+    families = []
 
     def gauge(name: str, help_text: str, value: float | None) -> None:
         if value is not None:
-            Gauge(name, help_text, registry=registry).set(value)
+            families.append(GaugeMetricFamily(name, help_text, value=value))
 
     gauge("mirror_index_readable", "1 when the index can be read.", float(status is not None))
     gauge("mirror_free_bytes", "Free bytes where the blobs are.", free_bytes)
     if status is None:
-        return registry
+        return families
     synced = status.last_synced_at
     age = None if published is None else max(0.0, (status.at - published).total_seconds())
     gauge("mirror_index_age_seconds", "Seconds since the index was published.", age)
@@ -109,8 +123,8 @@ def _state(status: MirrorStatus | None, published: datetime | None, free_bytes: 
     gauge("mirror_weights_bytes", "Their bytes.", status.totals.bytes)
     gauge("mirror_weights_lost", "Blobs found damaged or missing that have not come again.", status.upkeep.checks.lost)
     gauge("mirror_open_failures", "Weights that could not be fetched so far.", len(status.failures))
-    models = Gauge("mirror_models", "Models by status.", ("status",), registry=registry)
+    models = GaugeMetricFamily("mirror_models", "Models by status.", labels=("status",))
     for name, count in status.counts().items():
         if name != "total":
-            models.labels(name).set(count)
-    return registry
+            models.add_metric((name,), count)
+    return [*families, models]

@@ -120,8 +120,8 @@ class ModelsApi:
     def _signed(
         self, call: Call, base: str, found: Found, path: str, wanted: artifacts.Wanted, facts: dict[str, Any]
     ) -> Response:
-        filename = artifacts.filename(found.name, wanted.format)
-        query = self._site.signer.query(path, self._site.metrics.now(), holder=call.holder, name=filename)
+        filename, ticket = artifacts.filename(found.name, wanted.format), self._site.guard.ticket(call.holder)
+        query = self._site.signer.query(path, self._site.metrics.now(), holder=ticket, name=filename)
         values = {"download_url": f"{base}{path}?{query}", "model_name": found.name, "filename": filename, **facts}
         return json_response(answers.both(values))
 

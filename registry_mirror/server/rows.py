@@ -105,7 +105,7 @@ def decoded(document: str) -> dict[str, Any]:
     """The document as an object; an empty one for what is none."""
     try:
         found = _decoder.decode(document)
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         try:
             found = json.loads(document)
         except (ValueError, RecursionError):

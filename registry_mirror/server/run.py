@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
-from granian.http import HTTP1Settings
+from granian.http import HTTP1Settings, HTTP2Settings
 
 from ..errors import ConfigurationError
 from ..systemd import Notifier
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from .site import Fetcher
 
 _HEADERS_WITHIN = 10_000
+_PING_EVERY = 20_000
 _LINE = "%(asctime)s %(message)s"
-_QUIET_SECONDS = 20
-"""How long answers that are being sent may take to end when the server is told to stop."""
+_QUIET_SECONDS = 8
+"""How long answers that are being sent may take to end when the server is told to stop; Docker kills after 10 s."""
 
 
 def serve(settings: Settings, say: Callable[[str], None], fetcher: Callable[[], Fetcher] | None = None) -> None:
@@ -81,9 +82,12 @@ def _server(plan: Plan, port: int) -> Any:
         port=port,
         interface=Interfaces.ASGI,
         workers=serve.workers,
-        http=HTTPModes.auto,
+        # Told from the first bytes, HTTP/2 has no limit on how long those may take; over TLS it is told before them.
+        http=HTTPModes.http1 if serve.tls_cert is None else HTTPModes.auto,
         websockets=False,
+        # Not its buffer size, which bounds the head of a request too: what is sent goes through that buffer.
         http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN),
+        http2_settings=HTTP2Settings(keep_alive_interval=_PING_EVERY, max_headers_size=LARGEST_HEAD),
         ssl_cert=serve.tls_cert,
         ssl_key=serve.tls_key,
         ssl_protocol_min=SSLProtocols.tls12,

@@ -93,8 +93,11 @@ def call_of(scope: MutableMapping[str, Any]) -> Call:
 
 
 def read_call(scope: MutableMapping[str, Any]) -> Call:
-    """Reads an ASGI scope. Of a header that came twice the last one counts; bytes that are not ASCII stay readable."""
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    """Reads an ASGI scope. A header that came twice is a list (RFC 9110, 5.3); what is not ASCII stays readable."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     client = scope.get("client") or ("", 0)
     host, port = (scope.get("server") or ("localhost", None))[:2]
     server = f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

@@ -92,8 +92,8 @@ def repair(
 
 
 def _fetch(shop: Workshop, each: Wanted, reporter: Reporter, stop: Stop) -> None:
-    row = shop.client.models.api.document(each.model_id)
-    identity.check(shop.catalog, shop.client.session.base_url, row, reporter)
+    row, session = shop.client.models.api.document(each.model_id), shop.client.session
+    identity.check(shop.catalog, session.base_url, row, reporter, session.chain)
     if row.status != ModelStatus.READY:
         raise ConflictError(f"the upstream has no weights to give: the model's status is {row.status!r}", status=409)
     job = job_for(row, each.format, each.known)

@@ -1,0 +1,113 @@
+"""Documents as each client can read them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.documents import make_document
+
+from registry_mirror.server.rows import Gaps, Kind, Reader, decoded, fitted, reader
+
+GAPS = Gaps("org-1", "2026-03-01T08:00:00Z")
+SDK = Reader(Kind.SDK, (1, 69, 146))
+MIRROR = Reader(Kind.MIRROR)
+OTHER = Reader(Kind.OTHER)
+
+
+def shown(document: dict, who: Reader = SDK) -> dict:
+    return json.loads(fitted(json.dumps(document), who, GAPS))
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [
+        ("pictograph-python/1.0.0", Reader(Kind.SDK, (1, 0, 0))),
+        ("pictograph-python-async/1.69.146", Reader(Kind.SDK, (1, 69, 146))),
+        ("pictograph-python/1.69.146 extra", Reader(Kind.SDK, (1, 69, 146))),
+        ("registry-mirror/0.1.0", Reader(Kind.MIRROR)),
+        ("pictograph-python", OTHER),
+        ("pictograph-python/x.y.z", OTHER),
+        ("pictograph-python/" + "9" * 5000 + ".0.0", OTHER),
+        ("my pictograph-python/1.0.0", OTHER),
+        ("curl/8", OTHER),
+        ("", OTHER),
+    ],
+)
+def test_a_client_is_told_by_its_user_agent(agent, expected):
+    assert reader(agent) == expected
+
+
+def test_keypoints_are_left_out_for_those_who_do_not_know_them():
+    old, new = Reader(Kind.SDK, (1, 67, 16)), Reader(Kind.SDK, (1, 67, 17))
+    assert "keypoint_detection" not in (old.types or ())
+    assert "keypoint_detection" in (new.types or ())
+    assert OTHER.types is OTHER.statuses is MIRROR.types is MIRROR.statuses is None
+
+
+def test_a_clean_document_keeps_every_byte():
+    text = '{ "b":1e5,\t"a" : "\\u00e9\\ud83d" , ' + json.dumps(make_document(1))[1:].replace(", ", " ,\n")
+    assert all(fitted(text, who, GAPS) == text for who in (SDK, MIRROR, OTHER))
+
+
+def test_another_mirror_gets_the_document_whatever_it_is():
+    for text in ('{"precision": null, "version": 3}', "[]", "not json", ""):
+        assert fitted(text, MIRROR, GAPS) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("precision", None),
+        ("precision", "int8"),
+        ("precision", 16),
+        ("version", None),
+        ("version", 3),
+        ("description", 3),
+        ("architecture", []),
+        ("metrics", []),
+        ("class_mapping", "x"),
+        ("training_config", 1),
+        ("forked_from_model_id", {}),
+    ],
+)
+def test_a_value_that_an_sdk_refuses_is_absent(key, value):
+    document = make_document(1, **{key: value}, unknown=[1, {"x": None}])
+    assert shown(document) == {name: each for name, each in document.items() if name != key}
+
+
+@pytest.mark.parametrize("key", ["description", "metrics", "class_mapping", "training_config", "parent_model_id"])
+def test_a_null_that_every_sdk_takes_stays(key):
+    document = make_document(1, **{key: None})
+    assert shown(document) == document
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"organization_id": None}, {"organization_id": "org-1"}),
+        ({"visibility": "secret"}, {"visibility": "private"}),
+        ({"created_at": None}, {"created_at": make_document(1)["updated_at"]}),
+        ({"updated_at": "yesterday"}, {"updated_at": make_document(1)["created_at"]}),
+        ({"created_at": 5, "updated_at": None}, dict.fromkeys(("created_at", "updated_at"), GAPS.first_seen)),
+    ],
+)
+def test_a_required_field_that_is_not_there_is_filled(changes, expected):
+    assert shown(make_document(1, **changes)) == {**make_document(1), **expected}
+
+
+@pytest.mark.parametrize(
+    "moment", ["2026-03-02T09:30:00.125000+00:00", "2026-03-02T09:30:00Z", "2026-03-02T09:30:00.1Z", "2026-03-02"]
+)
+def test_times_are_passed_on_to_the_letter(moment):
+    document = make_document(1, created_at=moment, updated_at=moment, precision=None)
+    assert shown(document)["updated_at"] == moment
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", '"x"', "[" * 100_000])
+def test_what_is_no_object_is_an_empty_one(text):
+    assert decoded(text) == {}
+
+
+def test_an_odd_document_is_still_shown():
+    assert shown({"name": "\ud83d", "n": 1 << 80, "precision": None})["name"] == "\ud83d"
