@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -24,6 +24,8 @@ class Metrics:
     """What is counted. A route is a word of ours, never a path: paths have names in them and are without number."""
 
     def __init__(self) -> None:
+        # The library chose when it was imported: in the parent, which had not made the folder yet.
+        values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "mirror_http_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
