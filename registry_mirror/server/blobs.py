@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 PREFIX = "/blobs/"
 _NAME = re.compile(rb"/blobs/([0-9a-f]{32})(\.[a-z]{1,16})")
 _FORMATS = {suffix: weights_format for weights_format, suffix in SUFFIXES.items()}
-_PIECE = 128 << 10  # larger ones are no faster, and two hundred clients hold one each
+# Larger ones are no faster, and a client that does not read keeps about seven of them in memory.
+_PIECE = 128 << 10
 _MESSAGES = {
     412: "the weights have another ETag",
     416: "the weights have no such bytes",
@@ -134,7 +135,7 @@ def _headers(entry: WeightsEntry, etag: str, modified: float, *, asks: bool) -> 
 
 
 class FileSlice(Response):
-    """A file or a part of it. The whole goes by path where the server can; a part in pieces of a MiB."""
+    """A file or a part of it. The whole goes by path where the server can; a part in large pieces."""
 
     media_type = "application/octet-stream"
 

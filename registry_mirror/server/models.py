@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 CHAIN = "X-Mirror-Chain"
 _PREFIX = API_PREFIX.encode()
+# SDKs try again after most statuses above 499, and not after 501.
+_WRITES = ("POST", "PUT", "PATCH", "DELETE")
+_READS = ("GET", "HEAD")
 _READ_ONLY = "this mirror is read-only: models are trained, changed and run upstream"
 
 
@@ -55,8 +58,10 @@ class ModelsApi:
         call.holder = self._site.guard.admit(call.headers)
         if asked.action is Action.NOWHERE:
             return error_response(404, f"no such address here; the list of models is at {API_PREFIX}/")
-        if call.method not in ("GET", "HEAD"):
+        if call.method in _WRITES:
             return error_response(501, _READ_ONLY)
+        if call.method not in _READS:
+            return error_response(405, "models are read with GET or HEAD", {"Allow": ", ".join(_READS)})
         if asked.action is Action.OTHER:
             return error_response(404, "a mirror has no such part of a model")
         if asked.action is Action.LIST:
