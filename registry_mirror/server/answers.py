@@ -24,6 +24,7 @@ CODES = {
     412: "precondition_failed",
     416: "range_not_satisfiable",
     422: "validation_error",
+    431: "request_too_large",
     500: "internal_error",
     501: "not_implemented",
     503: "not_ready",

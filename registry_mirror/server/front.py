@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from .site import Call, Site
 
+LARGEST_HEAD = 64 << 10
+"""Bytes of a request before its body; more is no request of any client of ours."""
+
 _fault_log = logging.getLogger("registry_mirror.server")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNSHOWN = re.compile(r"[^!-~]")
@@ -52,7 +55,10 @@ class Front:
         scope = {**scope, CALL: call, "raw_path": call.raw_path, "path": call.raw_path.decode("latin-1")}
         answer = _Answer(send, request_id(call.headers.get("x-request-id")))
         try:
-            await self._app(scope, receive, answer.send)
+            if head_size(scope) > LARGEST_HEAD:
+                await answer.words(431, f"the head of a request may have {LARGEST_HEAD} bytes")
+            else:
+                await self._app(scope, receive, answer.send)
         except BrokenOffError as error:
             _fault_log.error("request %s broke off: %s", answer.request_id, error)
             raise
@@ -60,7 +66,7 @@ class Front:
             _fault_log.exception("request %s", answer.request_id)
             if answer.status:  # the answer has begun: only a broken connection tells that it is not whole
                 raise
-            await answer.fault()
+            await answer.words(500, "a fault in registry-mirror; the server's log has it under this request's id")
         finally:
             self._note(call, answer)
 
@@ -95,13 +101,18 @@ class _Answer:
             self.sent += len(message.get("body", b""))
         await self._send(message)
 
-    async def fault(self) -> None:
-        """An answer for what should not have happened."""
-        message = "a fault in registry-mirror; the server's log has it under this request's id"
-        body = answers.error(500, message)
+    async def words(self, status: int, message: str) -> None:
+        """An error, where the application cannot give one."""
+        body = answers.error(status, message)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
+
+
+def head_size(scope: Scope) -> int:
+    """Bytes of a request's path, query and headers."""
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return headers + len(scope["raw_path"]) + len(scope["query_string"])
 
 
 def request_id(given: str | None) -> str:

@@ -19,6 +19,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from ..errors import ConfigurationError
 from ..systemd import Notifier
 from .app import application
+from .front import LARGEST_HEAD
 from .settings import check_root, decide, site_of
 
 if TYPE_CHECKING:
