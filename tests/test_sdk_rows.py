@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 from support.documents import make_document
 
 from registry_mirror.server.rows import Gaps, fitted, is_time, reader
 
-GAPS = Gaps("organisation-1", "2026-03-01T08:00:00Z")
+GAPS = partial(Gaps, "organisation-1", "2026-03-01T08:00:00Z")
 SDK = reader("pictograph-python/1.30.0")
 
 
@@ -53,8 +54,8 @@ def test_a_document_goes_to_another_mirror_to_the_letter_whatever_is_in_it():
     ("sent", "received"),
     [
         ({"updated_at": "2026-W05-1"}, {"updated_at": "2026-01-01T00:01:00.000000+00:00"}),
-        ({"created_at": "soon", "updated_at": None}, {"created_at": GAPS.first_seen, "updated_at": GAPS.first_seen}),
-        ({"organization_id": None}, {"organization_id": GAPS.organization_id}),
+        ({"created_at": "soon", "updated_at": None}, {"created_at": GAPS().first_seen, "updated_at": GAPS().first_seen}),
+        ({"organization_id": None}, {"organization_id": GAPS().organization_id}),
         ({"visibility": "organization"}, {"visibility": "private"}),
     ],
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 from support.documents import make_document
 
 from registry_mirror.server.rows import Gaps, Kind, Reader, decoded, fitted, reader
 
-GAPS = Gaps("org-1", "2026-03-01T08:00:00Z")
+GAPS = partial(Gaps, "org-1", "2026-03-01T08:00:00Z")
 SDK = Reader(Kind.SDK, (1, 69, 146))
 MIRROR = Reader(Kind.MIRROR)
 OTHER = Reader(Kind.OTHER)
@@ -89,7 +90,7 @@ def test_a_null_that_every_sdk_takes_stays(key):
         ({"visibility": "secret"}, {"visibility": "private"}),
         ({"created_at": None}, {"created_at": make_document(1)["updated_at"]}),
         ({"updated_at": "yesterday"}, {"updated_at": make_document(1)["created_at"]}),
-        ({"created_at": 5, "updated_at": None}, dict.fromkeys(("created_at", "updated_at"), GAPS.first_seen)),
+        ({"created_at": 5, "updated_at": None}, dict.fromkeys(("created_at", "updated_at"), GAPS().first_seen)),
     ],
 )
 def test_a_required_field_that_is_not_there_is_filled(changes, expected):
