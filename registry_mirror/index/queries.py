@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..model import ModelStatus
 from .entries import BlobEntry, CheckEntry, FailureEntry, WeightsEntry
 from .rank import shadowed
 from .schema import moment, storable
+from .search import TALLY, Search, State
 
 if TYPE_CHECKING:
     import sqlite3
@@ -37,6 +38,7 @@ FROM weights w LEFT JOIN {checks} c ON c.md5 = w.md5 AND c.format = w.format
 _NO_CHECKS = (
     "(SELECT NULL AS md5, NULL AS format, NULL AS checked_at, NULL AS size, NULL AS mtime_ns, NULL AS lost_at WHERE 0)"
 )
+_TALLY = f"SELECT {TALLY} FROM models m"  # noqa: S608 - nothing in it comes from outside
 _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
 
 
@@ -104,6 +106,13 @@ class Totals:
     bytes: int
     cached_models: int
     ready_not_cached: int
+
+
+class Condition(Protocol):
+    """What some models of the table `m` meet."""
+
+    def where(self) -> tuple[str, dict[str, str]]:
+        """The condition, and the values in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +187,7 @@ class Snapshot:
         query = f"{_MODELS} WHERE m.name = :name ORDER BY m.rank, {_LIST_ORDER} LIMIT :limit"
         return [self._model(row) for row in self._connection.execute(query, values)]
 
-    def models(self, selection: Selection, weights_format: str, limit: int = -1, offset: int = 0) -> Iterator[ModelRow]:
+    def models(self, selection: Condition, weights_format: str, limit: int = -1, offset: int = 0) -> Iterator[ModelRow]:
         """Models newest first; read as they are asked for."""
         where, values = selection.where()
         query = f"{_MODELS} WHERE {where} ORDER BY {_LIST_ORDER} LIMIT :limit OFFSET :offset"
@@ -217,6 +226,12 @@ class Snapshot:
         """How many models a selection has."""
         where, values = selection.where()
         return int(self._connection.execute(f"{_COUNT} WHERE {where}", values).fetchone()[0])
+
+    def tally(self, text: str) -> dict[State, int]:
+        """How many of the models that a search for `text` finds are in each state."""
+        where, values = Search(text, None).where()
+        row = self._connection.execute(f"{_TALLY} WHERE {where}", values).fetchone()
+        return dict(zip(State, row, strict=True))
 
     def has_type(self, model_type: str) -> bool:
         """Whether any model is of this type."""
@@ -271,13 +286,19 @@ class Snapshot:
         rows = self._connection.execute(f"{query} ORDER BY last_failed_at DESC", (storable(model_id),))
         return [_failure(row) for row in rows]
 
-    def open_failures(self) -> list[OpenFailure]:
-        """All open failures, the latest first."""
+    def open_failures(self, limit: int = -1) -> list[OpenFailure]:
+        """The open failures, the latest first; all of them without a limit."""
         query = (
             "SELECT f.model_id, m.name, f.format, f.error, f.attempts, f.first_failed_at, f.last_failed_at"
             " FROM failures f JOIN models m ON m.id = f.model_id ORDER BY f.last_failed_at DESC, f.model_id, f.format"
+            " LIMIT ?"
         )
-        return [OpenFailure(row[0], row[1], _failure(row[2:])) for row in self._connection.execute(query)]
+        return [OpenFailure(row[0], row[1], _failure(row[2:])) for row in self._connection.execute(query, (limit,))]
+
+    def count_failures(self) -> int:
+        """How many failures are open."""
+        query = "SELECT count(*) FROM failures f JOIN models m ON m.id = f.model_id"
+        return int(self._connection.execute(query).fetchone()[0])
 
     def names(self, like: str, limit: int) -> list[str]:
         """Names to look for a slip in: those that are `like` but for ASCII case, then up to `limit` of all."""
