@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from ..index.search import State
 from .addressing import API_PREFIX
 from .errors import JSON
+from .page_query import LARGEST_PAGE, LONGEST_TEXT
 from .query import LARGEST_LIMIT, LARGEST_OFFSET, STATUSES, TYPES
 
 if TYPE_CHECKING:
@@ -74,12 +76,17 @@ def _blobs() -> dict[str, Any]:
 
 
 def _watching() -> dict[str, Any]:
-    plain = {"200": {"description": "The answer."}}
+    plain, refused = {"200": {"description": "The answer."}}, _errors(400, 401, 422, 503)
+    view = [
+        _query("q", {"type": "string", "maxLength": LONGEST_TEXT}),
+        _query("status", {"type": "string", "enum": [str(state) for state in State]}),
+        _query("page", {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": 1}),
+    ]
     return {
         "/healthz": {"get": {"summary": "Whether the process answers.", "responses": plain}},
         "/readyz": {"get": {"summary": "Whether an index can be read.", "responses": {**plain, **_errors(503)}}},
         "/metrics": {"get": {"summary": "Numbers for Prometheus.", "responses": {**plain, **_errors(401)}}},
-        "/": {"get": {"summary": "The status page.", "responses": {**plain, **_errors(401, 422)}}},
+        "/": {"get": {"summary": "The status page.", "parameters": view, "responses": {**plain, **refused}}},
     }
 
 

@@ -1,0 +1,139 @@
+"""What the status page looks up: the index, the record of the last run, the disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import NoIndexError
+from ..index.search import Search
+from ..model import parse_time, utc_now
+from .page_query import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from ..index.entries import WeightsEntry
+    from ..index.queries import ModelRow, OpenFailure, Snapshot, Totals
+    from ..index.search import State
+    from ..status import LastRun
+    from ..store.layout import Layout
+    from .page_query import PageQuery
+    from .site import Site
+
+MOST_FAILURES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The file system of the root, in bytes. `free` is what an ordinary user may still write."""
+
+    size: int
+    free: int
+
+    @property
+    def used(self) -> int:
+        """All that is not free, a reserve of the administrator's included."""
+        return self.size - self.free
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One model of the list.
+
+    Attributes:
+        weights: the current ones, each with whether its file is in the store as it was recorded.
+    """
+
+    row: ModelRow
+    weights: tuple[tuple[WeightsEntry, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFacts:
+    """What the index says, all of it from one picture.
+
+    Attributes:
+        meta: of the whole.
+        tally: how many models the search finds in each state.
+        failures: the latest of the open ones, of `failure_count`.
+    """
+
+    meta: Mapping[str, str]
+    totals: Totals
+    tally: Mapping[State, int]
+    listed: tuple[Listed, ...]
+    failures: tuple[OpenFailure, ...]
+    failure_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the page shows. `problem` says why `index` is None, when it is."""
+
+    at: datetime
+    index: IndexFacts | None
+    problem: NoIndexError | None
+    last_run: LastRun
+    disk: Disk | None
+
+    @property
+    def absent(self) -> bool:
+        """Whether there is no index at all."""
+        cause = None if self.problem is None else self.problem.__cause__
+        return isinstance(cause, (FileNotFoundError, NotADirectoryError))
+
+    @property
+    def published_at(self) -> datetime | None:
+        """When the index was published."""
+        return None if self.index is None else parse_time(self.index.meta.get("published_at"))
+
+
+def look_up(site: Site, query: PageQuery) -> Facts:
+    """Everything for one view of the page. It reads files, so it belongs on a thread."""
+    index: IndexFacts | None = None
+    problem: NoIndexError | None = None
+    try:
+        index = site.reader.read(lambda snapshot: _of_index(snapshot, site.layout, query))
+    except NoIndexError as error:
+        problem = error
+    return Facts(utc_now(), index, problem, site.last_run(), disk_of(site.layout.root))
+
+
+def _of_index(snapshot: Snapshot, layout: Layout, query: PageQuery) -> IndexFacts:
+    rows = snapshot.models(Search(query.text, query.state), "onnx", PAGE_SIZE, query.offset)
+    return IndexFacts(
+        meta=snapshot.meta(),
+        totals=snapshot.totals(),
+        tally=snapshot.tally(query.text),
+        listed=tuple(Listed(row, _weights(snapshot, layout, row)) for row in rows),
+        failures=tuple(snapshot.open_failures(MOST_FAILURES)),
+        failure_count=snapshot.count_failures(),
+    )
+
+
+def _weights(snapshot: Snapshot, layout: Layout, row: ModelRow) -> tuple[tuple[WeightsEntry, bool], ...]:
+    if row.weights is None:
+        return ()
+    return tuple((each, _is_here(layout, each)) for each in snapshot.weights(row.id) if each.current)
+
+
+def _is_here(layout: Layout, entry: WeightsEntry) -> bool:
+    try:
+        return os.stat(layout.blob(entry.md5, entry.format)).st_size == entry.size
+    except (OSError, ValueError):
+        return False
+
+
+def disk_of(folder: Path) -> Disk | None:
+    """The file system of a folder; None where it does not say."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    if not found.f_blocks:
+        return None
+    return Disk(found.f_blocks * found.f_frsize, min(found.f_bavail, found.f_blocks) * found.f_frsize)

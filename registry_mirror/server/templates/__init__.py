@@ -1,0 +1,1 @@
+"""The status page's template and its style, which stands inside the page."""
