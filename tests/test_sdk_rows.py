@@ -54,7 +54,10 @@ def test_a_document_goes_to_another_mirror_to_the_letter_whatever_is_in_it():
     ("sent", "received"),
     [
         ({"updated_at": "2026-W05-1"}, {"updated_at": "2026-01-01T00:01:00.000000+00:00"}),
-        ({"created_at": "soon", "updated_at": None}, {"created_at": GAPS().first_seen, "updated_at": GAPS().first_seen}),
+        (
+            {"created_at": "soon", "updated_at": None},
+            {"created_at": GAPS().first_seen, "updated_at": GAPS().first_seen},
+        ),
         ({"organization_id": None}, {"organization_id": GAPS().organization_id}),
         ({"visibility": "organization"}, {"visibility": "private"}),
     ],
