@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from registry_mirror.errors import NoIndexError
 from registry_mirror.index.queries import Totals
 from registry_mirror.index.search import State
-from registry_mirror.server.page_facts import Disk, Facts, IndexFacts, disk_of
-from registry_mirror.server.page_query import LARGEST_PAGE, LONGEST_TEXT, PageQuery, page_query
-from registry_mirror.server.page_view import chips, disk_bar, freshness, notices, page, pager, run_of, totals_of
-from registry_mirror.server.page_words import ago, clean, headline, rounded
+from registry_mirror.server.page.facts import Disk, Facts, IndexFacts, disk_of
+from registry_mirror.server.page.query import LARGEST_PAGE, LONGEST_TEXT, PageQuery, page_query
+from registry_mirror.server.page.view import chips, disk_bar, freshness, notices, page, pager, run_of, totals_of
+from registry_mirror.server.page.words import ago, clean, headline, rounded
 from registry_mirror.server.query import BadQueryError
 from registry_mirror.status import LastRun, read_last_run
 

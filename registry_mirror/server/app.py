@@ -17,7 +17,7 @@ from .front import Front
 from .health import Health
 from .models import ModelsApi
 from .openapi import openapi
-from .page import StatusPage
+from .page.status_page import StatusPage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

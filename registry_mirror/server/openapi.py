@@ -10,7 +10,7 @@ from starlette.responses import Response
 from ..index.search import State
 from .addressing import API_PREFIX
 from .errors import JSON
-from .page_query import LARGEST_PAGE, LONGEST_TEXT
+from .page.query import LARGEST_PAGE, LONGEST_TEXT
 from .query import LARGEST_LIMIT, LARGEST_OFFSET, STATUSES, TYPES
 
 if TYPE_CHECKING:

@@ -6,23 +6,23 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import NoIndexError
-from ..index.search import Search
-from ..model import parse_time, utc_now
-from .page_query import PAGE_SIZE
+from ...errors import NoIndexError
+from ...index.search import Search
+from ...model import parse_time, utc_now
+from .query import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
-    from ..index.entries import WeightsEntry
-    from ..index.queries import ModelRow, OpenFailure, Snapshot, Totals
-    from ..index.search import State
-    from ..status import LastRun
-    from ..store.layout import Layout
-    from .page_query import PageQuery
-    from .site import Site
+    from ...index.entries import WeightsEntry
+    from ...index.queries import ModelRow, OpenFailure, Snapshot, Totals
+    from ...index.search import State
+    from ...status import LastRun
+    from ...store.layout import Layout
+    from ..site import Site
+    from .query import PageQuery
 
 MOST_FAILURES = 20
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..index.search import State
-from ..model import ModelStatus, parse_time
-from ..units import format_duration, format_size
-from . import artifacts
-from .page_parts import Chip, DiskBar, Failed, File, Model, Notice, Page, Pager, Run, When
-from .page_query import LONGEST_TEXT, PAGE_SIZE
-from .page_words import LONGEST, LONGEST_ERROR, ago, clean, counted, day, headline, number, words
-from .rows import decoded
+from ...index.search import State
+from ...model import ModelStatus, parse_time
+from ...units import format_duration, format_size
+from .. import artifacts
+from ..rows import decoded
+from .parts import Chip, DiskBar, Failed, File, Model, Notice, Page, Pager, Run, When
+from .query import LONGEST_TEXT, PAGE_SIZE
+from .words import LONGEST, LONGEST_ERROR, ago, clean, counted, day, headline, number, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ..index.entries import WeightsEntry
-    from ..index.queries import OpenFailure, Totals
-    from .page_facts import Disk, Facts, IndexFacts, Listed
-    from .page_query import PageQuery
+    from ...index.entries import WeightsEntry
+    from ...index.queries import OpenFailure, Totals
+    from .facts import Disk, Facts, IndexFacts, Listed
+    from .query import PageQuery
 
     Link = Callable[[WeightsEntry, str], str]
 

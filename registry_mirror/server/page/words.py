@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..units import format_duration
+from ...units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from ..index.search import State
-from .page_words import clean
-from .query import BadQueryError, FieldError
+from ...index.search import State
+from ..query import BadQueryError, FieldError
+from .words import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,22 +14,22 @@ from markupsafe import Markup, escape
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from .. import __version__
-from . import artifacts
-from .errors import response_of
-from .page_facts import look_up
-from .page_query import page_query
-from .page_view import page
-from .page_words import clean
-from .query import parameters
-from .site import call_of
+from ... import __version__
+from .. import artifacts
+from ..errors import response_of
+from ..query import parameters
+from ..site import call_of
+from .facts import look_up
+from .query import page_query
+from .view import page
+from .words import clean
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from ..index.entries import WeightsEntry
-    from .page_query import PageQuery
-    from .site import Call, Site
+    from ...index.entries import WeightsEntry
+    from ..site import Call, Site
+    from .query import PageQuery
 
 _log = logging.getLogger("registry_mirror.server")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..model import format_time
-from .page_words import minute
+from ...model import format_time
+from .words import minute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,0 +1,1 @@
+"""The status page: what is asked for, what is found, how it reads, and the document itself."""
