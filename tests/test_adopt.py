@@ -263,6 +263,15 @@ def test_a_writer_that_goes_on_while_its_part_is_copied_cannot_make_it_longer_th
     taken.part.discard()
 
 
+def test_a_writer_on_another_host_that_wakes_up_while_it_is_copied_loses_its_part(folder):
+    part = leave(folder, DATA[:300_000], 7, host="pod-4026532000", age=SILENT_AFTER + 5)
+    with open(part, "ab", buffering=0) as zombie:
+        taken = adopt(folder, PRIVATE, KEY, lambda _done, _total: zombie.write(b"z"))
+    assert not part.exists()
+    assert not sidecar(part).exists()
+    taken.part.discard()
+
+
 def test_two_that_adopt_one_part_at_once_have_a_copy_each(folder, dead):
     leave(folder, DATA[:300_000], dead)
     both, taken = threading.Barrier(2, timeout=20), []
