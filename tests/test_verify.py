@@ -562,6 +562,5 @@ def test_every_finding_is_recorded_as_it_comes(synced, monkeypatch):
                 self.recorded = max(self.recorded, sum(bool(blob.check.checked_at) for blob in catalog.blobs()))
 
     watcher = Looking()
-    monkeypatch.setattr(scan, "_AT_ONCE", 1)
     run_verify(synced, watcher=watcher, workers=1, stop=stop)
     assert watcher.recorded >= 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, exists, insert, select, tuple_, update
+from sqlalchemy import bindparam, delete, exists, insert, select, tuple_, update
 
 from ..model import format_time
 from .rows import batches, next_revision, put_failure, touch
@@ -137,13 +137,20 @@ class Checks:
         """Records blobs whose bytes are right. One that was taken for lost is lost no more."""
         if not several:
             return
-        moment = format_time(now)
+        names = [(each.md5, each.format) for each in several]
         with self._writing() as connection:
-            found_again(connection, [(each.md5, each.format) for each in several])
-            for each in several:
-                values = {"checked_at": moment, "size": each.size, "mtime_ns": each.mtime_ns}
-                _put(connection, (each.md5, each.format), values)
-            _mark(connection, [(each.md5, each.format) for each in several])
+            found_again(connection, names)
+            revision = next_revision(connection)
+            for batch in batches(names):
+                connection.execute(delete(checks).where(tuple_(checks.c.md5, checks.c.format).in_(batch)))
+            values = {"checked_at": format_time(now), "lost_at": None, "reason": None, "revision": revision}
+            connection.execute(
+                insert(checks),
+                [
+                    {"md5": each.md5, "format": each.format, "size": each.size, "mtime_ns": each.mtime_ns, **values}
+                    for each in several
+                ],
+            )
 
     def record_doubts(self, names: Sequence[Name]) -> None:
         """Forgets the last check of blobs whose files have changed since, so that they are checked first."""

@@ -174,9 +174,10 @@ def _hash(path: Path, *, both: bool, advance: Callable[[int], None], fresh: bool
     """MD5 (when asked for), SHA-256 and identity of an open file, in constant memory."""
     sha256 = hashlib.sha256()
     md5 = hashlib.md5(usedforsecurity=False) if both else None
-    buffer = bytearray(_READ)
-    view = memoryview(buffer)
     with open(path, "rb", buffering=0) as stream:
+        # No more than the file needs: to clear a large buffer takes longer than to hash a small file.
+        buffer = bytearray(min(_READ, os.fstat(stream.fileno()).st_size + 1))
+        view = memoryview(buffer)
         if fresh and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         while count := stream.readinto(buffer):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import os
+import queue
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from ..errors import Interrupted
@@ -14,7 +14,7 @@ from .look import glance, study
 from .plan import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..index.entries import BlobEntry
     from ..store.layout import Layout
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _STEP = 0.2
 _GRACE = 5.0
-_AT_ONCE = 8
-"""Looks that are handed out for each thread: a list of a million blobs must not become a million futures."""
 
 
 class _TimeIsUp(Exception):  # noqa: N818 - no error: a reason to stop
@@ -61,32 +59,37 @@ class Scan:
 
     def findings(self, blobs: Sequence[BlobEntry]) -> Iterator[list[Finding]]:
         """What was found, as it comes; a list is empty when nothing came for a moment. Blobs left out were not done."""
-        coming = iter(blobs)
-        running: set[Future[Finding | None]] = set()
-        executor = ThreadPoolExecutor(self._workers, thread_name_prefix="verify")
+        coming = _Shared(blobs)
+        found: queue.SimpleQueue[Finding | BaseException] = queue.SimpleQueue()
+        threads = [threading.Thread(target=self._work, args=(coming, found), daemon=True) for _ in range(self._workers)]
+        for thread in threads:
+            thread.start()
         try:
-            while True:
-                if not self._over():
-                    for blob in itertools.islice(coming, self._workers * _AT_ONCE - len(running)):
-                        running.add(executor.submit(self._look, blob))
-                if not running:
-                    return
-                done, running = wait(running, timeout=_STEP, return_when=FIRST_COMPLETED)
+            while any(thread.is_alive() for thread in threads):
                 self._stop.tick()
-                yield [found for each in done if (found := each.result()) is not None]
+                yield _taken(found, _STEP)
                 if self._stop.is_set():
-                    running = self._abandoned(running)
+                    self._let_end(threads)
+                    break
+            yield _taken(found, 0)
         finally:
             self._ending.set()
-            executor.shutdown(wait=False, cancel_futures=True)
 
-    def _abandoned(self, running: set[Future[Finding | None]]) -> set[Future[Finding | None]]:
-        """Waits for those that end soon; a read that hangs on a mount is not waited for."""
-        for each in list(running):
-            if each.cancel():
-                running.discard(each)
-        done, _ = wait(running, timeout=_GRACE)
-        return done
+    def _let_end(self, threads: Sequence[threading.Thread]) -> None:
+        """Waits for what ends soon; a read that hangs on a mount is not waited for."""
+        until = time.monotonic() + _GRACE
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _work(self, coming: _Shared, found: queue.SimpleQueue[Finding | BaseException]) -> None:
+        """What a thread does: one blob after another. A fault of ours ends the scan where it is seen."""
+        try:
+            while not self._over() and (blob := coming.take()) is not None:
+                finding = self._look(blob)
+                if finding is not None:
+                    found.put(finding)
+        except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+            found.put(error)
 
     def _over(self) -> bool:
         return self._stop.is_set() or (self._time_is_up() and self._done > 0)
@@ -112,6 +115,32 @@ class Scan:
             raise _TimeIsUp
         if count:
             self._watcher.advanced(count)
+
+
+class _Shared:
+    """A list that several threads take from, in its order."""
+
+    def __init__(self, blobs: Iterable[BlobEntry]) -> None:
+        self._coming = iter(blobs)
+        self._lock = threading.Lock()
+
+    def take(self) -> BlobEntry | None:
+        """The next one; None at the end."""
+        with self._lock:
+            return next(self._coming, None)
+
+
+def _taken(found: queue.SimpleQueue[Finding | BaseException], timeout: float) -> list[Finding]:
+    """What lies in the queue, after at most `timeout` seconds without anything."""
+    taken: list[Finding] = []
+    with contextlib.suppress(queue.Empty):
+        each = found.get(timeout=timeout) if timeout else found.get_nowait()
+        while True:
+            if isinstance(each, BaseException):
+                raise each
+            taken.append(each)
+            each = found.get_nowait()
+    return taken
 
 
 def cores() -> int:
