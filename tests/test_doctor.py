@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sqlite3
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,11 +16,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 from support.documents import make_model, many_models
 from support.roots import Root
 from support.syncing import environment, mirror, run_sync, settings_for
 from support.upstream import FaultyUpstream, error, html
 from support.verifying import blob_of, flip, run_verify
+from test_sync_edges import Recorder
 
 from registry_mirror.config import load_settings
 from registry_mirror.secret import Secret
@@ -307,6 +310,18 @@ def test_an_upstream_that_is_gone_and_one_of_another_organisation(root):
         other = online(upstream, root)
         assert "another" in worst(probe_upstream.upstream, other)[1]
     assert "cannot reach" in worst(probe_upstream.upstream, other)[1]
+
+
+def test_a_certificate_that_is_not_trusted_is_told_with_its_own_cure(root):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    with Recorder(context) as server:
+        given = {"upstream.base_url": f"https://localhost:{server.port}"}
+        settings = load_settings(root=root, env={}, overrides=given).settings
+        verdict, message, cure = worst(probe_upstream.upstream, Patient(Layout(root), settings, Secret("k")))
+    assert verdict is PROBLEM
+    assert "CERTIFICATE_VERIFY_FAILED" in message
+    assert "upstream.ca_file" in cure
 
 
 @pytest.mark.parametrize(("skew", "expected"), [(3, OK), (-300, WARNING), (100000, PROBLEM)])

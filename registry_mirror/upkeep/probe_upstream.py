@@ -100,11 +100,21 @@ def _ask(patient: Patient, settings: Settings, api_key: Secret) -> Iterable[Answ
             identity.news(_facts(patient), session.base_url, identity.owners(page) if page else set())
         except MirrorError as error:
             # First the clock: one that is wrong explains certificates and signatures that are refused.
-            return [*judge_skew(session.skew), problem(error.message, error.hint)]
+            return [*judge_skew(session.skew), problem(error.message, cure_for(error))]
         return [
             ok(f"{session.base_url} answers in {format_duration(took)} and knows the key"),
             *judge_skew(session.skew),
         ]
+
+
+def cure_for(error: MirrorError) -> str | None:
+    """What to do about a call that failed; a certificate that is refused has causes of its own."""
+    if "CERTIFICATE" in error.message:
+        return (
+            "behind an inspecting proxy, or for a private certificate, name the authority's file as upstream.ca_file; "
+            "see also that this machine's clock is right"
+        )
+    return error.hint
 
 
 def judge_skew(skew: float | None) -> list[Answer]:
