@@ -11,6 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from registry_mirror.catalog import Catalog, Weights, migrate
+from registry_mirror.digests import digest_file
+from registry_mirror.files import PRIVATE
+from registry_mirror.model import utc_now
+from registry_mirror.store.layout import Layout
+from registry_mirror.store.root import prepare
+
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "memory.py"
 MIB = 1024 * 1024
 
@@ -80,3 +87,28 @@ def test_a_folder_without_room_is_said_before_anything_runs(tmp_path):
     assert done.returncode == 2
     assert "are needed" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_verify_of_128_mib_needs_no_more_memory_than_a_look(benchmark, tmp_path):
+    root, size = Layout(tmp_path / "root"), 128 * MIB
+    prepare(root, PRIVATE)
+    migrate(root.catalog)
+    (tmp_path / "zeros").touch()
+    os.truncate(tmp_path / "zeros", size)
+    digest = digest_file(tmp_path / "zeros")
+    blob = root.blob(digest.md5, "onnx")
+    blob.parent.mkdir()
+    (tmp_path / "zeros").rename(blob)
+    now = utc_now()
+    with Catalog(root.catalog) as catalog:
+        row = dict.fromkeys(("model_type", "architecture", "version", "created_at", "updated_at"))
+        texts = dict.fromkeys(("id", "name", "fingerprint", "stamp"), "m") | {"status": "ready", "document": "{}"}
+        catalog.record_models([row | texts], now)
+        catalog.record_weights([Weights("m", "onnx", "1", digest.md5, digest.sha256, size, "m", True, None, now)])
+    peaks = []
+    for more in ("--quick", "--md5"):
+        command = [sys.executable, "-m", "registry_mirror", "--root", str(root.root), "verify", "--json", more]
+        peak, _ = benchmark.peak_of(command, os.environ, tmp_path / "out")
+        assert json.loads((tmp_path / "out").read_text())["verify"]["checked"]["files"] == 1
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < 16 * MIB

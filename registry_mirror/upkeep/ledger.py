@@ -131,7 +131,7 @@ def why_not_recorded(layout: Layout) -> str | None:
     """Why nothing can be recorded in a root; None when it can."""
     if not layout.catalog.exists():
         return "there is no catalog here, as in a copy of a root"
-    for path in (layout.root, layout.catalog, layout.blobs):
+    for path in (layout.root, layout.catalog, layout.blobs, layout.incoming, layout.quarantine):
         if path.exists() and not os.access(path, os.W_OK):
             return f"{path} cannot be written"
     return None
