@@ -21,7 +21,8 @@
     │   └── IntegrityError           4   bytes are not the bytes that they should be
     ├── CatalogError                 1   the catalog cannot be read or migrated
     ├── LockedError                  6   another run holds the root
-    ├── NoSpaceError                 7   the disk is full
+    ├── StoreError                   1   the disk that holds the root fails or refuses
+    ├── NoSpaceError                 7   the disk is full, or the quota is
     ├── StaleError                  10   the mirror is older than was asked for
     └── Interrupted                130   a signal ended the work
 
@@ -171,10 +172,29 @@ class LockedError(MirrorError):
     exit_code = 6
 
 
+class StoreError(MirrorError):
+    """The disk that holds the root fails, refuses to be written to, or is gone.
+
+    `everywhere` says that every further write would meet the same.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, everywhere: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.everywhere = everywhere
+
+
 class NoSpaceError(MirrorError):
-    """The disk, or the quota on it, is full."""
+    """The disk, or the quota on it, is full.
+
+    `scope` says for whom: "disk" for every further write, "file" for one that is too large for what is left, and
+    "quota" when `store.quota` is used up.
+    """
 
     exit_code = 7
+
+    def __init__(self, message: str, *, hint: str | None = None, scope: str = "disk") -> None:
+        super().__init__(message, hint=hint)
+        self.scope = scope
 
 
 class StaleError(MirrorError):

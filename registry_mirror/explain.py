@@ -5,6 +5,7 @@ Pure. Standard library only.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from .model import ModelStatus, format_time
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .index.entries import FailureEntry, WeightsEntry
+    from .index.entries import EvictedEntry, FailureEntry, WeightsEntry
     from .index.queries import ModelRow
     from .model import Model
 
@@ -62,6 +63,7 @@ class Situation:
         namesakes: every model of its name.
         weights: what the store has of it, in any format and version.
         failures: its open ones.
+        evicted: what made room for other models' files.
     """
 
     row: ModelRow
@@ -69,6 +71,7 @@ class Situation:
     namesakes: Sequence[ModelRow] = ()
     weights: Sequence[WeightsEntry] = ()
     failures: Sequence[FailureEntry] = field(default=())
+    evicted: Sequence[EvictedEntry] = field(default=())
 
 
 def quoted(text: str) -> str:
@@ -114,6 +117,9 @@ def _state(row: ModelRow) -> str:
 
 def _cure(situation: Situation) -> list[str]:
     row, wish = situation.row, situation.wish
+    evicted = next((one for one in situation.evicted if one.format == wish.format), None)
+    if evicted is not None and wish.version is None and wish.md5 in (None, evicted.md5):
+        return [_back(row, evicted)]
     if row.rank == GONE:
         return ["its weights were never fetched, or are no longer kept"]
     if row.rank == ARCHIVED:
@@ -128,6 +134,14 @@ def _cure(situation: Situation) -> list[str]:
         times = "once" if last.attempts == 1 else f"{last.attempts} times"
         cures.append(f"fetching it failed {times}, last at {format_time(last.last_failed_at)}: {plain(last.error)}")
     return cures
+
+
+def _back(row: ModelRow, evicted: EvictedEntry) -> str:
+    name = shlex.quote(plain(row.name if len(row.name) <= _LONGEST_NAME else row.id))
+    return (
+        f"evicted at {format_time(evicted.evicted_at)} to make room; `mirror sync {name}`, or "
+        f"`mirror download {name} -o FILE --fetch`, fetches them again"
+    )
 
 
 def _other_files(situation: Situation) -> list[str]:

@@ -56,7 +56,7 @@ def choose(snapshot: Snapshot, model: str, wish: Wish) -> tuple[ModelRow, Weight
     weights = snapshot.weights(row.id)
     entry = next(filter(wish.meets, weights), None)
     if entry is None:
-        raise no_weights(Situation(row, wish, namesakes, weights, snapshot.failures(row.id)))
+        raise no_weights(Situation(row, wish, namesakes, weights, snapshot.failures(row.id), snapshot.evicted(row.id)))
     return row, entry
 
 

@@ -217,6 +217,7 @@ class Models:
             fetched_at=None if shown is None else shown.fetched_at,
             gone_at=row.gone_at,
             shadows=row.shadows,
+            pinned=row.pinned,
         )
         try:
             return Model.from_document(json.loads(row.document), info)

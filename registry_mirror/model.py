@@ -47,6 +47,7 @@ class MirrorInfo:
         size: bytes.
         first_seen, fetched_at, gone_at: aware UTC; None where it has not happened.
         shadows: ids of other live models of the same name that this one hides, newest first.
+        pinned: whether the operator wants its weights kept.
     """
 
     cached: bool
@@ -58,6 +59,7 @@ class MirrorInfo:
     fetched_at: datetime | None
     gone_at: datetime | None
     shadows: tuple[str, ...] = ()
+    pinned: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The object under the key "mirror" in `get --json`."""
@@ -71,6 +73,7 @@ class MirrorInfo:
             "fetched_at": format_time(self.fetched_at),
             "gone_at": format_time(self.gone_at),
             "shadows": list(self.shadows),
+            "pinned": self.pinned,
         }
 
 

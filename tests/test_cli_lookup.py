@@ -152,6 +152,7 @@ def test_get_json_is_the_document_as_it_came_plus_one_key(root, call):
         "fetched_at": "2026-03-01T09:30:00Z",
         "gone_at": None,
         "shadows": [],
+        "pinned": False,
     }
 
 

@@ -66,6 +66,7 @@ def test_a_new_index_holds_every_model_and_says_of_what_revision(root):
     assert names(root) == {"a", "b"}
     found = meta(root)
     assert found.pop("published_at").endswith("Z")
+    assert found.pop("built_at").endswith("Z")
     assert found == {"catalog_id": CATALOG, "revision": "2", "organization": "acme"}
 
 

@@ -103,7 +103,7 @@ elif where == "blob published, row not written":
 elif where == "row written, index not published":
     # How many rows come in one call is a matter of timing, so the first call that brings any is the one.
     record, killing = Catalog.record_weights, dying(Catalog.record_weights, True)
-    Catalog.record_weights = lambda self, several: (killing if several else record)(self, several)
+    Catalog.record_weights = lambda self, several, *more: (killing if several else record)(self, several, *more)
 elif where == "index half built":
     original = books.entry_of
     books.entry_of = dying(original, False)

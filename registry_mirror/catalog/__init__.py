@@ -1,8 +1,10 @@
 """The catalog: what the mirror knows. Writers only."""
 
-from .catalog import Catalog, CatalogModel, Known, KnownWeights, Weights
+from .catalog import Catalog
 from .checks import Blob, Check, CheckRow, Holder, Verified
+from .retention import Holding, Note, Pin
 from .upgrade import migrate, needs_migration
+from .values import CatalogModel, Known, KnownWeights, Weights
 
 __all__ = [
     "Blob",
@@ -11,8 +13,11 @@ __all__ = [
     "Check",
     "CheckRow",
     "Holder",
+    "Holding",
     "Known",
     "KnownWeights",
+    "Note",
+    "Pin",
     "Verified",
     "Weights",
     "migrate",

@@ -9,96 +9,41 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from ..errors import CatalogError, NoSpaceError
-from ..model import format_time
+from ..model import ModelStatus, format_time
 from .checks import Checks, found_again, is_lost
 from .engine import connect
+from .retention import Retention, wanted_again
 from .rows import batches, clear_failure, next_revision, put_failure, set_fact, touch
-from .schema import absences, facts, failures, models, runs, weights
+from .schema import absences, evictions, facts, failures, models, pins, runs, weights
+from .values import CatalogModel, Known, KnownWeights, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Row, Table
 
 _RUNS_KEPT = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class KnownWeights:
-    """Current weights of a model in one format."""
-
-    format: str
-    md5: str
-    sha256: str
-    size: int
-    stamp: str
-    validator: str | None
-    lost: bool = False
-    """Its blob was found damaged or missing, and has not come again since."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a plan asks about a model that the catalog has."""
-
-    name: str
-    status: str
-    fingerprint: str
-    stamp: str
-    gone: bool
-    weights: tuple[KnownWeights, ...] = ()
-    absent: frozenset[tuple[str, str]] = frozenset()
-    """Pairs of a format and the stamp at which the upstream had no weights in it."""
-
-    def weights_of(self, weights_format: str) -> KnownWeights | None:
-        """The current weights in a format."""
-        return next((each for each in self.weights if each.format == weights_format), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """Weights to record as current."""
-
-    model_id: str
-    format: str
-    version: str | None
-    md5: str
-    sha256: str
-    size: int
-    stamp: str
-    declared_md5: bool
-    validator: str | None
-    fetched_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogModel:
-    """A model with all that the catalog holds of it; columns as in the schema."""
-
-    model: Row[Any]
-    weights: tuple[Row[Any], ...]
-    failures: tuple[Row[Any], ...]
-
-
-class Catalog(Checks):
+class Catalog(Checks, Retention):
     """An open catalog. Its transactions are short; each ends before a method returns.
 
     Raises, from every method: CatalogError when the database fails, NoSpaceError when the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
-        self._engine = connect(path)
+        self._engine = connect(path, create=False)
+        self._path, self._identity = path, _identity(path)
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +80,8 @@ class Catalog(Checks):
         """Every model by id, gone ones included."""
         columns = (models.c.id, models.c.name, models.c.status, models.c.fingerprint, models.c.stamp, models.c.gone_at)
         with self._reading() as connection:
-            current, absent = self._current_weights(connection), self._absent(connection)
+            current = self._current_weights(connection)
+            absent, evicted = _stamps(connection, absences), _stamps(connection, evictions)
             return {
                 row.id: Known(
                     row.name,
@@ -145,16 +91,10 @@ class Catalog(Checks):
                     row.gone_at is not None,
                     current.get(row.id, ()),
                     absent.get(row.id, frozenset()),
+                    evicted.get(row.id, frozenset()),
                 )
                 for row in connection.execute(select(*columns))
             }
-
-    @staticmethod
-    def _absent(connection: Connection) -> dict[str, frozenset[tuple[str, str]]]:
-        found: dict[str, frozenset[tuple[str, str]]] = {}
-        for row in connection.execute(select(absences)):
-            found[row.model_id] = found.get(row.model_id, frozenset()) | {(row.format, row.stamp)}
-        return found
 
     @staticmethod
     def _current_weights(connection: Connection) -> dict[str, tuple[KnownWeights, ...]]:
@@ -177,7 +117,10 @@ class Catalog(Checks):
         with self._writing() as connection:
             revision = next_revision(connection)
             present = _present(connection, [row["id"] for row in rows])
-            marked = [{**row, "revision": revision, "gone_at": None} for row in rows]
+            marked = [
+                {**row, "revision": revision, "gone_at": None, "archived_at": _archived_at(row, present, now)}
+                for row in rows
+            ]
             fresh = [{**row, "first_seen": format_time(now)} for row in marked if row["id"] not in present]
             stale = [{**row, "key": row["id"]} for row in marked if row["id"] in present]
             if fresh:
@@ -213,22 +156,31 @@ class Catalog(Checks):
         with self._reading() as connection:
             return set(connection.scalars(select(weights.c.sha256).where(weights.c.md5 == md5)))
 
-    def record_weights(self, several: Sequence[Weights]) -> None:
+    def record_weights(
+        self, several: Sequence[Weights], there: Callable[[Weights], bool] | None = None
+    ) -> list[Weights]:
         """Makes each the model's current weights in its format; older ones stay on record. Failures of it are over.
 
         A blob that was lost is found again by this, for every model that has it.
+
+        Args:
+            there: whether the blob is in the store. It is asked inside the transaction: a `gc` that takes a blob asks
+                inside one of its own whether a row wants it, so one of the two sees what the other has done.
+
+        Returns:
+            Those that were not recorded, because their blob is no longer there.
         """
         if not several:
-            return
+            return []
         with self._writing() as connection:
-            touch(connection, [found.model_id for found in several])
-            for found in several:
-                key = (weights.c.model_id == found.model_id) & (weights.c.format == found.format)
-                connection.execute(update(weights).where(key, weights.c.md5 != found.md5).values(current=0))
-                connection.execute(delete(weights).where(key, weights.c.md5 == found.md5))
-                connection.execute(insert(weights), _weights_values(found))
-                clear_failure(connection, found.model_id, found.format)
-            found_again(connection, [(found.md5, found.format) for found in several])
+            lost = [found for found in several if there is not None and not there(found)]
+            kept = [found for found in several if found not in lost]
+            if kept:
+                touch(connection, [found.model_id for found in kept])
+            for found in kept:
+                _make_current(connection, found)
+            found_again(connection, [(found.md5, found.format) for found in kept])
+        return lost
 
     def record_absence(self, model_id: str, weights_format: str, stamp: str) -> None:
         """Records that the upstream has no weights of a model in a format, until the model changes."""
@@ -293,8 +245,18 @@ class Catalog(Checks):
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
+        if _identity(self._path) != self._identity:
+            # Where a mount went away, SQLite would go on with the old file and look for its journal in the new place.
+            raise CatalogError(f"the catalog {self._path} is no longer the file that it was", hint="run again")
         with _errors_named(), self._engine.begin() as connection:
             yield connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 @contextlib.contextmanager
@@ -309,6 +271,17 @@ def _errors_named() -> Iterator[None]:
                 hint="free some space, then run again: what is finished is kept",
             ) from error
         raise CatalogError(f"the catalog failed: {reason}") from error
+
+
+def _make_current(connection: Connection, found: Weights) -> None:
+    key = (weights.c.model_id == found.model_id) & (weights.c.format == found.format)
+    others = key & (weights.c.md5 != found.md5) & (weights.c.current == 1)
+    superseded = {"current": 0, "superseded_at": format_time(found.fetched_at)}
+    connection.execute(update(weights).where(others).values(superseded))
+    connection.execute(delete(weights).where(key, weights.c.md5 == found.md5))
+    connection.execute(insert(weights), _weights_values(found))
+    clear_failure(connection, found.model_id, found.format)
+    wanted_again(connection, found.model_id, found.format, found.md5)
 
 
 def _weights_values(found: Weights) -> dict[str, Any]:
@@ -327,10 +300,26 @@ def _weights_values(found: Weights) -> dict[str, Any]:
     }
 
 
-def _present(connection: Connection, ids: Sequence[str]) -> set[str]:
-    found: set[str] = set()
+def _present(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
+    """Those of the ids that are there, and since when they are archived."""
+    found: dict[str, str | None] = {}
     for batch in batches(ids):
-        found.update(connection.scalars(select(models.c.id).where(models.c.id.in_(batch))))
+        rows = connection.execute(select(models.c.id, models.c.archived_at).where(models.c.id.in_(batch)))
+        found.update((row.id, row.archived_at) for row in rows)
+    return found
+
+
+def _archived_at(row: Mapping[str, Any], present: Mapping[str, str | None], now: datetime) -> str | None:
+    if row["status"] != ModelStatus.ARCHIVED:
+        return None
+    return present.get(row["id"]) or format_time(now)
+
+
+def _stamps(connection: Connection, table: Table) -> dict[str, frozenset[tuple[str, str]]]:
+    """Pairs of a format and a stamp by model."""
+    found: dict[str, frozenset[tuple[str, str]]] = {}
+    for row in connection.execute(select(table.c.model_id, table.c.format, table.c.stamp)):
+        found[row.model_id] = found.get(row.model_id, frozenset()) | {(row.format, row.stamp)}
     return found
 
 
@@ -343,5 +332,8 @@ def _with_details(connection: Connection, ids: Sequence[str]) -> Iterator[Catalo
         return found
 
     held, failed = of_models(weights, ~is_lost()), of_models(failures)
+    evicted, pinned = of_models(evictions), of_models(pins)
     for row in connection.execute(select(models).where(models.c.id.in_(ids)).order_by(models.c.id)):
-        yield CatalogModel(row, held.get(row.id, ()), failed.get(row.id, ()))
+        (pin,) = pinned.get(row.id, (None,))
+        details = held.get(row.id, ()), failed.get(row.id, ()), evicted.get(row.id, ())
+        yield CatalogModel(row, *details, None if pin is None else pin.pinned_at)

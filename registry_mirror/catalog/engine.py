@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event
 
@@ -14,12 +17,19 @@ if TYPE_CHECKING:
 _BUSY = 30
 
 
-def connect(path: Path) -> Engine:
+def connect(path: Path, *, create: bool = True) -> Engine:
     """An engine whose transactions take the write lock at once.
+
+    Without `create`, a file that is absent is an error: SQLite would make an empty database of it.
 
     A transaction that reads first and writes later would fail, not wait, when another process writes in between.
     """
-    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": _BUSY})
+
+    def opened() -> sqlite3.Connection:
+        uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode={'rwc' if create else 'rw'}"
+        return sqlite3.connect(uri, uri=True, timeout=_BUSY, check_same_thread=False)
+
+    engine = create_engine(URL.create("sqlite", database=str(path)), creator=opened)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine

@@ -34,6 +34,7 @@ models = Table(
     Column("first_seen", String, nullable=False),
     Column("gone_at", String),
     Column("revision", BigInteger, nullable=False, comment="of the catalog, when this model last changed"),
+    Column("archived_at", String, comment="when it was first seen archived; NULL: it is not"),
     Index(None, "revision"),
 )
 
@@ -51,6 +52,7 @@ weights = Table(
     Column("current", Integer, nullable=False),
     Column("declared_md5", Integer, nullable=False, comment="1: storage's word; 0: ours alone"),
     Column("validator", String, comment="strong ETag of storage, to recognise weights where it declares no MD5"),
+    Column("superseded_at", String, comment="when others took their place; NULL for current ones"),
     Index(None, "md5"),
 )
 
@@ -71,6 +73,34 @@ failures = Table(
     Column("attempts", Integer, nullable=False),
     Column("first_failed_at", String, nullable=False),
     Column("last_failed_at", String, nullable=False),
+)
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("model_id", String, ForeignKey("models.id"), primary_key=True),
+    Column("pinned_at", String, nullable=False),
+    comment="models whose weights neither retention nor the quota takes",
+)
+
+evictions = Table(
+    "evictions",
+    metadata,
+    Column("model_id", String, ForeignKey("models.id"), primary_key=True),
+    Column("format", String, primary_key=True),
+    Column("stamp", String, nullable=False, comment="of the model; while it is the same, a sync does not fetch again"),
+    Column("md5", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("evicted_at", String, nullable=False),
+)
+
+unnamed = Table(
+    "unnamed",
+    metadata,
+    Column("blob", String, primary_key=True, comment="ab/abcdef….onnx"),
+    Column("reason", Text, comment="why it was let go; NULL: no row is known to have named it"),
+    Column("since", String, comment="when the published index was first seen without it; NULL: not yet"),
+    comment="blobs that no row wants; the grace period counts from `since`",
 )
 
 checks = Table(

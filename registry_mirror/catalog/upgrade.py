@@ -18,10 +18,10 @@ from ..files import PRIVATE, Modes, clone_or_copy, create_exclusive, fsync_direc
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that this version works with; a test holds it equal to the newest migration."""
 
-REVISIONS = ("0001", "0002", HEAD)
+REVISIONS = ("0001", "0002", "0003", HEAD)
 
 
 def needs_migration(path: Path) -> bool:

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from .load import Loaded, load_settings
     from .root import default_root, resolve_root
     from .schema import OPTIONS, Option
-    from .settings import DaemonSettings, Rule, ServeSettings, Settings, StoreSettings, SyncSettings, UpstreamSettings
+    from .settings import (
+        DaemonSettings,
+        RetentionSettings,
+        Rule,
+        ServeSettings,
+        Settings,
+        StoreSettings,
+        SyncSettings,
+        UpstreamSettings,
+    )
     from .show import Row, show_json, show_rows
 
 __all__ = [
@@ -21,6 +30,7 @@ __all__ = [
     "DaemonSettings",
     "Loaded",
     "Option",
+    "RetentionSettings",
     "Row",
     "Rule",
     "ServeSettings",
@@ -46,6 +56,7 @@ _MODULES = {
     "schema": ("OPTIONS", "Option"),
     "settings": (
         "DaemonSettings",
+        "RetentionSettings",
         "Rule",
         "ServeSettings",
         "Settings",

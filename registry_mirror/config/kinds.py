@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..secret import MASK
-from ..units import DURATION_EXAMPLES, format_duration, parse_duration
+from ..units import DURATION_EXAMPLES, SIZE_EXAMPLES, format_duration, format_size, parse_duration, parse_size
 from ..urls import hide_secrets
 from .rules import parse_rules, rules_as_json, show_rules
 from .wrong import Wrong, quote, suggest
@@ -20,6 +20,7 @@ from .wrong import Wrong, quote, suggest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+NEVER = "never"
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -164,6 +165,32 @@ def duration(low: str, high: str) -> Kind:
     return Kind(f"duration, {low} to {high}", parse, _show_duration, as_json=_keep)
 
 
+def duration_or_never(low: str, high: str) -> Kind:
+    """Seconds, written as people do; "never" is None."""
+    seconds = duration(low, high)
+
+    def parse(value: Any) -> float | None:
+        return None if isinstance(value, str) and value.strip().lower() == NEVER else seconds.parse(value)
+
+    def show(value: float | None) -> str:
+        return NEVER if value is None else seconds.show(value)
+
+    # None is a setting here, not the lack of one.
+    return Kind(f'{seconds.name}, or "{NEVER}"', parse, show, as_json=_keep, absent="")
+
+
+def size() -> Kind:
+    """Bytes, written as people do."""
+
+    def parse(value: Any) -> int:
+        try:
+            return parse_size(value)
+        except ValueError:
+            raise Wrong(f"is {quote(value)}, which is not a size", f"write it like {SIZE_EXAMPLES}") from None
+
+    return Kind("size", parse, _show_size, as_json=_keep)
+
+
 def path(name: str, check: Callable[[str], str] = str) -> Kind:
     """A path that `check` accepts. The loader makes it absolute, because it knows where it was written."""
 
@@ -222,6 +249,13 @@ def _repeated(words: list[str] | tuple[str, ...]) -> str:
 def _show_duration(seconds: float) -> str:
     short = format_duration(seconds)
     return short if not short.endswith("ms") and parse_duration(short) == seconds else f"{seconds:.15g} s"
+
+
+def _show_size(value: int | None) -> str:
+    if value is None:
+        return ""
+    short = format_size(value)
+    return short if parse_size(short) == value else f"{value} B"
 
 
 def _show_command(words: tuple[str, ...]) -> str:

@@ -20,6 +20,7 @@ from .schema import (
     OPTIONS,
     DaemonSettings,
     Option,
+    RetentionSettings,
     ServeSettings,
     Settings,
     StoreSettings,
@@ -186,5 +187,6 @@ def _settings(values: Mapping[str, Any]) -> Settings:
         sync=SyncSettings(**section("sync")),
         daemon=DaemonSettings(**section("daemon")),
         store=StoreSettings(**section("store")),
+        retention=RetentionSettings(**section("retention")),
         serve=ServeSettings(**section("serve")),
     )

@@ -11,7 +11,16 @@ from ..urls import hide_password
 from . import kinds
 from .option import Option
 from .serve import SERVE_OPTIONS
-from .settings import DaemonSettings, Rule, ServeSettings, Settings, StoreSettings, SyncSettings, UpstreamSettings
+from .settings import (
+    DaemonSettings,
+    RetentionSettings,
+    Rule,
+    ServeSettings,
+    Settings,
+    StoreSettings,
+    SyncSettings,
+    UpstreamSettings,
+)
 from .wrong import KEY_PREFIX, Wrong
 
 __all__ = [
@@ -20,6 +29,7 @@ __all__ = [
     "SECTIONS",
     "DaemonSettings",
     "Option",
+    "RetentionSettings",
     "Rule",
     "ServeSettings",
     "Settings",
@@ -186,6 +196,70 @@ OPTIONS = (
         "Who may write to the root: its owner, or the owner's group as well.",
         '"group" widens files and folders to the group whatever the umask says, for a root that several accounts '
         "sync into.",
+    ),
+    Option(
+        "store.quota",
+        kinds.size(),
+        None,
+        "The most that the files in blobs/ may take together.",
+        "Without it the disk is the limit. A sync never begins a file that would go over it; `mirror gc` makes room.",
+    ),
+    Option(
+        "store.quota_high",
+        kinds.whole(1, 100),
+        95,
+        "The percentage of the quota above which `mirror gc` evicts weights that the upstream can still give.",
+        "Below it nothing is evicted, so that a store which is only nearly full keeps all that it has.",
+    ),
+    Option(
+        "store.quota_low",
+        kinds.whole(0, 100),
+        85,
+        "The percentage of the quota down to which it evicts.",
+        "The gap to quota_high lets several syncs go by between two evictions.",
+    ),
+    Option(
+        "store.min_free",
+        kinds.size(),
+        0,
+        "How much of the root's disk a sync leaves free.",
+        "0 uses the disk to its end. On a disk that others write to as well, leave them some.",
+    ),
+    Option(
+        "retention.superseded",
+        kinds.duration_or_never("0s", "10000d"),
+        "30d",
+        "How long weights stay after others have taken their place.",
+        "A month is time enough to go back to the last version, and a retrained model does not fill the disk.",
+    ),
+    Option(
+        "retention.archived",
+        kinds.duration_or_never("0s", "10000d"),
+        "never",
+        "How long the weights of a model stay after it was archived upstream.",
+        "An archived model can be restored, and whoever uses it here does not know that it was archived: only you know "
+        "when its weights may go.",
+    ),
+    Option(
+        "retention.gone",
+        kinds.duration_or_never("0s", "10000d"),
+        "never",
+        "How long the weights of a model stay after it has gone from the upstream.",
+        "Nobody can fetch them again: this may be the last copy.",
+    ),
+    Option(
+        "retention.quarantine",
+        kinds.duration("0s", "10000d"),
+        "30d",
+        "How long damaged files stay in quarantine/.",
+        "They are kept for a look at what went wrong, and the good file has long been fetched again.",
+    ),
+    Option(
+        "retention.grace",
+        kinds.duration("0s", "10000d"),
+        "7d",
+        "How long a file stays after no published index names it any more.",
+        "A reader that opened an older index, or a copy of the root that is being made, still finds every file.",
     ),
     *SERVE_OPTIONS,
 )

@@ -67,9 +67,27 @@ class DaemonSettings:
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """How the root is kept: `shared` is "private" or "group"."""
+    """How the root is kept: `shared` is "private" or "group".
+
+    `quota` and `min_free` are in bytes, `quota_high` and `quota_low` are percentages of the quota.
+    """
 
     shared: Literal["private", "group"]
+    quota: int | None = None
+    quota_high: int = 95
+    quota_low: int = 85
+    min_free: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    """How long what is no longer wanted stays, in seconds; None keeps it for ever."""
+
+    superseded: float | None
+    archived: float | None
+    gone: float | None
+    quarantine: float
+    grace: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,4 +122,5 @@ class Settings:
     sync: SyncSettings
     daemon: DaemonSettings
     store: StoreSettings
+    retention: RetentionSettings
     serve: ServeSettings

@@ -77,6 +77,16 @@ class BlobEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class EvictedEntry:
+    """Weights that made room for others. The upstream can give them again. `evicted_at` is aware UTC."""
+
+    format: str
+    md5: str
+    size: int
+    evicted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ModelEntry:
     """One model with all that a reader may ask about it.
 
@@ -86,6 +96,8 @@ class ModelEntry:
         first_seen, gone_at: aware UTC.
         weights: present and past.
         failures: the open ones.
+        evicted: weights that a quota took.
+        pinned_at: since when the operator wants its weights kept; None when that was never said.
     """
 
     document: str
@@ -100,3 +112,5 @@ class ModelEntry:
     gone_at: datetime | None
     weights: tuple[WeightsEntry, ...] = ()
     failures: tuple[FailureEntry, ...] = ()
+    evicted: tuple[EvictedEntry, ...] = ()
+    pinned_at: datetime | None = None

@@ -50,6 +50,8 @@ def _delete(connection: sqlite3.Connection, batch: list[ModelEntry]) -> None:
     connection.executemany("DELETE FROM models WHERE id = ?", ids)
     connection.executemany("DELETE FROM weights WHERE model_id = ?", ids)
     connection.executemany("DELETE FROM failures WHERE model_id = ?", ids)
+    connection.executemany("DELETE FROM pins WHERE model_id = ?", ids)
+    connection.executemany("DELETE FROM evicted WHERE model_id = ?", ids)
 
 
 def _insert(connection: sqlite3.Connection, batch: list[ModelEntry]) -> None:
@@ -58,6 +60,10 @@ def _insert(connection: sqlite3.Connection, batch: list[ModelEntry]) -> None:
     connection.executemany("INSERT INTO weights VALUES (?, ?, ?, ?, ?, ?, ?, ?)", weights)
     failures = (row for entry in batch for row in _failures(entry))
     connection.executemany("INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?)", failures)
+    pins = ((storable(entry.id), micros(entry.pinned_at)) for entry in batch if entry.pinned_at is not None)
+    connection.executemany("INSERT INTO pins VALUES (?, ?)", pins)
+    evicted = (row for entry in batch for row in _evicted(entry))
+    connection.executemany("INSERT INTO evicted VALUES (?, ?, ?, ?, ?)", evicted)
 
 
 def _model(entry: ModelEntry) -> tuple[object, ...]:
@@ -89,6 +95,11 @@ def _failures(entry: ModelEntry) -> Iterator[tuple[object, ...]]:
     for one in entry.failures:
         first, last = micros(one.first_failed_at), micros(one.last_failed_at)
         yield model_id, one.format, storable(one.error), one.attempts, first, last
+
+
+def _evicted(entry: ModelEntry) -> Iterator[tuple[object, ...]]:
+    for one in entry.evicted:
+        yield storable(entry.id), one.format, one.md5, one.size, micros(one.evicted_at)
 
 
 def _storable(text: str | None) -> str | None:

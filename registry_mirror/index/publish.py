@@ -68,7 +68,7 @@ def publish(
         catalog_id: names the catalog; an index of another one is built anew.
         revision: of the catalog. It only ever grows, so an index ahead of it comes from a catalog that was put back.
         entries_since: the models changed after a revision, each once and whole; all of them for None.
-        meta: texts for readers. `catalog_id`, `revision` and `published_at` are added to them.
+        meta: texts for readers. `catalog_id`, `revision`, `published_at` and `built_at` are added to them.
         modes: permissions of the new file.
         checks_since: the same for the checks of blobs.
 
@@ -99,7 +99,7 @@ def publish(
 
 
 def _without_date(meta: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in meta.items() if key != schema.PUBLISHED_AT}
+    return {key: value for key, value in meta.items() if key not in (schema.PUBLISHED_AT, schema.BUILT_AT)}
 
 
 def _extends(present: Mapping[str, str], facts: Mapping[str, str]) -> bool:
@@ -137,9 +137,10 @@ def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], 
         with _transaction(part) as connection:
             base = int(present[schema.REVISION])
             _run(connection, schema.CHECKS)  # an index of an older version has none
+            _run(connection, schema.KEPT_TABLES)
             load.replace(connection, changes.models(base))
             load.put_checks(connection, changes.checks(base))
-            _set_meta(connection, facts)
+            _set_meta(connection, facts, built_at=present.get(schema.BUILT_AT))
     except sqlite3.DatabaseError as error:
         if _is_full(error):
             raise
@@ -152,6 +153,7 @@ def _build(stream: BinaryIO, part: Path, facts: Mapping[str, str], changes: _Cha
     with _transaction(part) as connection:
         _run(connection, schema.TABLES)
         _run(connection, schema.CHECKS)
+        _run(connection, schema.KEPT_TABLES)
         load.insert(connection, changes.models(None))
         load.put_checks(connection, changes.checks(None))
         _run(connection, schema.INDEXES)
@@ -200,9 +202,11 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
             connection.execute(statement)
 
 
-def _set_meta(connection: sqlite3.Connection, facts: Mapping[str, str]) -> None:
+def _set_meta(connection: sqlite3.Connection, facts: Mapping[str, str], *, built_at: str | None = None) -> None:
+    """Writes the texts. `built_at` is when the whole of it was last built anew; None: now."""
     connection.execute("DELETE FROM meta")
-    dated = {**facts, schema.PUBLISHED_AT: format_time(utc_now())}
+    now = format_time(utc_now())
+    dated = {**facts, schema.PUBLISHED_AT: now, schema.BUILT_AT: built_at or now}
     connection.executemany("INSERT INTO meta VALUES (?, ?)", dated.items())
 
 

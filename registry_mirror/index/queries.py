@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..model import ModelStatus
-from .entries import BlobEntry, CheckEntry, FailureEntry, WeightsEntry
+from .entries import BlobEntry, CheckEntry, EvictedEntry, FailureEntry, WeightsEntry
 from .rank import shadowed
 from .schema import moment, storable
 from .search import TALLY, Search, State
@@ -53,6 +53,7 @@ class ModelRow:
         weights: the current ones of the asked format, else of any other, else None.
         shadows: ids of live and ready models that this one hides, newest first.
         document: the upstream's JSON text.
+        pinned: whether the operator wants its weights kept.
     """
 
     id: str
@@ -65,6 +66,7 @@ class ModelRow:
     weights: WeightsEntry | None
     shadows: tuple[str, ...]
     document: str
+    pinned: bool = False
 
 
 Place = tuple[int, int, str]
@@ -170,6 +172,7 @@ class Snapshot:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._namesakes: dict[str, list[tuple[str, int]]] = {}
+        self._pinned: frozenset[str] | None = None
 
     def meta(self) -> dict[str, str]:
         """What the writer says of the whole: `catalog_id`, `revision`, `published_at` and more."""
@@ -277,14 +280,36 @@ class Snapshot:
         return CheckTotals(never or 0, moment(oldest), lost)
 
     def _has_checks(self) -> bool:
-        found = self._connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'checks'")
-        return found.fetchone() is not None
+        return self._has("checks")
 
     def failures(self, model_id: str) -> list[FailureEntry]:
         """The open failures of a model, the latest first."""
         query = "SELECT format, error, attempts, first_failed_at, last_failed_at FROM failures WHERE model_id = ?"
         rows = self._connection.execute(f"{query} ORDER BY last_failed_at DESC", (storable(model_id),))
         return [_failure(row) for row in rows]
+
+    def evicted(self, model_id: str) -> list[EvictedEntry]:
+        """Weights of a model that made room for others."""
+        if not self._has("evicted"):
+            return []
+        query = "SELECT format, md5, size, evicted_at FROM evicted WHERE model_id = ? ORDER BY format"
+        found = self._connection.execute(query, (storable(model_id),))
+        return [EvictedEntry(name, md5, size, _known(at)) for name, md5, size, at in found]
+
+    def pinned(self) -> frozenset[str]:
+        """The ids of the pinned models."""
+        if self._pinned is None:
+            rows = self._connection.execute("SELECT model_id FROM pins") if self._has("pins") else ()
+            self._pinned = frozenset(model_id for (model_id,) in rows)
+        return self._pinned
+
+    def blob_keys(self) -> set[tuple[str, str]]:
+        """MD5 and format of every file that the index names, superseded ones included."""
+        return set(self._connection.execute("SELECT DISTINCT md5, format FROM weights"))
+
+    def _has(self, table: str) -> bool:
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+        return self._connection.execute(query, (table,)).fetchone() is not None
 
     def open_failures(self, limit: int = -1) -> list[OpenFailure]:
         """The open failures, the latest first; all of them without a limit."""
@@ -337,6 +362,7 @@ class Snapshot:
             weights=None if weights[0] is None else _weights(tuple(weights)),
             shadows=self._shadows(model_id, name) if shared else (),
             document=document,
+            pinned=model_id in self.pinned(),
         )
 
     def _shadows(self, model_id: str, name: str) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ USER_VERSION = 1
 # A document with its metrics fits one page, and a network share is asked half as often as with SQLite's own 4096.
 PAGE_SIZE = 8192
 
-CATALOG_ID, REVISION, PUBLISHED_AT = "catalog_id", "revision", "published_at"
-RESERVED_META = frozenset({CATALOG_ID, REVISION, PUBLISHED_AT})
+CATALOG_ID, REVISION, PUBLISHED_AT, BUILT_AT = "catalog_id", "revision", "published_at", "built_at"
+RESERVED_META = frozenset({CATALOG_ID, REVISION, PUBLISHED_AT, BUILT_AT})
 
 # Times are integers, microseconds since 1970 in UTC. `document` stands last: what stands after a long value is slow.
 TABLES = """
@@ -65,6 +65,22 @@ CREATE TABLE IF NOT EXISTS checks (
     mtime_ns INTEGER,
     lost_at INTEGER,
     PRIMARY KEY (md5, format)
+) WITHOUT ROWID;
+"""
+
+# They came later, and an index without them is of the same format: a reader takes them for empty, a writer adds them.
+KEPT_TABLES = """
+CREATE TABLE IF NOT EXISTS pins (
+    model_id TEXT NOT NULL PRIMARY KEY,
+    pinned_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS evicted (
+    model_id TEXT NOT NULL,
+    format TEXT NOT NULL,
+    md5 TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    evicted_at INTEGER NOT NULL,
+    PRIMARY KEY (model_id, format)
 ) WITHOUT ROWID;
 """
 

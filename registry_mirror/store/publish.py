@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from ..digests import Digest, digest_file
@@ -88,6 +89,18 @@ def examine(layout: Layout, md5: str, weights_format: str) -> Digest | None:
         return present
     quarantine(layout, blob)
     return None
+
+
+def touch(layout: Layout, md5: str, weights_format: str) -> None:
+    """Marks a blob that is about to be wanted again, so that a `gc` which is about to take it sees that it must not.
+
+    The time of access is set, and with it the system sets the time of change; the time of modification, by which a
+    scrub knows a file again, stays. Another account's file cannot be marked, and one that is gone need not be: its
+    row is not written then.
+    """
+    blob = layout.blob(md5, weights_format)
+    with contextlib.suppress(OSError):
+        os.utime(blob, ns=(time.time_ns(), blob.stat().st_mtime_ns))
 
 
 def quarantine(layout: Layout, blob: Path) -> Path:

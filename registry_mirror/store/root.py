@@ -34,7 +34,7 @@ def prepare(layout: Layout, modes: Modes) -> None:
     try:
         if not layout.format_file.exists():
             _adopt(layout)
-        _check_format(layout)
+        check_format(layout)
         for folder in (layout.root, layout.blobs, layout.incoming, layout.quarantine):
             make_directory(folder, modes)
         if not layout.cachedir_tag.exists():
@@ -67,7 +67,12 @@ def foreign(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name not in _OURS and name != "lost+found" and not name.startswith("."))
 
 
-def _check_format(layout: Layout) -> None:
+def check_format(layout: Layout) -> None:
+    """Refuses a layout that this version does not know. One without a number is none yet.
+
+    Raises:
+        ConfigurationError: it is newer, or no number.
+    """
     try:
         text = layout.format_file.read_text("ascii").strip()
     except FileNotFoundError:

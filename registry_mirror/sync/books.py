@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import catalog as catalogs
 from ..files import Modes
-from ..index.entries import CheckEntry, FailureEntry, ModelEntry, WeightsEntry
+from ..index.entries import CheckEntry, EvictedEntry, FailureEntry, ModelEntry, WeightsEntry
 from ..index.publish import publish
 from ..model import parse_time, utc_now
 from ..store.layout import Layout
@@ -39,11 +39,12 @@ def open_books(settings: Settings, *, locked: bool) -> tuple[Layout, Modes, Cata
     """
     layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
     prepare(layout, modes)
-    _bring_to_head(layout, modes, locked=locked)
+    bring_to_head(layout, modes, locked=locked)
     return layout, modes, catalogs.Catalog(layout.catalog)
 
 
-def _bring_to_head(layout: Layout, modes: Modes, *, locked: bool) -> None:
+def bring_to_head(layout: Layout, modes: Modes, *, locked: bool) -> None:
+    """Makes or migrates the catalog where that is needed; `locked` as for `open_books`."""
     if not catalogs.needs_migration(layout.catalog):
         return
     with contextlib.nullcontext() if locked else run_lock(layout, modes):
@@ -97,6 +98,8 @@ def entry_of(found: CatalogModel) -> ModelEntry:
             FailureEntry(row.format, row.error, row.attempts, _time(row.first_failed_at), _time(row.last_failed_at))
             for row in found.failures
         ),
+        evicted=tuple(EvictedEntry(row.format, row.md5, row.size, _time(row.evicted_at)) for row in found.evictions),
+        pinned_at=parse_time(found.pinned_at),
     )
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..catalog import Weights
-from ..errors import ConflictError, IntegrityError, MirrorError
+from ..errors import ConflictError, IntegrityError, MirrorError, StoreError
 from ..model import utc_now
 from ..store.adopt import adopt
 from ..store.incoming import Part
 from ..store.layout import blob_name
 from ..store.origin import Origin
-from ..store.publish import examine, publish
+from ..store.publish import examine, publish, touch
 from ..upstream import Begun, of_part
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..catalog import Known, KnownWeights
     from ..digests import Digest
+    from ..store.room import Guest
     from ..upstream import Declared, Received, Row
     from .reporter import Reporter
     from .workshop import Workshop
@@ -68,35 +70,43 @@ def fetch(shop: Workshop, job: Job, reporter: Reporter, check: Callable[[], None
     Raises:
         MirrorError: what went wrong with this model.
     """
-    api, what, progress = shop.client.models.api, f"model {job.row.name!r}", _Progress(job, reporter, check)
+    api = shop.client.models.api
 
-    def part(declared: Declared) -> Part:
+    def sink(declared: Declared) -> Part:
+        guest.admit(declared.size)
         made = Part(shop.layout.incoming, shop.modes, origin=_origin(job, declared))
         reporter.opened(job.key, made.path)
         return made
 
     try:
-        found = shop.client.storage.fetch(
-            what,
-            address=lambda: api.download_url(job.row.id, job.format),
-            sink=part,
-            held=lambda declared: _held(shop, job, declared),
-            progress=progress,
-            begun=_begun(shop, job, reporter, progress),
-        )
+        with shop.room.guest() as guest:
+            progress = _Progress(job, reporter, check, guest)
+            found = shop.client.storage.fetch(
+                f"model {job.row.name!r}",
+                address=lambda: api.download_url(job.row.id, job.format),
+                sink=sink,
+                held=lambda declared: _held(shop, job, declared),
+                progress=progress,
+                begun=_begun(shop, job, reporter, progress, guest),
+            )
     except ConflictError as error:
         # 400 is how some answer for a model that is not ready, which passes; 409 says that this format is not there.
         if job.format == "onnx" or error.status != 409:
             raise
         return None
-    return found if isinstance(found, Stored) else _publish(shop, job, found)
+    stored = found if isinstance(found, Stored) else _publish(shop, job, found)
+    if stored.published:
+        shop.room.stored(stored.size)
+    else:
+        touch(shop.layout, stored.md5, job.format)
+    return stored
 
 
 class _Progress:
-    """Tells the reporter of each beginning, and of what came."""
+    """Tells the reporter of each beginning and of what came, and sees that there is room for more."""
 
-    def __init__(self, job: Job, reporter: Reporter, check: Callable[[], None]) -> None:
-        self._job, self._reporter, self._check = job, reporter, check
+    def __init__(self, job: Job, reporter: Reporter, check: Callable[[], None], guest: Guest) -> None:
+        self._job, self._reporter, self._check, self._guest = job, reporter, check, guest
         self._done: int | None = None
 
     def __call__(self, done: int, total: int | None) -> None:
@@ -104,15 +114,25 @@ class _Progress:
         if self._done is None or done < self._done:
             self._reporter.started(self._job.key, self._job.row.name, total)
         if done:
+            self._guest.came(done)
             self._reporter.advanced(self._job.key, done)
         self._done = done
 
 
-def _begun(shop: Workshop, job: Job, reporter: Reporter, progress: _Progress) -> Begun[Part] | None:
-    """The beginning that an earlier run left, copied and hashed."""
+def _begun(shop: Workshop, job: Job, reporter: Reporter, progress: _Progress, guest: Guest) -> Begun[Part] | None:
+    """The beginning that an earlier run left, copied and hashed.
+
+    Raises:
+        NoSpaceError: the rest does not fit; the beginning is kept.
+    """
     kept = adopt(shop.layout.incoming, shop.modes, job.key, progress)
     if kept is None:
         return None
+    try:
+        guest.go_on(kept.origin.size, kept.hasher.size)
+    except MirrorError:
+        kept.part.keep()
+        raise
     reporter.opened(job.key, kept.part.path)
     said = kept.origin
     declared = of_part(said.size, said.md5, said.etag, said.last_modified)
@@ -211,6 +231,24 @@ def weights_of(job: Job, stored: Stored) -> Weights:
         validator=stored.validator,
         fetched_at=utc_now(),
     )
+
+
+def still_there(shop: Workshop, found: Weights) -> bool:
+    """Whether the blob of a row that is about to be written is in the store: a `gc` may have been faster."""
+    return _is_whole(shop, found.md5, found.format, found.size)
+
+
+def record(shop: Workshop, job: Job, stored: Stored) -> None:
+    """Writes the row of one stored blob.
+
+    Raises:
+        StoreError: it is no longer there.
+    """
+    if shop.catalog.record_weights([weights_of(job, stored)], partial(still_there, shop)):
+        raise StoreError(
+            f"the weights of model {job.row.name!r} were removed from the store at the very moment of their use",
+            hint="run it again: they are fetched anew",
+        )
 
 
 def job_for(row: Row, weights_format: str, known: Known | None) -> Job:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ..errors import Interrupted, NoSpaceError
+from ..errors import Interrupted, NoSpaceError, StoreError
 from ..model import utc_now
 from ..upstream import is_long_limit
-from .fetch import weights_of
+from .fetch import still_there, weights_of
 from .record import FailedModel
 from .stop import STEP
 
@@ -30,6 +31,7 @@ class Intake:
     def __init__(self, shop: Workshop, tally: Tally, pool: FetchPool) -> None:
         self._shop, self._tally, self._pool = shop, tally, pool
         self._left = 0
+        self.disk_trouble: MirrorError | None = None
         self._published = float("-inf")
         self._took = 0.0
 
@@ -65,9 +67,15 @@ class Intake:
 
     def _take(self, several: list[Result], *, ending: bool = False) -> None:
         """Writes the rows of finished fetches. While the run is `ending` anyway, a full disk is only noted."""
-        self._shop.catalog.record_weights([weights_of(each.job, each.stored) for each in several if each.stored])
+        rows = {weights_of(each.job, each.stored): each.job for each in several if each.stored}
+        lost = self._shop.catalog.record_weights(list(rows), partial(still_there, self._shop))
+        again = [rows[row] for row in lost]
         self._pool.settle()
+        for job in again:  # a `gc` took a blob after its bytes had been recognised: they are fetched
+            self._pool.submit(job)
         for each in several:
+            if each.job in again:
+                continue
             if each.stored:
                 amount = self._tally.fetched if each.stored.published else self._tally.reused
                 amount.add(each.stored.size)
@@ -77,15 +85,22 @@ class Intake:
                 self._left += 1
             else:
                 self._note(each.job, each.error)
-        full = next((each.error for each in several if isinstance(each.error, NoSpaceError)), None)
+        full = next((each.error for each in several if _fills_disk(each.error)), None)
         if full and not ending:
             raise full
         self.publish_if_due()
 
     def _note(self, job: Job, error: MirrorError) -> None:
-        """Records a failure. A long rate limit is not the model's."""
-        if is_long_limit(error):
+        """Records a failure. A long rate limit and a used-up quota are not the model's."""
+        if is_long_limit(error) or (isinstance(error, NoSpaceError) and error.scope == "quota"):
             self._left += 1
             return
+        if isinstance(error, (NoSpaceError, StoreError)):
+            self.disk_trouble = self.disk_trouble or error
         self._tally.failed.append(FailedModel(job.row.id, job.row.name, str(error)))
         self._shop.catalog.record_failure(job.row.id, job.format, str(error), utc_now())
+
+
+def _fills_disk(error: MirrorError | None) -> bool:
+    """Whether an error says that nothing more can be written, not only that one file does not fit."""
+    return isinstance(error, NoSpaceError) and error.scope == "disk"

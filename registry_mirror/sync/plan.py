@@ -6,7 +6,7 @@ store, or when the last try failed. Whatever its status has become, weights that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -82,8 +82,11 @@ def plan_model(row: Row, known: Known | None, policy: Policy, blobs: Mapping[str
         blobs: sizes of the blobs in the store by their names, as `blob_name` gives them.
     """
     included, rule = decide(row, policy.rules)
-    if policy.named and not policy.named & {row.id, row.name}:
+    named = bool(policy.named & {row.id, row.name})
+    if policy.named and not named:
         included, rule = False, "not named on the command line"
+    if known is not None and named:
+        known = replace(known, evicted=frozenset())  # whoever names a model wants its weights back
     files = tuple(_plan_file(row, known, each, blobs, included=included) for each in policy.formats)
     return Step(row, change_of(row, known), rule, files)
 
@@ -112,6 +115,9 @@ def _plan_file(
         return FileStep(weights_format, Action.KEEP, "unchanged since it was fetched", size)
     if known and (weights_format, row.stamp) in known.absent:
         return FileStep(weights_format, Action.NOTHING, f"the upstream has no {weights_format} of it")
+    if known and (weights_format, row.stamp) in known.evicted:
+        reason = "evicted to make room; fetched again when it changes or when it is named"
+        return FileStep(weights_format, Action.NOTHING, reason)
     if recorded and not held:
         return FileStep(weights_format, Action.FETCH, _why_not_held(recorded, found), size)
     return FileStep(weights_format, Action.FETCH, "it may have changed" if held else "not fetched yet")

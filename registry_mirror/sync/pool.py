@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, MirrorError
+from ..store.faults import store_error
 from ..units import format_size
 from .breaker import Breaker
 from .fetch import Job, Stored, fetch
@@ -104,8 +105,9 @@ class FetchPool:
                 self.breaker.failure(error)
             return self._failed(job, Interrupted("interrupted") if self._ends() else error)
         except OSError as error:
-            reason = f"model {job.row.name!r}: {error.strerror or error} ({error.filename or 'in the store'})"
-            return self._failed(job, MirrorError(reason))
+            found = store_error(error, f"model {job.row.name!r}")
+            self.breaker.failure(found)
+            return self._failed(job, found)
         self.breaker.success()
         self._reporter.finished(job.key, job.row.name, describe(job, stored))
         return Result(job, stored, None)

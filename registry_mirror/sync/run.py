@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import Interrupted, MirrorError, NoSpaceError, RateLimitError
 from ..files import Modes
 from ..model import utc_now
+from ..store.faults import store_error
 from ..store.incoming import sweep, sweep_root
 from ..store.layout import Layout
 from ..store.lock import run_lock
@@ -127,7 +128,7 @@ class Run:
             self._intake.wait()
             self._stop.tick()
             self._stop.check()
-        return verdict
+        return verdict or self._intake.disk_trouble
 
     def _wound_down(self, error: MirrorError) -> MirrorError:
         """What has begun may end, unless the run was interrupted or the disk is full; what has not is left."""
@@ -177,7 +178,7 @@ class Run:
         writes: tuple[Callable[[], object], ...] = (
             shop.publish_index,
             lambda: shop.catalog.record_run(record.as_json()),
-            lambda: write_run(shop.layout, shop.modes, record, ended_early=self._intake.left is not None),
+            lambda: self._write_run(record),
         )
         for write in writes:
             try:
@@ -188,13 +189,17 @@ class Run:
                 errors.append(named(error))
         return errors[0] if errors else None
 
+    def _write_run(self, record: RunRecord) -> None:
+        self._shop.room.check_root()
+        write_run(self._shop.layout, self._shop.modes, record, ended_early=self._intake.left is not None)
+
 
 def named(error: Exception) -> MirrorError:
     """Ours for whatever ended the run: the system's in words, a fault with its traceback in the log."""
     if isinstance(error, MirrorError):
         return error
     if isinstance(error, OSError):
-        return MirrorError(f"{error.strerror or error}: {error.filename or 'in the root'}")
+        return store_error(error, "the root")
     _log.error("a fault in registry-mirror", exc_info=error)
     return MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}")
 

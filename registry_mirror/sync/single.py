@@ -8,7 +8,7 @@ from ..errors import ConflictError, NotFoundError
 from ..model import ModelStatus, utc_now
 from ..store.layout import Layout
 from . import identity
-from .fetch import fetch, job_for, weights_of
+from .fetch import fetch, job_for, record
 from .listing import record_of
 from .workshop import open_workshop
 
@@ -49,7 +49,7 @@ def _fetch(shop: Workshop, row: Row, weights_format: str, reporter: Reporter, st
     stored = fetch(shop, job, reporter, stop.check)
     if stored is None:
         raise ConflictError(f"model {row.name!r} was never exported as {weights_format}", status=409)
-    shop.catalog.record_weights([weights_of(job, stored)])
+    record(shop, job, stored)
     shop.publish_index()
 
 

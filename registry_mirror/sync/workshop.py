@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..store.room import Limits, Room
 from ..upstream import Client, RetryPolicy
 from .books import open_books, publish_index
 
@@ -29,9 +30,11 @@ class Workshop:
     catalog: Catalog
     client: Client
     wait: Callable[[float], None]
+    room: Room
 
     def publish_index(self) -> bool:
         """Brings the published index up to the catalog. False when nothing had changed."""
+        self.room.check_root()
         return publish_index(self.layout, self.modes, self.catalog, self.wait)
 
 
@@ -64,4 +67,5 @@ def open_workshop(
     """
     layout, modes, catalog = open_books(settings, locked=locked)
     with contextlib.closing(catalog), contextlib.closing(make_client(settings, key, sleep)) as client:
-        yield Workshop(settings, layout, modes, catalog, client, sleep)
+        room = Room(layout, Limits(settings.store.min_free, settings.store.quota))
+        yield Workshop(settings, layout, modes, catalog, client, sleep, room)

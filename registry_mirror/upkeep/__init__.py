@@ -1,1 +1,1 @@
-"""Upkeep of a root: the stored bytes hashed anew, and its surroundings probed."""
+"""Upkeep of a root: what is no longer wanted removed, the stored bytes hashed anew, its surroundings probed."""

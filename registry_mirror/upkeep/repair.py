@@ -9,7 +9,7 @@ from ..errors import ConflictError, Interrupted, MirrorError, NoSpaceError
 from ..model import ModelStatus, utc_now
 from ..sync import identity
 from ..sync.breaker import Breaker
-from ..sync.fetch import fetch, job_for, weights_of
+from ..sync.fetch import fetch, job_for, record
 from ..sync.pool import describe
 from ..sync.workshop import open_workshop
 
@@ -100,5 +100,5 @@ def _fetch(shop: Workshop, each: Wanted, reporter: Reporter, stop: Stop) -> None
     stored = fetch(shop, job, reporter, stop.check)
     if stored is None:
         raise ConflictError(f"the upstream has no {each.format} of it any more", status=409)
-    shop.catalog.record_weights([weights_of(job, stored)])
+    record(shop, job, stored)
     reporter.finished(job.key, row.name, describe(job, stored))

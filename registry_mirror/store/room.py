@@ -1,0 +1,215 @@
+"""Whether a file fits, asked before it is begun and again while it comes: free space, the floor and the quota.
+
+What `statvfs` says is a guess that other writers make worse, and some file systems say nothing at all: a full disk is
+still met, and named, where it is written to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import NoSpaceError, StoreError
+from ..units import format_size
+from .publish import inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .layout import Layout
+
+_EVERY = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator allows, in bytes: `floor` stays free on the disk, `quota` is the most that blobs may take."""
+
+    floor: int = 0
+    quota: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """How things are, in bytes: free on the disk (None: it does not say), taken by blobs, promised to other files."""
+
+    free: int | None
+    used: int = 0
+    promised: int = 0
+
+
+def misfit(size: int, space: Space, limits: Limits) -> tuple[str, str] | None:
+    """Why a file of `size` bytes must not be begun, as a scope of `NoSpaceError` and in words; None when it may.
+
+    `space.used` and `space.promised` count other files only.
+    """
+    if limits.quota is not None and space.used + space.promised + size > limits.quota:
+        taken = space.used + space.promised
+        return "quota", (
+            f"the quota of {format_size(limits.quota)} is used up: {format_size(size)} are needed and "
+            f"{format_size(max(0, limits.quota - taken))} are left"
+        )
+    if space.free is None:
+        return None
+    left = space.free - space.promised
+    if left - size >= limits.floor:
+        return None
+    floor = f", of which store.min_free keeps {format_size(limits.floor)}" if limits.floor else ""
+    return "file", (
+        f"no space left: {format_size(size)} are needed and {format_size(max(0, left))} are free on its disk{floor}"
+    )
+
+
+def free_space(path: Path) -> int | None:
+    """Bytes that this account may still write; None when the file system does not tell.
+
+    One that has no blocks at all is not believed: BlobFuse says so of a container with room (huggingface_hub#3097).
+    """
+    try:
+        found = os.statvfs(path)
+    except (OSError, AttributeError):
+        return None
+    return found.f_bavail * found.f_frsize if found.f_blocks else None
+
+
+class Guest:
+    """One file on its way in."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.size, self.done = 0, 0
+        self._asked = 0
+
+    @property
+    def promised(self) -> int:
+        """Bytes that it will still take from the disk, as far as its length is known."""
+        return max(0, self.size - self.done)
+
+    def admit(self, size: int | None) -> None:
+        """Asks for room for a file of `size` bytes, from zero; None when its length is not known.
+
+        Raises:
+            NoSpaceError: it does not fit.
+            StoreError: the root is no longer there.
+        """
+        self._room.check_root()
+        self.size, self.done, self._asked = 0, 0, 0
+        self._room.admit(self, size or 0)
+
+    def go_on(self, size: int, done: int) -> None:
+        """Asks for room for the rest of a file of `size` bytes, `done` of which are on the disk already.
+
+        Raises:
+            NoSpaceError: it does not fit.
+            StoreError: the root is no longer there.
+        """
+        self._room.check_root()
+        self.size, self.done, self._asked = 0, done, done
+        self._room.admit(self, size)
+
+    def came(self, done: int) -> None:
+        """Tells how much has come. Every few megabytes the floor is looked at, and the quota.
+
+        Raises:
+            NoSpaceError: the disk has filled up to the floor in the meantime.
+        """
+        self.done = done
+        if done - self._asked >= _EVERY:
+            self._asked = done
+            self._room.look(self)
+
+
+class Room:
+    """The room of one root. Threads share it."""
+
+    def __init__(self, layout: Layout, limits: Limits) -> None:
+        self._layout, self._limits = layout, limits
+        self._identity = _identity(layout.root)
+        self._lock = threading.Lock()
+        self._guests: set[Guest] = set()
+        self._used: int | None = None
+
+    @contextlib.contextmanager
+    def guest(self) -> Iterator[Guest]:
+        """Room for one file; what it has not taken in the end is free again."""
+        guest = Guest(self)
+        with self._lock:
+            self._guests.add(guest)
+        try:
+            yield guest
+        finally:
+            with self._lock:
+                self._guests.discard(guest)
+
+    def stored(self, size: int) -> None:
+        """Tells that a blob has been published."""
+        with self._lock:
+            if self._used is not None:
+                self._used += size
+
+    def check_root(self) -> None:
+        """Makes sure that the root is the folder that it was when the work began.
+
+        Where a mount went away, its empty mount point has the root's name: what is written there fills another disk,
+        and comes to light when the mount is back and hides it.
+
+        Raises:
+            StoreError: it is not.
+        """
+        if _identity(self._layout.root) != self._identity:
+            raise StoreError(
+                f"the root {self._layout.root} is no longer the folder that it was when this run began",
+                hint="see that its disk is mounted, then run again",
+                everywhere=True,
+            )
+
+    def admit(self, guest: Guest, size: int) -> None:
+        """Promises `size` bytes to a file, or refuses."""
+        with self._lock:
+            space = self._space(guest)
+            free = None if space.free is None else space.free + guest.done  # what it has taken already is its own
+            refusal = misfit(size, Space(free, space.used, space.promised), self._limits)
+            if refusal is None:
+                guest.size = size
+                return
+        raise _no_room(*refusal)
+
+    def look(self, guest: Guest) -> None:
+        """Looks whether a file that is coming may go on."""
+        with self._lock:
+            space = self._space(guest)
+            refusal = misfit(max(guest.size, guest.done), Space(None, space.used, space.promised), self._limits)
+        if refusal is not None:
+            raise _no_room(*refusal)
+        if space.free is not None and space.free < self._limits.floor:
+            floor = format_size(self._limits.floor)
+            raise _no_room("disk", f"no space left: less than store.min_free ({floor}) is free on the root's disk")
+
+    def _space(self, guest: Guest) -> Space:
+        others = [other for other in self._guests if other is not guest]
+        if self._limits.quota is None:
+            return Space(free_space(self._layout.root), 0, sum(other.promised for other in others))
+        if self._used is None:
+            self._used = sum(inventory(self._layout).values())
+        come = sum(other.done for other in others)
+        return Space(free_space(self._layout.root), self._used + come, sum(other.promised for other in others))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _no_room(scope: str, reason: str) -> NoSpaceError:
+    if scope == "quota":
+        hint = "`mirror gc` makes room by its plan (--dry-run shows it), or raise store.quota"
+    else:
+        hint = "free some space (`mirror gc --dry-run` shows what can go), then run again: what is finished is kept"
+    return NoSpaceError(reason, hint=hint, scope=scope)

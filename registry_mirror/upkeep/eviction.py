@@ -1,0 +1,85 @@
+"""Making room when the quota is nearly used up: what the upstream can give again goes, the oldest first. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..model import ModelStatus, format_time
+from ..store.layout import blob_name
+from ..units import format_size
+from .verdicts import Act, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..catalog import Holding
+    from ..config import StoreSettings
+
+_OLDEST = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Evictions:
+    """What makes room, with the reason of each, and what stays too large all the same (None: nothing does)."""
+
+    chosen: Mapping[Holding, Verdict]
+    remark: str | None = None
+
+
+def unevictable(held: Holding) -> str | None:
+    """Why weights cannot be evicted; None when they can: only what a sync could fetch again this very day may go."""
+    if held.pinned:
+        return "its model is pinned"
+    if held.gone_at is not None:
+        return "its model is gone from the upstream"
+    if held.status != ModelStatus.READY:
+        return f"its model is {held.status or 'without a status'}"
+    if not held.current:
+        return "the upstream gives its successor only"
+    if not held.fresh:
+        return "its model has changed since"
+    if held.failing:
+        return "the upstream could not give it at the last try"
+    return None
+
+
+def evict(holdings: Iterable[Holding], used: int, store: StoreSettings, blobs: Mapping[str, int]) -> Evictions:
+    """Chooses what to evict.
+
+    Args:
+        holdings: what stays on record as far as retention goes.
+        used: bytes of the blobs that these name; what is on its way out already does not count.
+        blobs: sizes by name, as they are on disk.
+    """
+    if store.quota is None or used * 100 <= store.quota * store.quota_high:
+        return Evictions({})
+    target = store.quota * min(store.quota_low, store.quota_high) // 100
+    reason = f"{format_size(used)} are over {store.quota_high} % of the quota of {format_size(store.quota)}"
+    chosen: dict[Holding, Verdict] = {}
+    for blob, owners in _by_age(holdings):
+        if used <= target:
+            return Evictions(chosen)
+        if blob in blobs:
+            used -= blobs[blob]
+            verdict = Verdict(Act.EVICT, "quota", f"{reason}; published {format_time(owners[0].fetched_at)}")
+            chosen |= dict.fromkeys(owners, verdict)
+    if used <= target:
+        return Evictions(chosen)
+    over = f"{format_size(used)} stay, more than {store.quota_low} % of the quota"
+    return Evictions(chosen, f"{over}: the rest is pinned, or the upstream cannot give it again")
+
+
+def _by_age(holdings: Iterable[Holding]) -> list[tuple[str, Sequence[Holding]]]:
+    """The blobs that may go, the least recently published first. One that several models have goes with all or none."""
+    owners: dict[str, list[Holding]] = {}
+    for held in holdings:
+        owners.setdefault(blob_name(held.md5, held.format), []).append(held)
+    free = [(blob, sorted(each, key=_age, reverse=True)) for blob, each in owners.items()]
+    free = [(blob, each) for blob, each in free if all(unevictable(held) is None for held in each)]
+    return sorted(free, key=lambda pair: (_age(pair[1][0]), pair[0]))
+
+
+def _age(held: Holding) -> datetime:
+    return held.fetched_at or _OLDEST

@@ -1,0 +1,215 @@
+"""Carrying out what `gcplan` decided. Each step leaves a root that reads well, wherever a kill ends it.
+
+Rows leave the record first, then the index is published without them, and only then does a grace period begin. A blob
+leaves the disk inside a transaction of the catalog that has made sure that no row wants it; the writers of rows make
+sure in theirs that the blob is there. So the run lock is politeness here too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from .. import catalog as catalogs
+from ..errors import CatalogError, ConfigurationError
+from ..files import Modes, fsync_directory, make_directory, part_name
+from ..model import utc_now
+from ..store.faults import store_error
+from ..store.layout import Layout, blob_name
+from ..store.lock import run_lock
+from ..store.root import check_format
+from ..sync.books import bring_to_head, publish_index
+from .gcplan import FileStep, Plan, RowStep, plan
+from .survey import TRASH, look_at_index, md5_of, survey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from ..catalog import Catalog, Holding
+    from ..config import RetentionSettings, Settings
+    from ..errors import MirrorError
+    from .gcplan import IndexView, Survey
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a `gc` has done.
+
+    Attributes:
+        plan: what it was going to do.
+        let_go, evicted: rows that left the record and the index.
+        removed: files that left the disk.
+        spared: what was wanted again, or had changed, when its turn came.
+        problems: what could not be removed. The rest was.
+    """
+
+    plan: Plan
+    let_go: tuple[RowStep, ...] = ()
+    evicted: tuple[RowStep, ...] = ()
+    removed: tuple[FileStep, ...] = ()
+    spared: tuple[str, ...] = ()
+    problems: tuple[MirrorError, ...] = ()
+
+
+def look(settings: Settings, retention: RetentionSettings) -> Plan:
+    """The plan of a `gc`, and nothing of it. Nothing is written and no lock is taken.
+
+    Raises:
+        ConfigurationError: there is no root here that is synced.
+        CatalogError: its catalog cannot be read, or must be migrated first.
+    """
+    layout = _layout(settings)
+    if catalogs.needs_migration(layout.catalog):
+        raise CatalogError("the catalog is of an older schema", hint="run `mirror sync` once, which migrates it")
+    with contextlib.closing(catalogs.Catalog(layout.catalog)) as catalog:
+        return plan(survey(layout, catalog), retention, settings.store)
+
+
+def collect(
+    settings: Settings, retention: RetentionSettings, sleep: Callable[[float], None], *, wait: bool = False
+) -> Collected:
+    """Plans and carries it out.
+
+    Args:
+        retention: of the settings, or with another grace period.
+        sleep: called with seconds to wait for another writer; may raise.
+        wait: for another run to end, which is an error otherwise.
+
+    Raises:
+        LockedError: another run holds the root.
+        MirrorError: what ended it early; what was done stays done.
+    """
+    layout, modes = _layout(settings), Modes.for_sharing(settings.store.shared)
+    with run_lock(layout, modes, wait=sleep if wait else None):
+        bring_to_head(layout, modes, locked=True)
+        with contextlib.closing(catalogs.Catalog(layout.catalog)) as catalog:
+            return _Collector(layout, modes, catalog, sleep).run(retention, settings)
+
+
+def _layout(settings: Settings) -> Layout:
+    layout = Layout(settings.root)
+    check_format(layout)
+    if not layout.catalog.exists():
+        raise ConfigurationError(
+            f"no catalog in {layout.root}",
+            hint="`mirror gc` runs in the root that `mirror sync` writes, not in a copy of it; or --root names another",
+        )
+    return layout
+
+
+class _Collector:
+    def __init__(self, layout: Layout, modes: Modes, catalog: Catalog, sleep: Callable[[float], None]) -> None:
+        self._layout, self._modes, self._catalog, self._sleep = layout, modes, catalog, sleep
+        self._index: tuple[tuple[int, ...], IndexView | None] | None = None
+        self._spared: list[str] = []
+        self._problems: list[MirrorError] = []
+
+    def run(self, retention: RetentionSettings, settings: Settings) -> Collected:
+        found = survey(self._layout, self._catalog)
+        decided = plan(found, retention, settings.store)
+        self._catalog.forget_notes(decided.forget)
+        let_go = self._let_go(decided.let_go)
+        evicted = self._let_go(decided.evict, evicted_at=found.now)
+        publish_index(self._layout, self._modes, self._catalog, self._sleep)
+        self._begin_grace([*decided.begin, *(row.blob for row in (*let_go, *evicted))])
+        removed = [step for step in decided.delete if self._attempt(step, self._delete, retention.grace, found)]
+        removed += [step for step in decided.sweep if self._attempt(step, self._sweep)]
+        return Collected(decided, let_go, evicted, tuple(removed), tuple(self._spared), tuple(self._problems))
+
+    def _let_go(self, rows: Collection[RowStep], evicted_at: datetime | None = None) -> tuple[RowStep, ...]:
+        reasons = {row.held: row.verdict.reason for row in rows}
+        done = set(self._catalog.let_go(reasons, _blob_of, evicted_at=evicted_at))
+        self._spared += [row.blob for row in rows if row.held not in done]
+        return tuple(row for row in rows if row.held in done)
+
+    def _begin_grace(self, blobs: Collection[str]) -> None:
+        """Dates the notes of what the index that is published now does not name."""
+        index = self._published()
+        if index is None or not index.follows:
+            return
+        wanted = {_blob_of(held) for held in self._catalog.holdings()}
+        self._catalog.note_unnamed([blob for blob in blobs if blob not in index.blobs | wanted], utc_now())
+
+    def _attempt(self, step: FileStep, act: Callable[..., bool], *more: object) -> bool:
+        try:
+            return act(step, *more)
+        except OSError as error:
+            self._problems.append(store_error(error, f"cannot remove {step.name}"))
+            return False
+
+    # -- blobs ----------------------------------------------------------------------------------------------------
+
+    def _delete(self, step: FileStep, grace: float, found: Survey) -> bool:
+        name = step.name.removeprefix("blobs/")
+        trash = self._layout.incoming / part_name(f"{TRASH}{os.path.basename(name)}")
+        make_directory(trash.parent, self._modes)
+
+        def take(formats: Collection[str]) -> bool:
+            wanted = name in {blob_name(md5_of(name), each) for each in formats}
+            return not wanted and not self._is_named(name) and self._take(name, trash, found.now, grace)
+
+        assert step.since is not None  # noqa: S101 - nothing is deleted without a date
+        if not self._catalog.release(name, md5_of(name), step.since, take):
+            self._spared.append(name)
+            return False
+        # Outside the transaction: removing gigabytes takes a while, and others wait for the catalog.
+        fsync_directory((self._layout.blobs / name).parent)
+        with contextlib.suppress(FileNotFoundError):
+            trash.unlink()
+        return True
+
+    def _take(self, name: str, trash: os.PathLike[str], now: datetime, grace: float) -> bool:
+        """Moves a blob out of the way, and back when somebody has touched it in the meantime.
+
+        Where the catalog's lock lies, a sync that has recognised the blob has touched it before it writes its row.
+        """
+        blob = self._layout.blobs / name
+        try:
+            before = os.lstat(blob)
+        except FileNotFoundError:
+            return True
+        if (now - datetime.fromtimestamp(before.st_ctime, UTC)).total_seconds() < grace:
+            return False
+        os.rename(blob, trash)
+        if _traits(os.lstat(trash)) != _traits(before):
+            os.rename(trash, blob)
+            return False
+        return True
+
+    def _is_named(self, name: str) -> bool:
+        index = self._published()
+        return index is None or name in index.blobs
+
+    def _published(self) -> IndexView | None:
+        """The published index, read again when its file is another one."""
+        try:
+            state = os.stat(self._layout.index)
+        except OSError:
+            return None
+        identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+        if self._index is None or self._index[0] != identity:
+            self._index = identity, look_at_index(self._layout, self._catalog.facts())
+        return self._index[1]
+
+    # -- leftovers ------------------------------------------------------------------------------------------------
+
+    def _sweep(self, step: FileStep) -> bool:
+        path = self._layout.root / step.name
+        state = os.lstat(path)
+        if step.since is not None and datetime.fromtimestamp(max(state.st_mtime, 0), UTC) > step.since:
+            self._spared.append(step.name)  # somebody writes to it
+            return False
+        path.unlink()
+        return True
+
+
+def _blob_of(held: Holding) -> str:
+    return blob_name(held.md5, held.format)
+
+
+def _traits(state: os.stat_result) -> tuple[int, ...]:
+    """What changes when somebody replaces, adopts or reads a file, and not when it is renamed."""
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_atime_ns

@@ -1,0 +1,286 @@
+"""What `gc` will do, decided before anything is done. Pure: a survey in, a frozen plan out.
+
+Weights leave in three steps, in the order opposite to the one in which they came: off the record, out of the published
+index, and, when every index of the last grace period does without them, off the disk. On any doubt a file stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ..model import format_time
+from ..store.incoming import ABANDONED_AFTER
+from ..store.layout import blob_name
+from ..units import format_duration
+from .eviction import evict
+from .retention import retain
+from .verdicts import Act, Verdict, aged
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from datetime import datetime
+
+    from ..catalog import Holding, Note
+    from ..config import RetentionSettings, StoreSettings
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFile:
+    """A file under a blob's name. `changed_at` is when its name, mode or bytes last changed, or it was adopted."""
+
+    size: int
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IndexView:
+    """The published index.
+
+    Attributes:
+        blobs: the names of the blobs that it names.
+        published_at, built_at: when it was published, and when it was last made from nothing: what the ones before
+            that named is not known.
+        follows: whether it is this catalog's, and not ahead of it.
+    """
+
+    blobs: frozenset[str]
+    published_at: datetime | None
+    built_at: datetime | None
+    follows: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file in `incoming/` or `quarantine/`.
+
+    Attributes:
+        name: relative to the root.
+        since: when it was last written to, or put there.
+        alive: whether the process that it belongs to runs on this host; None where nobody can tell.
+        spent: whether no later run can go on with it.
+    """
+
+    name: str
+    size: int
+    since: datetime
+    alive: bool | None = None
+    spent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that `gc` knows.
+
+    Attributes:
+        holdings: the files on record.
+        notes: blobs that no row wanted when `gc` last looked.
+        blobs: what lies in `blobs/` under a blob's name; None where it cannot be looked at.
+        strangers: what else lies there, with sizes.
+        index: None when none can be read.
+        last_ok_run, last_run: when the last run ended that left nothing to fetch, and the last of all.
+    """
+
+    now: datetime
+    holdings: tuple[Holding, ...]
+    notes: Mapping[str, Note]
+    blobs: Mapping[str, BlobFile | None]
+    index: IndexView | None
+    strangers: Mapping[str, int]
+    incoming: tuple[Leftover, ...]
+    quarantine: tuple[Leftover, ...]
+    last_ok_run: datetime | None
+    last_run: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowStep:
+    """What is done about one file on record."""
+
+    held: Holding
+    verdict: Verdict
+
+    @property
+    def blob(self) -> str:
+        """The name of its blob."""
+        return blob_name(self.held.md5, self.held.format)
+
+
+@dataclass(frozen=True, slots=True)
+class FileStep:
+    """What is done about one file, named relative to the root."""
+
+    name: str
+    size: int
+    verdict: Verdict
+    since: datetime | None = None
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `gc` does, in the order in which it does it, and what it leaves alone.
+
+    Attributes:
+        let_go, evict: rows that leave the record and the index.
+        begin, forget: blobs whose grace period begins, or is off.
+        delete: blobs that leave the disk.
+        sweep: leftovers that do.
+        wait: blobs that no index names, in their grace period.
+        doubts: what stays because something about it is not understood.
+        remarks: what concerns the whole.
+    """
+
+    grace: float
+    let_go: tuple[RowStep, ...] = ()
+    evict: tuple[RowStep, ...] = ()
+    begin: tuple[str, ...] = ()
+    forget: tuple[str, ...] = ()
+    delete: tuple[FileStep, ...] = ()
+    sweep: tuple[FileStep, ...] = ()
+    wait: tuple[FileStep, ...] = ()
+    doubts: tuple[RowStep | FileStep, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> Plan:
+    """Decides about everything."""
+    whole = frozenset((held.model_id, held.format) for held in survey.holdings if _is_whole(held, survey.blobs))
+    rows = [RowStep(held, retain(held, retention, whole, survey.now)) for held in survey.holdings]
+    let_go = tuple(row for row in rows if row.verdict.act is Act.LET_GO)
+    staying = [row.held for row in rows if row.verdict.act is not Act.LET_GO]
+    sizes = {name: found.size for name, found in survey.blobs.items() if found is not None}
+    wanted = {blob_name(held.md5, held.format) for held in staying}
+    evictions = evict(staying, sum(sizes.get(name, 0) for name in wanted), store, sizes)
+    on_record = frozenset(row.blob for row in rows)
+    files = _judge_blobs(survey, on_record, retention.grace)
+    leftovers = _judge_leftovers(survey, retention.quarantine)
+    judged = [*files, *leftovers, *_strangers(survey)]
+    return Plan(
+        grace=retention.grace,
+        let_go=let_go,
+        evict=tuple(RowStep(held, verdict) for held, verdict in evictions.chosen.items()),
+        begin=_begins(survey, on_record),
+        forget=tuple(sorted(name for name in survey.notes if name in on_record or name not in survey.blobs)),
+        delete=tuple(step for step in files if step.verdict.act is Act.DELETE),
+        sweep=tuple(step for step in leftovers if step.verdict.act is Act.DELETE),
+        wait=tuple(step for step in files if step.verdict.act is Act.WAIT),
+        doubts=(
+            *(row for row in rows if row.verdict.act is Act.DOUBT),
+            *(step for step in judged if step.verdict.act is Act.DOUBT),
+        ),
+        remarks=() if evictions.remark is None else (evictions.remark,),
+    )
+
+
+def _is_whole(held: Holding, blobs: Mapping[str, BlobFile | None]) -> bool:
+    found = blobs.get(blob_name(held.md5, held.format))
+    return held.current and found is not None and found.size == held.size
+
+
+def _begins(survey: Survey, on_record: Collection[str]) -> tuple[str, ...]:
+    """Blobs that no index and no row names, and that have no date yet from which their grace period counts."""
+    if survey.index is None:
+        return ()
+    dated = {name for name, note in survey.notes.items() if note.since is not None}
+    taken = survey.index.blobs.union(on_record, dated)
+    return tuple(sorted(name for name in survey.blobs if name not in taken))
+
+
+def _judge_blobs(survey: Survey, on_record: Collection[str], grace: float) -> list[FileStep]:
+    """A step for every blob that no row wants."""
+    steps = []
+    for name, found in sorted(survey.blobs.items()):
+        if name in on_record:
+            continue
+        note = survey.notes.get(name)
+        verdict = judge_blob(name, found, note, survey, grace)
+        since = note.since if note else None
+        steps.append(FileStep(f"blobs/{name}", found.size if found else 0, verdict, since))
+    return steps
+
+
+def judge_blob(name: str, found: BlobFile | None, note: Note | None, survey: Survey, grace: float) -> Verdict:
+    """The verdict on a blob that no row wants: the first rule with an objection to its removal decides."""
+    reason = note.reason if note and note.reason else "no model is known to have had it"
+    objection = (
+        _clock_objects(survey)
+        or _index_objects(name, survey, grace)
+        or _grace_objects(note, reason, survey.now, grace)
+        or _file_objects(found, survey.now, grace)
+        or _stray_objects(note, survey)
+    )
+    return objection or Verdict(Act.DELETE, "unnamed", reason)
+
+
+def _index_objects(name: str, survey: Survey, grace: float) -> Verdict | None:
+    index = survey.index
+    if index is None:
+        return Verdict(Act.DOUBT, "index", "no index can be read, so nobody knows what readers see")
+    if name in index.blobs:
+        return Verdict(Act.KEEP, "index", "the published index names it")
+    if not index.follows:
+        return Verdict(Act.DOUBT, "index", "the published index is not this catalog's, or ahead of it")
+    built = aged("index", Act.DELETE, "the index has been made anew", index.built_at, grace, survey.now)
+    if built.act is Act.DELETE:
+        return None
+    return Verdict(Act.DOUBT, "index", "the index was made anew within the grace period: what older ones named is lost")
+
+
+def _clock_objects(survey: Survey) -> Verdict | None:
+    told = (survey.last_run, survey.index.published_at if survey.index else None)
+    latest = max((moment for moment in told if moment is not None), default=survey.now)
+    # A second: what was just published is dated by a clock that is cut to whole seconds or is not.
+    if latest <= survey.now + timedelta(seconds=1):
+        return None
+    return Verdict(Act.DOUBT, "clock", f"the clock is behind what was recorded at {format_time(latest)}")
+
+
+def _grace_objects(note: Note | None, reason: str, now: datetime, grace: float) -> Verdict | None:
+    if note is None or note.since is None:
+        return Verdict(Act.WAIT, "grace", f"{reason}; its {format_duration(grace)} of grace begin now")
+    verdict = aged("grace", Act.DELETE, "without a name in the index", note.since, grace, now)
+    if verdict.act is Act.DOUBT:
+        return verdict
+    return None if verdict.act is Act.DELETE else Verdict(Act.WAIT, "grace", f"{reason}; {verdict.reason}")
+
+
+def _file_objects(found: BlobFile | None, now: datetime, grace: float) -> Verdict | None:
+    if found is None:
+        return Verdict(Act.DOUBT, "file", "it cannot be looked at")
+    verdict = aged("file", Act.DELETE, "untouched", found.changed_at, grace, now)
+    if verdict.act is Act.KEEP:
+        return Verdict(Act.WAIT, "file", f"{verdict.reason}: somebody may be about to use it")
+    return verdict if verdict.act is Act.DOUBT else None
+
+
+def _stray_objects(note: Note | None, survey: Survey) -> Verdict | None:
+    """What no row ever named may be wanted by a model that a catalog which was made anew has not come to yet."""
+    if note is None or note.since is None or note.reason is not None:
+        return None
+    if survey.last_ok_run is not None and survey.last_ok_run >= note.since:
+        return None
+    return Verdict(Act.DOUBT, "stray", "no model is known to have had it, and no run has ended ok since it was noticed")
+
+
+def _judge_leftovers(survey: Survey, quarantine: float) -> list[FileStep]:
+    steps = [FileStep(each.name, each.size, judge_part(each, survey.now), each.since) for each in survey.incoming]
+    for each in survey.quarantine:
+        verdict = aged("quarantine", Act.DELETE, "in quarantine", each.since, quarantine, survey.now)
+        steps.append(FileStep(each.name, each.size, verdict, each.since))
+    return steps
+
+
+def judge_part(each: Leftover, now: datetime) -> Verdict:
+    """The verdict on a file in `incoming/`: a run can go on with it for a week, and its owner may still write to it."""
+    if each.alive:
+        return Verdict(Act.KEEP, "incoming", "its process runs")
+    if each.spent and each.alive is False:
+        return Verdict(Act.DELETE, "incoming", "left by a process that was killed, and of no use to a later one")
+    return aged("incoming", Act.DELETE, "left on its way in", each.since, ABANDONED_AFTER, now)
+
+
+def _strangers(survey: Survey) -> Iterable[FileStep]:
+    verdict = Verdict(Act.DOUBT, "stranger", "its name is none that the store gives")
+    return [FileStep(f"blobs/{name}", size, verdict) for name, size in sorted(survey.strangers.items())]

@@ -1,0 +1,137 @@
+"""Looking at a root before `gc` decides. It reads and changes nothing; what cannot be read is told, not guessed."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..errors import NoIndexError
+from ..files import host_name
+from ..index.reader import IndexReader
+from ..index.schema import BUILT_AT, CATALOG_ID, PUBLISHED_AT, REVISION
+from ..model import parse_time, utc_now
+from ..store.incoming import listing, process_lives
+from ..store.layout import SUFFIXES, blob_name
+from .gcplan import BlobFile, IndexView, Leftover, Survey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ..catalog import Catalog
+    from ..store.layout import Layout
+
+TRASH = "gc-"
+"""What the name of a blob begins with that `gc` has taken out of `blobs/` and not yet removed."""
+
+_SPENT = (TRASH, "index.")
+_ENDINGS = "|".join(sorted(re.escape(each) for each in (*SUFFIXES.values(), ".bin")))
+_BLOB = re.compile(rf"(?P<folder>[0-9a-f]{{2}})/(?P<md5>(?P=folder)[0-9a-f]{{30}})(?:{_ENDINGS})")
+
+
+def survey(layout: Layout, catalog: Catalog) -> Survey:
+    """What there is.
+
+    Raises:
+        CatalogError: the catalog cannot be read.
+    """
+    blobs, strangers = look_at_blobs(layout.blobs)
+    # The index is read before the catalog: a row that comes in between is seen, whether or not its index is.
+    index = look_at_index(layout, catalog.facts())
+    return Survey(
+        now=utc_now(),
+        holdings=tuple(catalog.holdings()),
+        notes=catalog.notes(),
+        blobs=blobs,
+        index=index,
+        strangers=strangers,
+        incoming=tuple(_incoming(layout)),
+        quarantine=tuple(_quarantine(layout)),
+        last_ok_run=catalog.last_ok_run(),
+        last_run=catalog.last_run(),
+    )
+
+
+def md5_of(blob: str) -> str:
+    """The MD5 in a blob's name."""
+    found = _BLOB.fullmatch(blob)
+    if found is None:
+        raise ValueError(f"not a blob's name: {blob!r}")
+    return found["md5"]
+
+
+def look_at_index(layout: Layout, facts: Mapping[str, str]) -> IndexView | None:
+    """The published index; None when there is none that can be read."""
+    reader = IndexReader(layout.index)
+    try:
+        meta, named = reader.read(lambda snapshot: (snapshot.meta(), snapshot.blob_keys()))
+        blobs = frozenset(blob_name(md5, weights_format) for md5, weights_format in named)
+    except (NoIndexError, ValueError):
+        return None
+    finally:
+        reader.close()
+    revision = meta.get(REVISION, "")
+    ours = meta.get(CATALOG_ID) == facts["catalog_id"]
+    follows = ours and revision.isdecimal() and int(revision) <= int(facts["revision"])
+    return IndexView(blobs, parse_time(meta.get(PUBLISHED_AT)), parse_time(meta.get(BUILT_AT)), follows)
+
+
+def look_at_blobs(folder: Path) -> tuple[dict[str, BlobFile | None], dict[str, int]]:
+    """What lies in `blobs/`: files under a blob's name, and everything else."""
+    blobs: dict[str, BlobFile | None] = {}
+    strangers: dict[str, int] = {}
+    for first in _entries(folder):
+        inside = _entries(folder / first) if (folder / first).is_dir() else [None]
+        for second in inside:
+            name = first if second is None else f"{first}/{second}"
+            found = _stat(folder / name)
+            if not _BLOB.fullmatch(name) or (found is not None and not stat.S_ISREG(found.st_mode)):
+                strangers[name] = found.st_size if found else 0
+            else:
+                blobs[name] = None if found is None else BlobFile(found.st_size, _moment(found.st_ctime))
+    return blobs, strangers
+
+
+def _incoming(layout: Layout) -> list[Leftover]:
+    here, leftovers = host_name(), []
+    for found in listing(layout.incoming):
+        state = _stat(found.path)
+        if state is None or not stat.S_ISREG(state.st_mode):
+            continue
+        alive = process_lives(found.pid) if found.host == here and found.pid is not None else None
+        spent = found.path.name.startswith(_SPENT)
+        name = f"{layout.incoming.name}/{found.path.name}"
+        leftovers.append(Leftover(name, state.st_size, _moment(state.st_mtime), alive, spent))
+    return leftovers
+
+
+def _quarantine(layout: Layout) -> list[Leftover]:
+    leftovers = []
+    for name in _entries(layout.quarantine):
+        state = _stat(layout.quarantine / name)
+        if state is not None and stat.S_ISREG(state.st_mode):
+            # The time of change is when it was moved there; that of modification is the blob's own.
+            moved = _moment(state.st_ctime)
+            leftovers.append(Leftover(f"{layout.quarantine.name}/{name}", state.st_size, moved))
+    return leftovers
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
