@@ -1,0 +1,298 @@
+"""Disks that are full, read-only, failing or gone, at every kind of write: a clear end, nothing half there, and the
+next run goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import threading
+
+import pytest
+from support.documents import make_document, make_model, many_models, weights_bytes
+from support.syncing import environment, files_under, mirror, run_sync, start_mirror
+from support.upstream import FaultyUpstream, Gate, Hold
+from test_kill import check_root
+
+from registry_mirror import Mirror
+from registry_mirror.errors import NoSpaceError, StoreError
+from registry_mirror.store import room as rooms
+from registry_mirror.store.faults import store_error
+from registry_mirror.store.layout import Layout
+from registry_mirror.store.room import Limits, Room, Space, free_space, misfit
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("size", "space", "limits", "scope"),
+    [
+        (10, Space(10), Limits(), None),
+        (11, Space(10), Limits(), "file"),
+        (10, Space(20, promised=10), Limits(), None),
+        (10, Space(20, promised=11), Limits(), "file"),
+        (10, Space(20), Limits(floor=10), None),
+        (10, Space(20), Limits(floor=11), "file"),
+        (0, Space(20), Limits(floor=21), "file"),
+        (10**15, Space(None), Limits(floor=10), None),
+        (10, Space(None, used=90), Limits(quota=100), None),
+        (11, Space(None, used=90), Limits(quota=100), "quota"),
+        (5, Space(None, used=90, promised=6), Limits(quota=100), "quota"),
+        (50, Space(10, used=90), Limits(quota=100), "quota"),
+    ],
+)
+def test_a_file_is_begun_only_where_it_fits(size, space, limits, scope):
+    refusal = misfit(size, space, limits)
+    assert (None if refusal is None else refusal[0]) == scope
+
+
+def test_a_file_system_that_says_it_has_no_blocks_is_not_believed(tmp_path, monkeypatch):
+    assert free_space(tmp_path) > 0
+    real = os.statvfs(tmp_path)
+    monkeypatch.setattr(rooms.os, "statvfs", lambda _: os.statvfs_result([*real[:2], 0, 0, 0, *real[5:]]))
+    assert free_space(tmp_path) is None
+    monkeypatch.setattr(rooms.os, "statvfs", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no")))
+    assert free_space(tmp_path) is None
+
+
+def test_a_promise_counts_against_others_until_its_bytes_are_on_the_disk_or_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(rooms, "free_space", lambda _: 100)
+    room = Room(Layout(tmp_path), Limits())
+    with room.guest() as first, room.guest() as second:
+        first.admit(60)
+        with pytest.raises(NoSpaceError, match="60 B are needed and 40 B are free"):
+            second.admit(60)
+        first.came(30)
+        second.admit(70)
+        with pytest.raises(NoSpaceError):
+            first.admit(60)
+    with room.guest() as third:
+        third.admit(100)
+
+
+def test_what_comes_without_a_length_is_stopped_at_the_floor_and_at_the_quota(tmp_path, monkeypatch):
+    free = [100 * MIB]
+    monkeypatch.setattr(rooms, "free_space", lambda _: free[0])
+    with Room(Layout(tmp_path), Limits(floor=MIB)).guest() as guest:
+        guest.admit(None)
+        guest.came(50 * MIB)
+        free[0] = MIB - 1
+        with pytest.raises(NoSpaceError, match=r"store\.min_free") as caught:
+            guest.came(99 * MIB)
+    assert caught.value.scope == "disk"
+    with Room(Layout(tmp_path), Limits(quota=20 * MIB)).guest() as guest:
+        guest.admit(None)
+        with pytest.raises(NoSpaceError, match="quota") as caught:
+            guest.came(21 * MIB)
+    assert caught.value.scope == "quota"
+
+
+# --- full ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_would_not_fit_is_not_begun_and_the_others_come_all_the_same(disk):
+    root = disk / "root"
+    with FaultyUpstream([make_model(1, size=8 * MIB), *many_models(3, start=2)]) as upstream:
+        env = environment(upstream, root, MIRROR_SYNC_WORKERS="1")
+        done = mirror("sync", "--json", env=env)
+        assert done.returncode == 7, done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("failed: 4 models")
+        assert "no space left: 8.0 MiB are needed and " in last
+        assert "mirror gc --dry-run" in last
+        run = json.loads(done.stdout)["run"]
+        assert run["fetched"]["files"] == 3
+        assert [each["name"] for each in run["failed"]] == ["model-00001"]
+        assert files_under(root / "incoming") == []
+        assert [failure.name for failure in Mirror(root).status().failures] == ["model-00001"]
+        subprocess.run(["mount", "-o", "remount,size=24m", str(disk)], check=True)
+        again = json.loads(mirror("sync", "--json", env=env).stdout)["run"]
+        assert (again["outcome"], again["fetched"]["files"]) == ("ok", 1)
+
+
+def test_the_floor_is_left_free(disk):
+    with FaultyUpstream(many_models(2, size=MIB)) as upstream:
+        env = environment(upstream, disk / "root", MIRROR_SYNC_WORKERS="1", MIRROR_STORE_MIN_FREE="1500 KiB")
+        done = mirror("sync", env=env)
+        assert done.returncode == 7
+        assert "of which store.min_free keeps 1.5 MiB" in done.stderr.splitlines()[-1]
+        assert len(list((disk / "root" / "blobs").glob("*/*"))) == 1
+        assert free_space(disk) >= 1500 << 10
+
+
+def test_a_disk_that_others_fill_while_a_file_comes_ends_with_7_and_leaves_nothing_half(disk):
+    root, gate = disk / "root", Gate()
+    with FaultyUpstream([make_model(1, size=2 * MIB), make_model(2)]) as upstream:
+        env = environment(upstream, root)
+        upstream.inject(Hold(gate, after=MIB), kind="weights", path=make_document(1)["id"])
+        running = start_mirror("sync", env=env)
+        gate.wait_reached()
+        with contextlib.suppress(OSError), open(disk / "filler", "wb", buffering=0) as filler:
+            while True:
+                filler.write(b"x" * 4096)
+        gate.release.set()
+        _, err = running.communicate(timeout=30)
+        assert running.returncode == 7, err
+        assert "no space left" in err.splitlines()[-1]
+        check_root(root)
+        assert files_under(root / "incoming") == []
+        (disk / "filler").unlink()
+        assert mirror("sync", env=env).returncode == 0
+        check_root(root)
+
+
+# --- read-only, forbidden, failing -----------------------------------------------------------------------------------
+
+
+def test_folders_that_become_read_only_in_the_middle_end_it_with_1_and_the_next_run_goes_on(disk):
+    """The folders, each with a mount of its own: the kernel refuses to turn a whole disk while a file is written."""
+    root, gate = disk / "root", Gate()
+    folders = [root / "incoming", root / "blobs"]
+    with FaultyUpstream(many_models(3)) as upstream:
+        env = environment(upstream, root, MIRROR_SYNC_WORKERS="1")
+        assert mirror("sync", env=env).returncode == 0
+        for number in (7, 8, 9):
+            upstream.add(make_model(number))
+        upstream.inject(Hold(gate), kind="download", path=make_document(8)["id"])
+        running = start_mirror("sync", env=env)
+        gate.wait_reached()
+        for folder in folders:
+            subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        try:
+            gate.release.set()
+            _, err = running.communicate(timeout=30)
+            assert running.returncode == 1, err
+            assert err.splitlines()[-1].startswith("failed: ")
+            assert "Read-only file system" in err.splitlines()[-1]
+            check_root(root)
+        finally:
+            for folder in folders:
+                subprocess.run(["umount", str(folder)], check=True)
+        assert mirror("sync", env=env).returncode == 0
+        assert Mirror(root).models.path("model-00009").read_bytes() == weights_bytes(9)
+        check_root(root)
+
+
+def test_a_mount_that_goes_away_in_the_middle_ends_with_1_and_nothing_is_written_in_its_place(disk):
+    root, gate = disk, Gate()
+    with FaultyUpstream(many_models(3)) as upstream:
+        env = environment(upstream, root)
+        upstream.inject(Hold(gate), kind="download", path=make_document(1)["id"])
+        running = start_mirror("sync", env={**env, "MIRROR_SYNC_WORKERS": "1"})
+        gate.wait_reached()
+        subprocess.run(["mount", "--bind", str(disk), str(disk)], check=True)  # what the fixture takes away again
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+        gate.release.set()
+        _, err = running.communicate(timeout=30)
+        try:
+            assert running.returncode == 1, err
+            last = err.splitlines()[-1]
+            assert last.startswith("failed: ")
+            assert "is no longer the f" in last  # the root the folder, or the catalog the file, that it was
+            assert os.listdir(disk) == []
+        finally:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], check=True)
+
+
+def test_one_folder_that_is_forbidden_fails_one_model_with_1_and_the_others_come(upstream, root, monkeypatch):
+    """The tests run as root, whom no mode stops: the refusal is made where the system would make it."""
+    bad = Layout(root).blob(hashlib.md5(weights_bytes(1), usedforsecurity=False).hexdigest(), "onnx")
+    replace = os.replace
+
+    def refuse(source, target):
+        if os.fspath(target) == os.fspath(bad):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    finished = run_sync(upstream, root)
+    assert (finished.exit_code, finished.record.tally.fetched.files) == (1, 2)
+    assert "Permission denied" in finished.record.last_line()
+    assert "the right to write there" in finished.record.last_line()
+    assert [each.name for each in finished.record.tally.failed] == ["model-00001"]
+    assert files_under(root / "incoming") == []
+    monkeypatch.undo()
+    assert run_sync(upstream, root).exit_code == 0
+    check_root(root)
+
+
+WRITES = ["open", "write", "fsync", "replace", "mkdir", "index", "run.json"]
+NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOTCONN, errno.ESTALE]
+
+
+def failing(monkeypatch, root, where, number):
+    """Lets one kind of write fail from now on, in the way that the system would."""
+
+    # Not the time of the first look at the root: what fails there was never a run.
+    def fails(*path):
+        raise OSError(number, os.strerror(number), *map(os.fspath, path))
+
+    import registry_mirror.files as files
+    import registry_mirror.index.publish as index
+    import registry_mirror.store.incoming as incoming
+    import registry_mirror.sync.run as run
+
+    if where == "open":
+        monkeypatch.setattr(incoming, "create_exclusive", lambda path, *_, **__: fails(path))
+    elif where == "write":
+        monkeypatch.setattr(incoming, "write_all", lambda *_: fails())
+    elif where == "fsync":
+        fsync = os.fsync
+        thread = threading.current_thread
+        monkeypatch.setattr(os, "fsync", lambda fd: fails() if thread().name.startswith("fetch") else fsync(fd))
+    elif where == "replace":
+        original = os.replace
+        monkeypatch.setattr(os, "replace", lambda a, b: fails(b) if "blobs" in os.fspath(b) else original(a, b))
+    elif where == "mkdir":
+        mkdir = os.mkdir
+        inside = f"{root}/blobs/"
+        monkeypatch.setattr(files.os, "mkdir", lambda path, *m: fails(path) if inside in f"{path}" else mkdir(path, *m))
+    elif where == "index":
+        monkeypatch.setattr(index, "create_exclusive", lambda path, *_, **__: fails(path))
+    elif where == "run.json":
+        monkeypatch.setattr(run, "write_run", lambda layout, *_, **__: fails(layout.run_record))
+
+
+@pytest.mark.parametrize("where", WRITES)
+@pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
+def test_a_write_that_fails_ends_with_7_or_1_one_clear_line_and_nothing_half(root, monkeypatch, where, number):
+    with FaultyUpstream(many_models(2)) as upstream:
+        failing(monkeypatch, root, where, number)
+        finished = run_sync(upstream, root)
+        full = number in (errno.ENOSPC, errno.EDQUOT)
+        assert finished.exit_code == (7 if full else 1)
+        line = finished.record.last_line()
+        assert "\n" not in line
+        assert line.startswith("failed: ")
+        assert ("no space left" if full else os.strerror(number)) in line
+        check_root(root)
+        assert files_under(root / "incoming") == []
+        monkeypatch.undo()
+        assert run_sync(upstream, root).exit_code == 0
+        assert sorted(model.name for model in Mirror(root).models.iter() if model.mirror.cached) == [
+            "model-00000", "model-00001"
+        ]  # fmt: skip
+        check_root(root)
+
+
+def test_a_disk_that_takes_no_more_writes_ends_the_handing_out_at_once(root, monkeypatch):
+    with FaultyUpstream(many_models(60)) as upstream:
+        failing(monkeypatch, root, "open", errno.EROFS)
+        finished = run_sync(upstream, root, {"sync.workers": 2})
+        assert finished.exit_code == 1
+        assert len(finished.record.tally.failed) <= 4
+        assert finished.record.storage_requests <= 4
+
+
+def test_an_error_of_the_system_says_what_file_and_what_to_do():
+    error = store_error(OSError(errno.EROFS, "Read-only file system", "/r/blobs/x"), "model 'a'")
+    assert isinstance(error, StoreError)
+    assert error.everywhere
+    assert str(error) == "model 'a': Read-only file system (/r/blobs/x); mount it writable, or sync where it is"
+    assert not store_error(OSError(errno.EACCES, "Permission denied"), "x").everywhere
