@@ -141,6 +141,8 @@ class MirrorStatus:
                 "bytes": self.totals.bytes,
                 "cached_models": self.totals.cached_models,
                 "ready_not_cached": self.totals.ready_not_cached,
+                "evicted": self.totals.evicted,
+                "pinned_models": self.totals.pinned,
             },
             "failures": [_failure_json(one) for one in self.failures],
             "last_run": self.last_run.record,

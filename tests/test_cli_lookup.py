@@ -299,7 +299,14 @@ def test_status_json_has_every_key(root, call):
         "last_synced_at": moment,
         "stale": False,
         "models": {"total": 3, "ready": 2, "training": 1, "failed": 0, "archived": 0, "gone": 0, "other": 0},
-        "weights": {"files": 1, "bytes": 3, "cached_models": 1, "ready_not_cached": 1},
+        "weights": {
+            "files": 1,
+            "bytes": 3,
+            "cached_models": 1,
+            "ready_not_cached": 1,
+            "evicted": 0,
+            "pinned_models": 0,
+        },
         "failures": [
             {
                 "id": failed.id,

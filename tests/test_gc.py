@@ -534,6 +534,9 @@ def test_over_the_high_mark_the_oldest_make_room_and_a_sync_leaves_them_until_th
         assert run_sync(upstream, root).record.as_json()["requests"] == {"api": 2, "storage": 0}
         told = mirror("path", name_of(3), env=env)
         assert told.returncode == 9
+        weights = json.loads(mirror("status", "--json", env=env).stdout)["weights"]
+        assert (weights["evicted"], weights["pinned_models"], weights["ready_not_cached"]) == (3, 1, 3)
+        assert "1 pinned; 3 ready and not cached, 3 files evicted" in mirror("status", env=env).stdout
         assert "evicted at" in told.stderr
         assert f"`mirror sync {name_of(3)}`" in told.stderr
         assert len(gc(upstream, root, quota).removed) == 3

@@ -59,7 +59,10 @@ def _lines(status: MirrorStatus) -> Iterator[str]:
     yield f"models       {counts['total']}" + (f": {states}" if states else "")
     totals = status.totals
     yield f"weights      {totals.files} files, {format_size(totals.bytes)}"
-    yield f"cached       {totals.cached_models} models; {totals.ready_not_cached} ready and not cached"
+    made_room = f", {totals.evicted} files evicted to make room" if totals.evicted else ""
+    pinned = f"; {totals.pinned} pinned" if totals.pinned else ""
+    waiting = f"{totals.ready_not_cached} ready and not cached"
+    yield f"cached       {totals.cached_models} models{pinned}; {waiting}{made_room}"
     yield f"last run     {_last_run(status.last_run.record)}"
     yield f"last verify  {_last_verify(status.upkeep)}"
     yield from _upkeep(status)

@@ -100,6 +100,8 @@ class Totals:
         files, bytes: distinct blobs that the index names, superseded ones included.
         cached_models: models with current weights.
         ready_not_cached: live and ready models without.
+        evicted: files that made room for others, of the live and ready models.
+        pinned: models whose weights the operator wants kept.
     """
 
     statuses: dict[str, int]
@@ -108,6 +110,8 @@ class Totals:
     bytes: int
     cached_models: int
     ready_not_cached: int
+    evicted: int = 0
+    pinned: int = 0
 
 
 class Condition(Protocol):
@@ -347,7 +351,16 @@ class Snapshot:
             " AND NOT EXISTS (SELECT 1 FROM weights w WHERE w.model_id = m.id AND w.current)",
             (str(ModelStatus.READY),),
         ).fetchone()
-        return Totals(statuses, gone, files, size, cached, waiting)
+        return Totals(statuses, gone, files, size, cached, waiting, self._evictions(), len(self.pinned()))
+
+    def _evictions(self) -> int:
+        if not self._has("evicted"):
+            return 0
+        query = (
+            "SELECT count(*) FROM evicted e JOIN models m ON m.id = e.model_id WHERE m.status = ? AND m.gone_at IS NULL"
+        )
+        (found,) = self._connection.execute(query, (str(ModelStatus.READY),)).fetchone()
+        return int(found)
 
     def _model(self, row: tuple[Any, ...]) -> ModelRow:
         model_id, name, status, place, created, updated, first_seen, gone_at, shared, *weights, document = row
