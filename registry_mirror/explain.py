@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from .index.entries import EvictedEntry, FailureEntry, WeightsEntry
-    from .index.queries import ModelRow
+    from .index.found import ModelRow
     from .model import Model
 
 _LONGEST_NAME = 80

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .index.entries import WeightsEntry
-    from .index.queries import ModelRow, Snapshot
+    from .index.found import ModelRow
+    from .index.queries import Snapshot
     from .model import Model
 
 # Enough to find a slip of the finger in any real mirror, and bounded when there are a million names.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from .errors import IntegrityError, MirrorError, ValidationError
 from .explain import Wish, quoted
-from .index.queries import ModelRow, Selection
+from .index.found import ModelRow, Selection
 from .index.reader import IndexReader
 from .lookup import Weights, check_file, choose, resolve
 from .model import MirrorInfo, Model, utc_now

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .index.entries import BlobEntry
-    from .index.queries import CheckTotals, OpenFailure, Totals
+    from .index.found import CheckTotals, OpenFailure, Totals
     from .store.layout import Layout
 
 LONGEST_LOOK = 2.0

@@ -17,8 +17,8 @@ from support.roots import CATALOG, FETCHED, SEEN, Root, failure
 from registry_mirror.files import Modes
 from registry_mirror.index import schema
 from registry_mirror.index.entries import CheckEntry, ModelEntry
+from registry_mirror.index.found import CheckTotals
 from registry_mirror.index.publish import publish
-from registry_mirror.index.queries import CheckTotals
 from registry_mirror.index.reader import IndexReader
 from registry_mirror.mirror import Mirror
 from registry_mirror.store import incoming

@@ -12,7 +12,8 @@ from support.roots import GONE as AWAY
 from support.roots import Root, failure
 
 from registry_mirror.errors import NoIndexError
-from registry_mirror.index.queries import Selection, Snapshot
+from registry_mirror.index.found import Selection
+from registry_mirror.index.queries import Snapshot
 from registry_mirror.index.rank import ARCHIVED, GONE, LIVE, LIVE_CACHED, READY, rank, shadowed
 from registry_mirror.index.reader import IndexReader
 

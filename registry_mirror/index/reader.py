@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import NoIndexError
 from . import schema
-from .queries import ModelRow, Selection, Snapshot
+from .queries import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from .found import ModelRow, Selection
 
 T = TypeVar("T")
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from ..index.queries import CheckTotals, OpenFailure, Snapshot, Totals
+    from ..index.found import CheckTotals, OpenFailure, Totals
+    from ..index.queries import Snapshot
     from .site import Site
 
 

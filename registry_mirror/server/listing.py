@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from ..index.queries import Document, Place, Selection, Snapshot
+    from ..index.found import Document, Place, Selection
+    from ..index.queries import Snapshot
 
 T = TypeVar("T")
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..index.entries import WeightsEntry
-    from ..index.queries import ModelRow, Snapshot
+    from ..index.found import ModelRow
+    from ..index.queries import Snapshot
     from .addressing import Address
     from .rows import Reader
     from .site import Site

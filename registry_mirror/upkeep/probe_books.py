@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from ..index.queries import CheckTotals
+    from ..index.found import CheckTotals
     from .doctor import Answer, Patient
 
 _ANEW = "move it away and run `mirror sync`, which publishes it anew"

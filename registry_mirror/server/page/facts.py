@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ...index.entries import WeightsEntry
-    from ...index.queries import ModelRow, OpenFailure, Snapshot, Totals
+    from ...index.found import ModelRow, OpenFailure, Totals
+    from ...index.queries import Snapshot
     from ...index.search import State
     from ...status import LastRun
     from ...store.layout import Layout

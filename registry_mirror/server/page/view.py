@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ...index.entries import WeightsEntry
-    from ...index.queries import OpenFailure, Totals
+    from ...index.found import OpenFailure, Totals
     from .facts import Disk, Facts, IndexFacts, Listed
     from .query import PageQuery
 
