@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.documents import make_document, make_model, many_models, weights_bytes
-from support.syncing import files_under, run_sync
+from support.syncing import files_under, run_sync, wait_for
 from support.upstream import FaultyUpstream, FlipByte, Gate, Hold, error
 from support.verifying import Listener, blob_of, flip, run_repair, run_verify
 
@@ -552,15 +552,17 @@ def test_a_repair_of_named_models_fetches_no_others(root):
 def test_every_finding_is_recorded_as_it_comes(synced, monkeypatch):
     """Not at the end: a kill would lose it."""
     monkeypatch.setattr(verifying, "_RECORD_EVERY", 0.0)
-    stop = Stop()
 
-    class Looking(Listener):
-        recorded = 0
+    def recorded():
+        with Catalog(synced / "catalog.sqlite") as catalog:
+            return sum(bool(blob.check.checked_at) for blob in catalog.blobs())
+
+    class Waiting(Listener):
+        number = 0
 
         def looked(self):
-            with Catalog(synced / "catalog.sqlite") as catalog:
-                self.recorded = max(self.recorded, sum(bool(blob.check.checked_at) for blob in catalog.blobs()))
+            wait_for(lambda: recorded() == self.number)  # those before this one
+            self.number += 1
 
-    watcher = Looking()
-    run_verify(synced, watcher=watcher, workers=1, stop=stop)
-    assert watcher.recorded >= 3
+    assert run_verify(synced, watcher=Waiting(), workers=1).tally.checked == 6
+    assert recorded() == 6
