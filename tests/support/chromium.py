@@ -11,7 +11,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 FLAGS = (
@@ -59,6 +59,7 @@ class Chromium:
         self._messages = self._read()
         self._last = 0
         self._session: str | None = None
+        self._loaded: list[str] = []
         self.complaints: list[str] = []
         self.dialogs = 0
         self._attach()
@@ -77,6 +78,7 @@ class Chromium:
         self._session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Log", "Runtime", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def _read(self) -> Iterator[dict[str, Any]]:
         waiting = b""
@@ -104,6 +106,8 @@ class Chromium:
         what = message.get("method")
         if what == "Log.entryAdded":
             self.complaints.append(message["params"]["entry"]["text"])
+        elif what == "Page.lifecycleEvent" and message["params"]["name"] == "load":
+            self._loaded.append(message["params"]["loaderId"])
         elif what == "Page.javascriptDialogOpening":
             self.dialogs += 1
 
@@ -117,20 +121,20 @@ class Chromium:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.complaints.clear()
-        failed = self.call("Page.navigate", url=address).get("errorText")
-        assert failed is None, failed
-        self._until("Page.loadEventFired")
+        answer = self.call("Page.navigate", url=address)
+        assert "errorText" not in answer, answer
+        self._until(lambda: answer["loaderId"] in self._loaded)
 
-    def _until(self, event: str) -> None:
-        for message in self._messages:
-            self._note(message)
-            if message.get("method") == event:
-                return
+    def _until(self, condition: Callable[[], bool]) -> None:
+        # Asked first: what is waited for may have come before the answer of the call that it follows from.
+        while not condition():
+            self._note(next(self._messages))
 
     def press(self, script: str) -> None:
         """Runs a script that leaves the page, and waits for the next one."""
+        before = len(self._loaded)
         self.call("Runtime.evaluate", expression=script, userGesture=True)
-        self._until("Page.loadEventFired")
+        self._until(lambda: len(self._loaded) > before)
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression of JavaScript in the page."""
