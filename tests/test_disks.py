@@ -74,6 +74,16 @@ def test_a_promise_counts_against_others_until_its_bytes_are_on_the_disk_or_it_e
         third.admit(100)
 
 
+def test_a_file_that_goes_on_needs_room_for_its_rest_and_all_of_it_counts_against_the_quota(tmp_path, monkeypatch):
+    monkeypatch.setattr(rooms, "free_space", lambda _: 40)
+    with Room(Layout(tmp_path), Limits()).guest() as guest:
+        guest.admit(100, 60)
+        with pytest.raises(NoSpaceError, match="41 B are needed"):
+            guest.admit(100, 59)
+    with Room(Layout(tmp_path), Limits(quota=99)).guest() as guest, pytest.raises(NoSpaceError, match="quota"):
+        guest.admit(100, 60)
+
+
 def test_what_comes_without_a_length_is_stopped_at_the_floor_and_at_the_quota(tmp_path, monkeypatch):
     free = [100 * MIB]
     monkeypatch.setattr(rooms, "free_space", lambda _: free[0])

@@ -18,6 +18,7 @@ from support.upstream import FaultyUpstream, Gate, Hold
 
 from registry_mirror import ConfigurationError, ConflictError, LockedError, Mirror
 from registry_mirror.catalog import Catalog
+from registry_mirror.errors import Interrupted
 from registry_mirror.model import utc_now
 from registry_mirror.store.layout import Layout
 from registry_mirror.store.publish import touch
@@ -469,6 +470,26 @@ def test_a_file_that_the_system_does_not_let_go_ends_it_with_1(upstream, root):
         os.system(f"chattr -i {before}")  # noqa: S605
     assert mirror("gc", "--grace", "0s", env=env).returncode == 0
     assert not before.exists()
+
+
+def test_a_signal_ends_it_between_two_files_and_the_next_one_goes_on(root):
+    with FaultyUpstream(many_models(3)) as upstream:
+        run_sync(upstream, root)
+        for each in (0, 1):
+            retrain(upstream, root, each)
+        gc(upstream, root)
+        files, asked = len(blobs(root)), []
+
+        def interrupted(_seconds):
+            asked.append(1)
+            if len(asked) == 2:
+                raise Interrupted("interrupted")
+
+        settings = settings_for(upstream, root, AT_ONCE)
+        with pytest.raises(Interrupted):
+            collect(settings, settings.retention, interrupted)
+        assert len(blobs(root)) == files - 1
+        assert len(gc(upstream, root).removed) == 1
 
 
 # --- pins ------------------------------------------------------------------------------------------------------------

@@ -240,16 +240,36 @@ class Catalog(Checks, Retention):
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with _errors_named(), self._engine.connect().execution_options(reading=True) as connection:
+        with self._errors_named(), self._engine.connect().execution_options(reading=True) as connection:
             yield connection
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
-        if _identity(self._path) != self._identity:
-            # Where a mount went away, SQLite would go on with the old file and look for its journal in the new place.
-            raise CatalogError(f"the catalog {self._path} is no longer the file that it was", hint="run again")
-        with _errors_named(), self._engine.begin() as connection:
+        # Where a mount went away, SQLite would go on with the old file and look for its journal in the new place.
+        self._check_there()
+        with self._errors_named(), self._engine.begin() as connection:
             yield connection
+
+    def _check_there(self) -> None:
+        if _identity(self._path) != self._identity:
+            raise CatalogError(
+                f"the catalog {self._path} is no longer the file that it was",
+                hint="see that its disk is mounted, then run again",
+            )
+
+    @contextlib.contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            self._check_there()
+            reason = str(error.orig or error)
+            if "disk is full" in reason:
+                raise NoSpaceError(
+                    "no space left while writing the catalog",
+                    hint="free some space, then run again: what is finished is kept",
+                ) from error
+            raise CatalogError(f"the catalog failed: {reason}") from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -257,20 +277,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
         found = path.stat()
         return found.st_dev, found.st_ino
     return None
-
-
-@contextlib.contextmanager
-def _errors_named() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseError as error:
-        reason = str(error.orig or error)
-        if "disk is full" in reason:
-            raise NoSpaceError(
-                "no space left while writing the catalog",
-                hint="free some space, then run again: what is finished is kept",
-            ) from error
-        raise CatalogError(f"the catalog failed: {reason}") from error
 
 
 def _make_current(connection: Connection, found: Weights) -> None:

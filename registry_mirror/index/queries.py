@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..model import ModelStatus
+from . import kept
 from .entries import BlobEntry, CheckEntry, EvictedEntry, FailureEntry, WeightsEntry
 from .found import CheckTotals, Condition, Document, ModelRow, OpenFailure, Place, Selection, Totals
 from .rank import shadowed
@@ -129,7 +130,7 @@ class Snapshot:
 
     def blobs(self, model_ids: Collection[str] | None = None) -> Iterator[BlobEntry]:
         """Every blob that weights name, or those of some models."""
-        table = "checks" if self._has_checks() else _NO_CHECKS
+        table = "checks" if kept.has_table(self._connection, "checks") else _NO_CHECKS
         where = "" if model_ids is None else "WHERE w.model_id IN (SELECT value FROM json_each(:ids))"
         query = f"{_BLOBS.format(checks=table)} {where} GROUP BY w.md5, w.format"
         for row in self._connection.execute(query, {"ids": json.dumps(sorted(model_ids or ()))}):
@@ -145,7 +146,7 @@ class Snapshot:
 
     def check_totals(self) -> CheckTotals:
         """How well the stored bytes are known."""
-        if not self._has_checks():
+        if not kept.has_table(self._connection, "checks"):
             (never,) = self._connection.execute("SELECT count(DISTINCT md5 || format) FROM weights").fetchone()
             return CheckTotals(never)
         never, oldest = self._connection.execute(
@@ -155,9 +156,6 @@ class Snapshot:
         (lost,) = self._connection.execute("SELECT count(*) FROM checks WHERE lost_at IS NOT NULL").fetchone()
         return CheckTotals(never or 0, moment(oldest), lost)
 
-    def _has_checks(self) -> bool:
-        return self._has("checks")
-
     def failures(self, model_id: str) -> list[FailureEntry]:
         """The open failures of a model, the latest first."""
         query = "SELECT format, error, attempts, first_failed_at, last_failed_at FROM failures WHERE model_id = ?"
@@ -166,26 +164,17 @@ class Snapshot:
 
     def evicted(self, model_id: str) -> list[EvictedEntry]:
         """Weights of a model that made room for others."""
-        if not self._has("evicted"):
-            return []
-        query = "SELECT format, md5, size, evicted_at FROM evicted WHERE model_id = ? ORDER BY format"
-        found = self._connection.execute(query, (storable(model_id),))
-        return [EvictedEntry(name, md5, size, _known(at)) for name, md5, size, at in found]
+        return kept.evicted(self._connection, model_id)
 
     def pinned(self) -> frozenset[str]:
         """The ids of the pinned models."""
         if self._pinned is None:
-            rows = self._connection.execute("SELECT model_id FROM pins") if self._has("pins") else ()
-            self._pinned = frozenset(model_id for (model_id,) in rows)
+            self._pinned = kept.pinned(self._connection)
         return self._pinned
 
     def blob_keys(self) -> set[tuple[str, str]]:
         """MD5 and format of every file that the index names, superseded ones included."""
         return set(self._connection.execute("SELECT DISTINCT md5, format FROM weights"))
-
-    def _has(self, table: str) -> bool:
-        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-        return self._connection.execute(query, (table,)).fetchone() is not None
 
     def open_failures(self, limit: int = -1) -> list[OpenFailure]:
         """The open failures, the latest first; all of them without a limit."""
@@ -223,16 +212,9 @@ class Snapshot:
             " AND NOT EXISTS (SELECT 1 FROM weights w WHERE w.model_id = m.id AND w.current)",
             (str(ModelStatus.READY),),
         ).fetchone()
-        return Totals(statuses, gone, files, size, cached, waiting, self._evictions(), len(self.pinned()))
-
-    def _evictions(self) -> int:
-        if not self._has("evicted"):
-            return 0
-        query = (
-            "SELECT count(*) FROM evicted e JOIN models m ON m.id = e.model_id WHERE m.status = ? AND m.gone_at IS NULL"
+        return Totals(
+            statuses, gone, files, size, cached, waiting, kept.count_evicted(self._connection), len(self.pinned())
         )
-        (found,) = self._connection.execute(query, (str(ModelStatus.READY),)).fetchone()
-        return int(found)
 
     def _model(self, row: tuple[Any, ...]) -> ModelRow:
         model_id, name, status, place, created, updated, first_seen, gone_at, shared, *weights, document = row

@@ -45,7 +45,7 @@ class Space:
 def misfit(size: int, space: Space, limits: Limits) -> tuple[str, str] | None:
     """Why a file of `size` bytes must not be begun, as a scope of `NoSpaceError` and in words; None when it may.
 
-    `space.used` and `space.promised` count other files only.
+    Of a file that is there in part, `size` is the rest. `space.promised` counts other files only.
     """
     if limits.quota is not None and space.used + space.promised + size > limits.quota:
         taken = space.used + space.promised
@@ -89,19 +89,8 @@ class Guest:
         """Bytes that it will still take from the disk, as far as its length is known."""
         return max(0, self.size - self.done)
 
-    def admit(self, size: int | None) -> None:
-        """Asks for room for a file of `size` bytes, from zero; None when its length is not known.
-
-        Raises:
-            NoSpaceError: it does not fit.
-            StoreError: the root is no longer there.
-        """
-        self._room.check_root()
-        self.size, self.done, self._asked = 0, 0, 0
-        self._room.admit(self, size or 0)
-
-    def go_on(self, size: int, done: int) -> None:
-        """Asks for room for the rest of a file of `size` bytes, `done` of which are on the disk already.
+    def admit(self, size: int | None, done: int = 0) -> None:
+        """Asks for room for a file of `size` bytes, `done` of which are on the disk; None when its length is not known.
 
         Raises:
             NoSpaceError: it does not fit.
@@ -109,7 +98,7 @@ class Guest:
         """
         self._room.check_root()
         self.size, self.done, self._asked = 0, done, done
-        self._room.admit(self, size)
+        self._room.admit(self, size or 0)
 
     def came(self, done: int) -> None:
         """Tells how much has come. Every few megabytes the floor is looked at, and the quota.
@@ -170,9 +159,7 @@ class Room:
     def admit(self, guest: Guest, size: int) -> None:
         """Promises `size` bytes to a file, or refuses."""
         with self._lock:
-            space = self._space(guest)
-            free = None if space.free is None else space.free + guest.done  # what it has taken already is its own
-            refusal = misfit(size, Space(free, space.used, space.promised), self._limits)
+            refusal = misfit(max(0, size - guest.done), self._space(guest), self._limits)
             if refusal is None:
                 guest.size = size
                 return
@@ -182,7 +169,7 @@ class Room:
         """Looks whether a file that is coming may go on."""
         with self._lock:
             space = self._space(guest)
-            refusal = misfit(max(guest.size, guest.done), Space(None, space.used, space.promised), self._limits)
+            refusal = misfit(guest.promised, Space(None, space.used, space.promised), self._limits)
         if refusal is not None:
             raise _no_room(*refusal)
         if space.free is not None and space.free < self._limits.floor:
@@ -195,7 +182,7 @@ class Room:
             return Space(free_space(self._layout.root), 0, sum(other.promised for other in others))
         if self._used is None:
             self._used = sum(inventory(self._layout).values())
-        come = sum(other.done for other in others)
+        come = sum(each.done for each in self._guests)
         return Space(free_space(self._layout.root), self._used + come, sum(other.promised for other in others))
 
 

@@ -70,25 +70,9 @@ def fetch(shop: Workshop, job: Job, reporter: Reporter, check: Callable[[], None
     Raises:
         MirrorError: what went wrong with this model.
     """
-    api = shop.client.models.api
-
-    def sink(declared: Declared) -> Part:
-        guest.admit(declared.size)
-        made = Part(shop.layout.incoming, shop.modes, origin=_origin(job, declared))
-        reporter.opened(job.key, made.path)
-        return made
-
     try:
         with shop.room.guest() as guest:
-            progress = _Progress(job, reporter, check, guest)
-            found = shop.client.storage.fetch(
-                f"model {job.row.name!r}",
-                address=lambda: api.download_url(job.row.id, job.format),
-                sink=sink,
-                held=lambda declared: _held(shop, job, declared),
-                progress=progress,
-                begun=_begun(shop, job, reporter, progress, guest),
-            )
+            found = _transferred(shop, job, reporter, _Progress(job, reporter, check, guest))
     except ConflictError as error:
         # 400 is how some answer for a model that is not ready, which passes; 409 says that this format is not there.
         if job.format == "onnx" or error.status != 409:
@@ -102,11 +86,31 @@ def fetch(shop: Workshop, job: Job, reporter: Reporter, check: Callable[[], None
     return stored
 
 
+def _transferred(shop: Workshop, job: Job, reporter: Reporter, progress: _Progress) -> Stored | Received[Part]:
+    api = shop.client.models.api
+
+    def part(declared: Declared) -> Part:
+        progress.guest.admit(declared.size)
+        made = Part(shop.layout.incoming, shop.modes, origin=_origin(job, declared))
+        reporter.opened(job.key, made.path)
+        return made
+
+    return shop.client.storage.fetch(
+        f"model {job.row.name!r}",
+        address=lambda: api.download_url(job.row.id, job.format),
+        sink=part,
+        held=lambda declared: _held(shop, job, declared),
+        progress=progress,
+        begun=_begun(shop, job, reporter, progress),
+    )
+
+
 class _Progress:
-    """Tells the reporter of each beginning and of what came, and sees that there is room for more."""
+    """Tells the reporter of each beginning, and the room and the reporter of what came."""
 
     def __init__(self, job: Job, reporter: Reporter, check: Callable[[], None], guest: Guest) -> None:
-        self._job, self._reporter, self._check, self._guest = job, reporter, check, guest
+        self._job, self._reporter, self._check = job, reporter, check
+        self.guest = guest
         self._done: int | None = None
 
     def __call__(self, done: int, total: int | None) -> None:
@@ -114,27 +118,23 @@ class _Progress:
         if self._done is None or done < self._done:
             self._reporter.started(self._job.key, self._job.row.name, total)
         if done:
-            self._guest.came(done)
+            self.guest.came(done)
             self._reporter.advanced(self._job.key, done)
         self._done = done
 
 
-def _begun(shop: Workshop, job: Job, reporter: Reporter, progress: _Progress, guest: Guest) -> Begun[Part] | None:
-    """The beginning that an earlier run left, copied and hashed.
-
-    Raises:
-        NoSpaceError: the rest does not fit; the beginning is kept.
-    """
+def _begun(shop: Workshop, job: Job, reporter: Reporter, progress: _Progress) -> Begun[Part] | None:
+    """The beginning that an earlier run left, copied and hashed."""
     kept = adopt(shop.layout.incoming, shop.modes, job.key, progress)
     if kept is None:
         return None
+    reporter.opened(job.key, kept.part.path)
+    said = kept.origin
     try:
-        guest.go_on(kept.origin.size, kept.hasher.size)
+        progress.guest.admit(said.size, kept.hasher.size)
     except MirrorError:
         kept.part.keep()
         raise
-    reporter.opened(job.key, kept.part.path)
-    said = kept.origin
     declared = of_part(said.size, said.md5, said.etag, said.last_modified)
     return Begun(kept.part, kept.hasher, kept.head, declared)
 

@@ -134,6 +134,7 @@ class _Collector:
         self._catalog.note_unnamed([blob for blob in blobs if blob not in index.blobs | wanted], utc_now())
 
     def _attempt(self, step: FileStep, act: Callable[..., bool], *more: object) -> bool:
+        self._sleep(0)  # a signal ends it between two files
         try:
             return act(step, *more)
         except OSError as error:

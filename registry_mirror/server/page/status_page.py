@@ -73,7 +73,7 @@ class StatusPage:
             _log.error("%s", facts.problem)
         # Paths, not whole addresses: a form and a download then stay with the origin that the browser knows.
         prefix = urlsplit(base).path
-        now, holder = self._site.metrics.now(), call.holder
+        now, holder = self._site.metrics.now(), self._site.guard.ticket(call.holder)
 
         def link(entry: WeightsEntry, filename: str) -> str:
             path = f"/blobs/{artifacts.blob_file(entry)}"
