@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import queue
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from ..errors import ApiError, ConflictError, MirrorError, NoSpaceError, NotFoundError
+from ..errors import ApiError, ConflictError, Interrupted, MirrorError, NoSpaceError, NotFoundError
 from .addressing import segment
 from .blobs import admitted, blob_response, read_at
 from .errors import BrokenOffError, error_response, in_words, response_of
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 PREFIX = "/fetch/"
 _PIECE = 128 << 10
 _TAIL = 64 << 10
-_TELL_EVERY = 0.05
+_TELL_EVERY = 0.02
+_CLEAR_UP_WITHIN = 1.0
 
 
 class Flight:
@@ -43,7 +45,7 @@ class Flight:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._changed = asyncio.Event()
-        self._told = 0.0
+        self._due = False
         self.path: Path | None = None
         self.size: int | None = None
         self.done = 0
@@ -68,13 +70,15 @@ class Flight:
     def grew(self, done: int) -> None:
         """So many bytes are in the file."""
         self.done = done
-        now = time.monotonic()
-        if now - self._told >= _TELL_EVERY:  # a wake-up for each piece would cost more than the bytes
-            self._told = now
-            self._tell()
+        if not self._due:  # a wake-up for each piece would cost more than the bytes
+            self._due = True
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._loop.call_later, _TELL_EVERY, self._wake)
 
     def ended(self, error: Exception | None) -> None:
-        """The weights are stored and published, or never will be."""
+        """The weights are stored and published, or never will be. What is said first counts."""
+        if self.over:
+            return
         self.error, self.stored = error, error is None
         self._tell()
 
@@ -85,6 +89,7 @@ class Flight:
     # -- called on the event loop ---------------------------------------------------------------------------------
 
     def _wake(self) -> None:
+        self._due = False
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -109,15 +114,26 @@ class Flights:
     """
 
     def __init__(self, fetch: Callable[[str, str, Flight], None], workers: int, stop: Callable[[], None]) -> None:
-        self._fetch, self._stop = fetch, stop
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
+        self._fetch, self._stop, self._workers = fetch, stop, workers
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._flights: dict[tuple[str, str], Flight] = {}
 
-    def close(self) -> None:
-        """Ends what is under way."""
+    def end(self) -> None:
+        """Lets go of everybody who waits, and asks what is under way to end."""
         self._stop()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            flights = list(self._flights.values())
+        for flight in flights:
+            flight.ended(Interrupted("the server was told to stop"))
+
+    def close(self) -> None:
+        """Gives what is under way a moment to clear up; storage that does not answer is not waited for."""
+        self.end()
+        until = time.monotonic() + _CLEAR_UP_WITHIN
+        while self._flights and time.monotonic() < until:
+            time.sleep(0.02)
 
     async def respond(self, site: Site, call: Call, model_id: str, weights_format: str, name: str) -> Response:
         """The weights from the cache when they are there, else from the one flight that brings them."""
@@ -151,8 +167,16 @@ class Flights:
             flight = self._flights.get(key)
             if flight is None:
                 flight = self._flights[key] = Flight(asyncio.get_running_loop())
-                self._executor.submit(self._run, site, key, flight)
+                self._jobs.put(functools.partial(self._run, site, key, flight))
+                if len(self._threads) < self._workers:
+                    # Daemons: an executor's threads would be waited for at the end of the process.
+                    self._threads.append(threading.Thread(target=self._work, name="fetch", daemon=True))
+                    self._threads[-1].start()
         return flight
+
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()
 
     def _run(self, site: Site, key: tuple[str, str], flight: Flight) -> None:
         error: Exception | None = None
@@ -224,6 +248,8 @@ def failed(error: Exception) -> Response:
         return response_of(error)
     if isinstance(error, NoSpaceError):
         return error_response(507, "this mirror has no space left for the weights")
+    if isinstance(error, Interrupted):
+        return error_response(503, "this mirror is about to stop; ask again")
     if isinstance(error, (ApiError, MirrorError)):
         return error_response(502, f"the weights could not be fetched: {in_words(error)}")
     return response_of(error)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import multiprocessing
 import os
 import socket
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
@@ -24,6 +26,7 @@ from .settings import check_root, decide, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from multiprocessing.connection import Connection
 
     from starlette.types import ASGIApp
 
@@ -55,7 +58,8 @@ def serve(settings: Settings, say: Callable[[str], None], fetcher: Callable[[], 
         if settings.serve.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         say(plan.described())
-        _server(plan, port).serve(target_loader=Loader(plan, fetcher), wrap_loader=False)
+        ended, ending = multiprocessing.Pipe(duplex=False)
+        _server(plan, port, ending).serve(target_loader=Loader(plan, fetcher, ended), wrap_loader=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +68,47 @@ class Loader:
 
     plan: Plan
     fetcher: Callable[[], Fetcher] | None
+    ended: Connection
 
     def __call__(self) -> ASGIApp:
         _log_to_stderr()
         notifier, plan = Notifier(os.environ), self.plan
-        return application(
-            site_of(plan, self.fetcher),
-            log=access_log if plan.settings.serve.access_log else None,
-            started=lambda: notifier.ready(plan.described()),
-        )
+        site = site_of(plan, self.fetcher)
+
+        def started() -> None:
+            if site.fetcher is not None:
+                _when_told(self.ended, site.fetcher.end)
+            notifier.ready(plan.described())
+
+        return application(site, log=access_log if plan.settings.serve.access_log else None, started=started)
 
 
-def _server(plan: Plan, port: int) -> Any:
+def _when_told(ended: Connection, act: Callable[[], None]) -> None:
+    """Acts as soon as the end is told: Granian itself tells when every answer is sent, and a fetch may take long."""
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        loop.remove_reader(ended.fileno())
+        act()
+
+    loop.add_reader(ended.fileno(), told)
+
+
+class _Server(Granian):  # type: ignore[misc, valid-type]
+    """Granian, which tells the worker of a signal as soon as it comes."""
+
+    ending: Connection
+
+    def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
+        """Takes SIGTERM and SIGINT. A write to a pipe is safe in a handler."""
+        with contextlib.suppress(OSError):
+            self.ending.send_bytes(b"end")
+        super().signal_handler_interrupt(*args, **kwargs)
+
+
+def _server(plan: Plan, port: int, ending: Connection) -> _Server:
     serve = plan.settings.serve
-    return Granian(
+    server = _Server(
         "registry_mirror",
         address=serve.host,
         port=port,
@@ -95,6 +126,8 @@ def _server(plan: Plan, port: int) -> Any:
         workers_kill_timeout=_QUIET_SECONDS,
         log_enabled=False,
     )
+    server.ending = ending
+    return server
 
 
 def free_port(host: str, port: int) -> int:

@@ -27,8 +27,11 @@ class Fetcher(Protocol):
     async def respond(self, site: Site, call: Call, model_id: str, weights_format: str, name: str) -> Response:
         """The answer to a request for the weights: streamed as they arrive. `name` is for `Content-Disposition`."""
 
+    def end(self) -> None:
+        """Lets go of everybody who waits."""
+
     def close(self) -> None:
-        """Ends what is under way."""
+        """Ends what is under way; called once nobody is answered any more."""
 
 
 @dataclass(frozen=True, slots=True)
