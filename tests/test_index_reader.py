@@ -144,7 +144,7 @@ def test_documents_of_one_name_come_with_the_one_that_it_means_first_and_all_oth
 
     def ids(selection, limit=10):
         found = reader.read(lambda snapshot: snapshot.documents(selection, limit, 0))
-        return "".join(json.loads(document)["id"] for document, _ in found)
+        return "".join(json.loads(document)["id"] for document, _, _ in found)
 
     assert ids(Selection(name="twins")) == "cadb"
     assert ids(Selection(name="twins"), limit=1) == "c"

@@ -225,11 +225,11 @@ def test_an_upstream_that_is_down_is_502_in_words_without_its_secrets(upstream, 
     assert upstream.api_key not in server.text
 
 
-@pytest.mark.parametrize("fault", [CutAfter(SIZE // 2), wrong_digest()], ids=["cut", "wrong digest"])
+@pytest.mark.parametrize("fault", [CutAfter(SIZE * 3 // 4), wrong_digest()], ids=["cut", "wrong digest"])
 def test_when_it_goes_wrong_after_bytes_went_out_every_connection_breaks(upstream, root, server, fault, one):
     url = server.download_url(name(one))
     gate = Gate()
-    upstream.inject(fault, Hold(gate, SIZE // 4), kind="weights", times=1)
+    upstream.inject(fault, Hold(gate, SIZE * 2 // 3), kind="weights", times=1)
     upstream.inject(fault, kind="weights", times=20)
 
     def client() -> str:
@@ -314,7 +314,8 @@ def test_the_end_does_not_wait_for_a_fetch(upstream, root, one):
             began = time.monotonic()
             assert server.stop() == 0
             took = time.monotonic() - began
-        assert isinstance(waiting.exception(), BROKEN)
+        # Broken off, or told so when nothing had gone out yet.
+        assert isinstance(waiting.exception(), BROKEN) or waiting.result().status_code == 503
     assert took < 6
     assert not is_stored(root, one)
 
@@ -339,15 +340,17 @@ def test_a_full_disk_is_507_and_publishes_nothing(disk):
         assert "Traceback" not in server.text
 
 
-def test_several_at_once_and_a_sync_beside(upstream, root, server):
-    numbers = [next(NUMBERS) for _ in range(3)]
-    urls = {number: server.download_url(name(number)) for number in numbers}
-    with ThreadPoolExecutor(12) as clients:
-        waiting = [(number, clients.submit(take, urls[number])) for number in numbers * 3]
-        assert mirror("sync", env=environment(upstream, root)).returncode in (0, 3)
-        for number, each in waiting:
-            assert each.result().content == content(number)
-    assert all(is_stored(root, number) for number in numbers)
+def test_several_at_once_and_a_sync_beside(tmp_path):
+    root = tmp_path / "root"
+    with FaultyUpstream(many_models(3, size=SIZE)) as upstream:
+        list_only(upstream, root)
+        with fetching(upstream, root) as server, ThreadPoolExecutor(9) as clients:
+            urls = [server.download_url(name(number)) for number in range(3)]
+            waiting = [(number, clients.submit(take, urls[number])) for number in list(range(3)) * 3]
+            assert run_sync(upstream, root).record.outcome == "ok"
+            for number, each in waiting:
+                assert each.result().content == content(number)
+    assert all(is_stored(root, number) for number in range(3))
 
 
 def test_without_a_key_for_the_upstream_it_does_not_start(tmp_path):

@@ -57,9 +57,8 @@ class Flight:
 
     def opened(self, path: Path) -> None:
         """A new file begins to grow; what a former one held was not the weights."""
-        self.size, self.done = None, 0
-        self.attempt += 1
-        self.path = path  # last: whoever sees it sees what belongs to it
+        self.size, self.done, self.path = None, 0, path
+        self.attempt += 1  # last, and read first: whoever sees it sees what belongs to it
         self._tell()
 
     def sized(self, size: int | None) -> None:
@@ -97,6 +96,11 @@ class Flight:
     def over(self) -> bool:
         """Whether nothing more will come."""
         return self.stored or self.error is not None
+
+    @property
+    def safe(self) -> int:
+        """How many bytes may go out before the whole is checked: never all of them."""
+        return max(0, self.done - _TAIL) if self.size is None else min(self.done, self.size - 1)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits until a condition on this flight holds, or it is over."""
@@ -140,7 +144,8 @@ class Flights:
         if (cached := self._cached(site, call, model_id, weights_format, name)) is not None:
             return cached
         flight = self._join(site, model_id, weights_format)
-        await flight.until(lambda: flight.path is not None and (flight.size is not None or flight.done > 0))
+        # An answer that has begun can only be broken off, so it begins when there is something to send.
+        await flight.until(lambda: flight.safe > 0)
         if not flight.over and flight.path is not None:
             with contextlib.suppress(FileNotFoundError):  # it got its name in the cache just now
                 return Stream(flight, name)
@@ -206,9 +211,15 @@ class Stream(Response):
         if self._size is None:
             del self.headers["content-length"]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends it; raises in the middle when what came is not the weights, which ends the connection."""
         try:
+            if self._lost:  # since it was made; nothing has gone out, so it may still be an answer
+                error = self._flight.error
+                again = error_response(503, "the weights begin to come anew; ask again")
+                answer = again if error is None else failed(error)
+                await answer(scope, receive, send)
+                return
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await self._body(send)
         finally:
@@ -220,17 +231,18 @@ class Stream(Response):
             sent = place
             await flight.until(lambda: flight.attempt != self._attempt or self._safe() > sent)  # noqa: B023 - awaited
             place = await self._send_up_to(self._safe(), place, send)
-        if flight.error is not None or flight.attempt != self._attempt:
+        if self._lost:
             why = "they began anew" if flight.error is None else in_short(flight.error)
             raise BrokenOffError(f"the weights that were coming are not to be: {why}")
         await self._send_up_to(os.fstat(self._descriptor).st_size, place, send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    @property
+    def _lost(self) -> bool:
+        return self._flight.error is not None or self._flight.attempt != self._attempt
+
     def _safe(self) -> int:
-        """How many bytes may go out before the whole is checked."""
-        if self._flight.attempt != self._attempt:
-            return 0
-        return max(0, self._flight.done - _TAIL) if self._size is None else min(self._flight.done, self._size - 1)
+        return self._flight.safe if self._flight.attempt == self._attempt else 0
 
     async def _send_up_to(self, stop: int, place: int, send: Send) -> int:
         while place < stop:
