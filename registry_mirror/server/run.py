@@ -114,7 +114,8 @@ def _server(plan: Plan, port: int, ending: Connection) -> _Server:
         port=port,
         interface=Interfaces.ASGI,
         workers=serve.workers,
-        # Told from the first bytes, HTTP/2 has no limit on how long those may take; over TLS it is told before them.
+        # Where both are spoken, Granian waits for the first bytes without limit. Over TLS that costs a handshake first,
+        # and SDKs that speak HTTP/2 do so there only.
         http=HTTPModes.http1 if serve.tls_cert is None else HTTPModes.auto,
         websockets=False,
         # Not its buffer size, which bounds the head of a request too: what is sent goes through that buffer.
