@@ -100,7 +100,9 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     ending: Connection
 
     def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
-        """Takes SIGTERM and SIGINT. A write to a pipe is safe in a handler."""
+        """Takes the first SIGTERM or SIGINT: a second one could meet the lock of the event that the first one sets."""
+        if self.interrupt_signal:
+            return
         with contextlib.suppress(OSError):
             self.ending.send_bytes(b"end")
         super().signal_handler_interrupt(*args, **kwargs)
