@@ -269,6 +269,15 @@ def test_a_signal_ends_it_well_and_at_once(root, number):
     assert "Traceback" not in server.text
 
 
+@pytest.mark.parametrize("_again", range(3))
+def test_two_signals_at_once_end_it_as_one_does(root, _again):
+    """Granian's own waiting slept through them in one try of three."""
+    with Serving(root.path) as server:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            server.process.send_signal(number)
+        assert server.stop() == 0
+
+
 def test_a_slow_download_holds_the_end_up_for_a_while_only(tmp_path):
     root = Root(tmp_path / "root")
     root.add("big", os.urandom(1 << 20) * 40)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _HEADERS_WITHIN = 10_000
 _PING_EVERY = 20_000
+_STEP = 0.1
 _LINE = "%(asctime)s %(message)s"
 _QUIET_SECONDS = 8
 """How long answers that are being sent may take to end when the server is told to stop; Docker kills after 10 s."""
@@ -100,12 +101,37 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     ending: Connection
 
     def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
-        """Takes the first SIGTERM or SIGINT: a second one could meet the lock of the event that the first one sets."""
-        if self.interrupt_signal:
-            return
-        with contextlib.suppress(OSError):
-            self.ending.send_bytes(b"end")
+        """Takes SIGTERM and SIGINT, the second one too: it says nothing new."""
+        if not self.interrupt_signal:
+            with contextlib.suppress(OSError):
+                self.ending.send_bytes(b"end")
         super().signal_handler_interrupt(*args, **kwargs)
+
+
+class _Flag:
+    """What Granian's main loop waits for, in place of a `threading.Event`.
+
+    Two signals at once left the event's waiter asleep for ever: the system may hand one of them to another thread, and
+    then nothing wakes the one that waits for a lock. Somebody who sleeps for moments always wakes.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+
+    def clear(self) -> None:
+        self._set = False
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._set and (until is None or time.monotonic() < until):
+            time.sleep(_STEP)
+        return self._set
 
 
 def _server(plan: Plan, port: int, ending: Connection) -> _Server:
@@ -129,7 +155,7 @@ def _server(plan: Plan, port: int, ending: Connection) -> _Server:
         workers_kill_timeout=_QUIET_SECONDS,
         log_enabled=False,
     )
-    server.ending = ending
+    server.ending, server.main_loop_interrupt = ending, _Flag()
     return server
 
 
