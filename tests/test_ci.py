@@ -12,11 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def test_ci_is_executable_and_runs_make_test_and_nothing_else():
+def test_ci_is_executable_and_ends_with_the_readmes_command():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
-    assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"]
+    assert lines[:2] == ["set -euo pipefail", 'cd "$(dirname "$0")/.."']
+    assert lines[-1] == "make test"
+    assert not re.search(r"pip|pytest", "".join(lines))  # what Python needs, the Makefile installs
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])
