@@ -1,7 +1,8 @@
 # make demo    the main job, on an upstream in a box
 # make test    lint, types and the whole test suite
 # make test-sdk-matrix    twelve versions of the platform's SDK against `mirror serve`, not only three
-# They set up what they need in .venv; they need Python 3.11+, make and a package index.
+# make bench   how fast it is beside curl, aria2, nginx and others; bench-quick: the same in a minute, and less sure
+# All set up what they need in .venv; all need Python 3.11+, make and a package index.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,8 +11,11 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Two workers also on larger machines: the suite starts servers and subprocesses of its own.
 PYTEST_ARGS ?= -n 2
+BENCH_PYTHON := .envs/bench/bin/python
+BENCH_ARGS ?=
+MEMORY := $(if $(wildcard /dev/shm),--dir /dev/shm)
 
-.PHONY: help demo test test-sdk-matrix lint types format bench-memory clean
+.PHONY: help demo test test-sdk-matrix lint types format bench bench-quick bench-peers bench-memory clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -35,6 +39,17 @@ types: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# An exit code of 2 says that something could not be measured; the curves are drawn from what was.
+bench: bench-peers
+	$(BIN)/python -m benchmarks.run --save build/bench/results.json $(BENCH_ARGS); code=$$?; \
+	  $(BENCH_PYTHON) -m benchmarks.chart build/bench/results.json build/bench; exit $$code
+
+bench-quick: bench-peers
+	$(BIN)/python -m benchmarks.run --sizes quick --runs 1 $(MEMORY) $(BENCH_ARGS)
+
+bench-peers: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.tools
 
 bench-memory: $(VENV)/.dev
 	$(BIN)/python benchmarks/memory.py
