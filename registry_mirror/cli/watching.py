@@ -11,7 +11,7 @@ import click
 
 from ..units import format_duration, format_size
 from ..upkeep.reporter import Watcher
-from .progress import printable
+from .progress import bars, printable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -66,25 +66,7 @@ class BarWatcher(Watcher):
     """One bar for all bytes, on a terminal."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        self._bars: Any = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
+        self._bars = bars()
         self._bar: Any = self._bars.add_task("verify", total=None)
         self._lock = threading.Lock()
         self._files = self._looked = 0

@@ -13,13 +13,13 @@ from starlette.responses import Response
 
 from ..errors import NotFoundError
 from ..store.layout import SUFFIXES
-from .errors import BrokenOffError, error_response, response_of
+from .endpoint import Endpoint
+from .errors import BrokenOffError, error_response
 from .keys import holder_of
 from .lookups import look
 from .query import parameters
 from .ranges import Verdict, http_date, verdict
 from .signing import BadSignatureError
-from .site import call_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,35 +41,24 @@ _MESSAGES = {
 }
 
 
-class Blobs:
+class Blobs(Endpoint):
     """The blobs as an ASGI application."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, call: Call) -> Response:
         """Answers one request."""
-        call = call_of(scope)
-        try:
-            response = self._answer(call)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer in JSON
-            response = response_of(error)
-        await response(scope, receive, send)
-
-    def _answer(self, call: Call) -> Response:
         if call.method not in ("GET", "HEAD"):
             return error_response(405, "weights can be read only", {"Allow": "GET, HEAD"})
         match = _NAME.fullmatch(call.raw_path)
         weights_format = _FORMATS.get(match[2].decode()) if match else None
         if match is None or weights_format is None:
             raise NotFoundError("no such address here", status=404)
-        name = admitted(self._site, call)
+        name = admitted(self.site, call)
         md5 = match[1].decode()
         entry = self._entry(md5, weights_format)
-        return blob_response(self._site.layout.blob(md5, weights_format), entry, call, name, asks=self._site.guard.asks)
+        return blob_response(self.site.layout.blob(md5, weights_format), entry, call, name, asks=self.site.guard.asks)
 
     def _entry(self, md5: str, weights_format: str) -> WeightsEntry:
-        found = self._site.reader.read(lambda snapshot: snapshot.by_md5(md5))
+        found = self.site.reader.read(lambda snapshot: snapshot.by_md5(md5))
         entry = next((each for _, each in found if each.format == weights_format), None)
         if entry is None:
             raise NotFoundError("this mirror has no such weights", status=404)

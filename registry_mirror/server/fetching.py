@@ -20,9 +20,9 @@ from starlette.responses import Response
 from ..errors import ApiError, ConflictError, Interrupted, MirrorError, NoSpaceError, NotFoundError
 from .addressing import segment
 from .blobs import admitted, blob_response, read_at
+from .endpoint import Endpoint
 from .errors import BrokenOffError, error_response, in_words, response_of
 from .lookups import by_id, current
-from .site import call_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -272,23 +272,12 @@ def in_short(error: Exception) -> str:
     return in_words(error) if isinstance(error, MirrorError) else type(error).__name__
 
 
-class FetchRoute:
+class FetchRoute(Endpoint):
     """The addresses of weights that are not cached yet, as an ASGI application."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, call: Call) -> Response:
         """Answers one request."""
-        call = call_of(scope)
-        try:
-            response = await self._answer(call)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer in JSON
-            response = response_of(error)
-        await response(scope, receive, send)
-
-    async def _answer(self, call: Call) -> Response:
-        site, parts = self._site, call.raw_path[len(PREFIX) :].split(b"/")
+        site, parts = self.site, call.raw_path[len(PREFIX) :].split(b"/")
         if site.fetcher is None or len(parts) != 2:
             return error_response(404, "no such address here")
         if call.method != "GET":

@@ -10,18 +10,17 @@ from starlette.concurrency import run_in_threadpool
 from ..index.found import Selection
 from . import answers, artifacts
 from .addressing import API_PREFIX, Action, Address, address
-from .errors import error_response, json_response, response_of
+from .endpoint import Endpoint
+from .errors import error_response, json_response
 from .listing import Pages
 from .lookups import Found, current, current_weights, find, found_of, gaps_of
 from .query import list_query, parameters
 from .rows import Reader, fitted, reader
-from .site import call_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
 
     from ..index.queries import Snapshot
     from .query import ListQuery
@@ -35,27 +34,19 @@ _READS = ("GET", "HEAD")
 _READ_ONLY = "this mirror is read-only: models are trained, changed and run upstream"
 
 
-class ModelsApi:
+class ModelsApi(Endpoint):
     """The resource as an ASGI application of its own, because it needs the path as it came."""
 
     def __init__(self, site: Site) -> None:
-        self._site = site
+        super().__init__(site)
         self._pages = Pages()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, call: Call) -> Response:
         """Answers one request."""
-        call = call_of(scope)
-        try:
-            response = await self._answer(call)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer in JSON
-            response = response_of(error)
-        await response(scope, receive, send)
-
-    async def _answer(self, call: Call) -> Response:
         if not call.raw_path.startswith(_PREFIX):
             return error_response(404, "no such address here")
         asked = address(call.raw_path[len(_PREFIX) :])
-        call.holder = self._site.guard.admit(call.headers)
+        call.holder = self.site.guard.admit(call.headers)
         if asked.action is Action.NOWHERE:
             return error_response(404, f"no such address here; the list of models is at {API_PREFIX}/")
         if call.method in _WRITES:
@@ -78,7 +69,7 @@ class ModelsApi:
             picture = meta.get("catalog_id"), meta.get("revision")
             return chained(self._page(snapshot, picture, query, who), meta)
 
-        return self._site.reader.read(listed)
+        return self.site.reader.read(listed)
 
     def _page(self, snapshot: Snapshot, picture: Hashable, query: ListQuery, who: Reader) -> bytes:
         selection = Selection(query.status, query.model_type, name=query.name, types=who.types, statuses=who.statuses)
@@ -89,8 +80,8 @@ class ModelsApi:
     def _one(self, call: Call, asked: Address) -> Response:
         who, given = reader(call.headers.get("user-agent", "")), parameters(call.query)
         if asked.action is Action.GET:
-            return self._site.reader.read(lambda snapshot: self._record(snapshot, asked, who))
-        found = self._site.reader.read(lambda snapshot: found_of(snapshot, find(snapshot, asked, who)))
+            return self.site.reader.read(lambda snapshot: self._record(snapshot, asked, who))
+        found = self.site.reader.read(lambda snapshot: found_of(snapshot, find(snapshot, asked, who)))
         match asked.action:
             case Action.DOWNLOAD:
                 return self._download(call, found, artifacts.Wanted.of(given))
@@ -111,7 +102,7 @@ class ModelsApi:
 
     def _download(self, call: Call, found: Found, wanted: artifacts.Wanted) -> Response:
         """An address of the weights; where they are to be fetched first, one that waits for them."""
-        site, base = self._site, call.base_url(self._site)
+        site, base = self.site, call.base_url(self.site)
         artifacts.check_variant(found, wanted)
         entry = current(found, wanted.format)
         if entry is None and site.fetcher is not None and found.status == "ready":
@@ -125,8 +116,8 @@ class ModelsApi:
     def _signed(
         self, call: Call, base: str, found: Found, path: str, wanted: artifacts.Wanted, facts: dict[str, Any]
     ) -> Response:
-        filename, ticket = artifacts.filename(found.name, wanted.format), self._site.guard.ticket(call.holder)
-        query = self._site.signer.query(path, self._site.metrics.now(), holder=ticket, name=filename)
+        filename, ticket = artifacts.filename(found.name, wanted.format), self.site.guard.ticket(call.holder)
+        query = self.site.signer.query(path, self.site.metrics.now(), holder=ticket, name=filename)
         values = {"download_url": f"{base}{path}?{query}", "model_name": found.name, "filename": filename, **facts}
         return json_response(answers.both(values))
 
