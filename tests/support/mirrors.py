@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _ADDRESS = re.compile(r"serving .* at (http\S+) \(")
-_ACCESS = re.compile(r"\S+ \S+ \S+ \S+ (GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) (\d{3}) \d+ \S+ms (\S+)$")
+_ACCESS = re.compile(r"\S+ \S+ \S+ (GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) (\d{3}) \d+ \S+ms (\S+)$")
 
 
 class ServedMirror:
