@@ -1,5 +1,6 @@
 # make demo    the main job, on an upstream in a box
 # make test    lint, types and the whole test suite
+# make test-kill    3,000 kills at random instants (KILLS=…, KILL_SEED=…), where the suite has 100
 # make test-sdk-matrix    twelve versions of the platform's SDK against `mirror serve`, not only three
 # make bench   how fast it is beside curl, aria2, nginx and others; bench-quick: the same in a minute, and less sure
 # All set up what they need in .venv; all need Python 3.11+, make and a package index.
@@ -15,7 +16,7 @@ BENCH_PYTHON := .envs/bench/bin/python
 BENCH_ARGS ?=
 MEMORY := $(if $(wildcard /dev/shm),--dir /dev/shm)
 
-.PHONY: help demo test test-sdk-matrix lint types format bench bench-quick bench-peers bench-memory clean
+.PHONY: help demo test test-sdk-matrix test-kill lint types format bench bench-quick bench-peers bench-memory clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,6 +26,13 @@ demo: $(VENV)/.runtime
 
 test: lint types
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+KILLS ?= 3000
+KILL_SEED ?= $(shell date +%s)
+
+test-kill: $(VENV)/.dev
+	@echo "seed $(KILL_SEED)"
+	KILLS=$(KILLS) KILL_SEED=$(KILL_SEED) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_kill_random.py
 
 test-sdk-matrix: $(VENV)/.dev
 	SDK_MATRIX=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_sdk_matrix.py
