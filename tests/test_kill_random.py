@@ -24,6 +24,7 @@ def forge():
         yield running
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", LIVES)
 def test_a_root_outlives_kills_at_random_instants(tmp_path, forge, seed, record_property):
     with Life(seed, tmp_path, forge) as life:

@@ -39,6 +39,7 @@ def publish(layout: Layout, part: Part, digest: Digest, weights_format: str) -> 
         present = examine(layout, digest.md5, weights_format)
         if present is not None:
             _refuse_twin(present, digest)
+            settle(blob)
             part.discard()
             return False
         with no_space_named(str(blob)):
@@ -67,8 +68,26 @@ def _rename(part: Part, blob: Path) -> None:
     make_directory(blob.parent, part.modes)
     os.replace(part.path, blob)
     part.close()
+    _make_name_durable(blob)
+
+
+def _make_name_durable(blob: Path) -> None:
     fsync_directory(blob.parent)
     fsync_directory(blob.parent.parent)
+
+
+def settle(blob: Path) -> None:
+    """Makes durable a blob that somebody else has left: one killed after the rename has not synced the folder.
+
+    A row must not outlive the name that it speaks of. Bytes that an operator copied there may be in memory only.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(blob, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _make_name_durable(blob)
 
 
 def examine(layout: Layout, md5: str, weights_format: str) -> Digest | None:
@@ -128,6 +147,7 @@ def quarantine_only(layout: Layout, blob: Path, is_it: Callable[[os.stat_result]
     if is_it(os.lstat(kept)):
         return kept
     os.replace(kept, blob)
+    fsync_directory(blob.parent)
     return None
 
 

@@ -14,7 +14,7 @@ from ..store.adopt import adopt
 from ..store.incoming import Part
 from ..store.layout import blob_name
 from ..store.origin import Origin
-from ..store.publish import examine, publish, touch
+from ..store.publish import examine, publish, settle, touch
 from ..upstream import Begun, of_part
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ def _held_by_md5(shop: Workshop, weights_format: str, md5: str, declared: Declar
         if digest is None:
             return None
         _refuse_other_content(shop, digest)
+        settle(blob)
         vouched = (digest.sha256, digest.size)
     sha256, size = vouched
     # An ETag is a hint: only together with the length is it believed. A binding MD5 may come without one.

@@ -177,6 +177,7 @@ class _Collector:
         os.rename(blob, trash)
         if _traits(os.lstat(trash)) != _traits(before):
             os.rename(trash, blob)
+            fsync_directory(blob.parent)
             return False
         return True
 
