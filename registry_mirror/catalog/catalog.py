@@ -68,6 +68,18 @@ class Catalog(Checks, Retention):
             self.set_facts(found)
         return found
 
+    def part_from(self, catalog_id: str, revision: int) -> bool:
+        """Takes a new `catalog_id` when an index with the present one is of a later revision than the catalog is.
+
+        Such a catalog was put back. What it records from now on would get numbers that the index knows already, and
+        the index would not follow.
+        """
+        found = self.facts()
+        if found["catalog_id"] != catalog_id or int(found["revision"]) >= revision:
+            return False
+        self.set_facts({"catalog_id": uuid.uuid4().hex})
+        return True
+
     def set_facts(self, values: Mapping[str, str]) -> None:
         """Records facts, each in the place of an older one."""
         with self._writing() as connection:

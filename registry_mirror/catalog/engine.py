@@ -38,7 +38,9 @@ def connect(path: Path, *, create: bool = True) -> Engine:
 def _on_connect(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     # A rollback journal leaves one file at rest; a write-ahead log could not be read from a read-only folder.
-    for pragma in ("journal_mode = DELETE", "synchronous = FULL", "foreign_keys = ON"):
+    # EXTRA: the folder is synced after the journal has gone. With FULL, a power cut could bring the journal back, and
+    # with it undo a commit that the index has followed already, or after which gc has removed a file.
+    for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -98,6 +98,13 @@ def publish(
     return True
 
 
+def published_revision(path: Path) -> tuple[str, int] | None:
+    """The catalog that the index at `path` was made of, and that one's revision; None when nothing tells."""
+    present = _meta_of(path) or {}
+    catalog_id, revision = present.get(schema.CATALOG_ID), present.get(schema.REVISION, "")
+    return (catalog_id, int(revision)) if catalog_id and revision.isdecimal() else None
+
+
 def _without_date(meta: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in meta.items() if key not in (schema.PUBLISHED_AT, schema.BUILT_AT)}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .. import catalog as catalogs
 from ..files import Modes
 from ..index.entries import CheckEntry, EvictedEntry, FailureEntry, ModelEntry, WeightsEntry
-from ..index.publish import publish
+from ..index.publish import publish, published_revision
 from ..model import parse_time, utc_now
 from ..store.layout import Layout
 from ..store.lock import publish_lock, run_lock
@@ -44,12 +44,19 @@ def open_books(settings: Settings, *, locked: bool) -> tuple[Layout, Modes, Cata
 
 
 def bring_to_head(layout: Layout, modes: Modes, *, locked: bool) -> None:
-    """Makes or migrates the catalog where that is needed; `locked` as for `open_books`."""
-    if not catalogs.needs_migration(layout.catalog):
-        return
-    with contextlib.nullcontext() if locked else run_lock(layout, modes):
-        if catalogs.needs_migration(layout.catalog):
-            catalogs.migrate(layout.catalog, modes)
+    """Makes or migrates the catalog where that is needed; `locked` as for `open_books`.
+
+    One that is behind its own index was put back, from a backup or by a power cut. It gets another name, and the index
+    is built anew: its revisions will be given once more, to other changes.
+    """
+    published = published_revision(layout.index)  # first: the catalog only grows while another writer works
+    if catalogs.needs_migration(layout.catalog):
+        with contextlib.nullcontext() if locked else run_lock(layout, modes):
+            if catalogs.needs_migration(layout.catalog):
+                catalogs.migrate(layout.catalog, modes)
+    if published is not None:
+        with contextlib.closing(catalogs.Catalog(layout.catalog)) as catalog:
+            catalog.part_from(*published)
 
 
 def publish_index(layout: Layout, modes: Modes, catalog: Catalog, wait: Callable[[float], None]) -> bool:
