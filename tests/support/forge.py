@@ -9,10 +9,12 @@ timer of the kernel's kills it, between any two instructions.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import mmap
 import os
 import signal
+import socket
 import sqlite3
 import struct
 import sys
@@ -244,6 +246,10 @@ def _child(job: Mapping[str, Any], page: Page) -> NoReturn:
     try:
         page.note(0, "")
         settings = _settings(job)
+        if job.get("lying"):
+            fcntl.flock = lambda *_: None  # every lock is granted to everybody
+        if job.get("host"):
+            socket.gethostname = lambda: job["host"]
         Fuse(page, job.get("at", 0), after=bool(job.get("after"))).arm()
         if job.get("timer"):
             signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process, as a kill does

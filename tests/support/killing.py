@@ -75,9 +75,17 @@ class Forge:
 
     def run(self, job: Mapping[str, Any]) -> Verdict:
         """One operation in a child."""
+        self.begin(job)
+        return self.end()
+
+    def begin(self, job: Mapping[str, Any]) -> None:
+        """Starts one operation."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         print(json.dumps(job), file=self._process.stdin, flush=True)
+
+    def end(self) -> Verdict:
+        """Waits for it."""
+        assert self._process.stdout is not None
         return Verdict(**json.loads(self._process.stdout.readline()))
 
 
