@@ -27,7 +27,10 @@ def test_the_readme_gives_a_command_that_the_makefile_has(target):
     assert target in commands
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-sdk-matrix", "bench", "bench-quick", "bench-memory"])
+TARGETS = ["demo", "test", "test-kill", "test-sdk-matrix", "bench", "bench-quick", "bench-memory"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_the_makefile_knows_what_to_do(target):
     done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
