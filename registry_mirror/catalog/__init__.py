@@ -2,6 +2,7 @@
 
 from .catalog import Catalog
 from .checks import Blob, Check, CheckRow, Holder, Verified
+from .memory import Held, Recorded
 from .retention import Holding, Note, Pin
 from .upgrade import migrate, needs_migration
 from .values import CatalogModel, Known, KnownWeights, Weights
@@ -12,12 +13,14 @@ __all__ = [
     "CatalogModel",
     "Check",
     "CheckRow",
+    "Held",
     "Holder",
     "Holding",
     "Known",
     "KnownWeights",
     "Note",
     "Pin",
+    "Recorded",
     "Verified",
     "Weights",
     "migrate",

@@ -18,10 +18,11 @@ from ..errors import CatalogError, NoSpaceError
 from ..model import ModelStatus, format_time
 from .checks import Checks, found_again, is_lost
 from .engine import connect
+from .memory import Memory
 from .retention import Retention, wanted_again
 from .rows import batches, clear_failure, next_revision, put_failure, set_fact, touch
 from .schema import absences, evictions, facts, failures, models, pins, runs, weights
-from .values import CatalogModel, Known, KnownWeights, Weights
+from .values import CatalogModel, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from sqlalchemy import Connection, Row, Table
+    from sqlalchemy import Connection, Row
 
 _RUNS_KEPT = 1000
 
 
-class Catalog(Checks, Retention):
+class Catalog(Memory, Checks, Retention):
     """An open catalog. Its transactions are short; each ends before a method returns.
 
     Raises, from every method: CatalogError when the database fails, NoSpaceError when the disk is full.
@@ -87,35 +88,6 @@ class Catalog(Checks, Retention):
                 set_fact(connection, key, value)
 
     # -- models ---------------------------------------------------------------------------------------------------
-
-    def known(self) -> dict[str, Known]:
-        """Every model by id, gone ones included."""
-        columns = (models.c.id, models.c.name, models.c.status, models.c.fingerprint, models.c.stamp, models.c.gone_at)
-        with self._reading() as connection:
-            current = self._current_weights(connection)
-            absent, evicted = _stamps(connection, absences), _stamps(connection, evictions)
-            return {
-                row.id: Known(
-                    row.name,
-                    row.status,
-                    row.fingerprint,
-                    row.stamp,
-                    row.gone_at is not None,
-                    current.get(row.id, ()),
-                    absent.get(row.id, frozenset()),
-                    evicted.get(row.id, frozenset()),
-                )
-                for row in connection.execute(select(*columns))
-            }
-
-    @staticmethod
-    def _current_weights(connection: Connection) -> dict[str, tuple[KnownWeights, ...]]:
-        found: dict[str, tuple[KnownWeights, ...]] = {}
-        for row in connection.execute(select(weights, is_lost().label("lost")).where(weights.c.current == 1)):
-            lost = bool(row.lost)
-            each = KnownWeights(row.format, row.md5, row.sha256, row.size, row.stamp, row.validator, lost)
-            found[row.model_id] = (*found.get(row.model_id, ()), each)
-        return found
 
     def record_models(self, rows: Sequence[Mapping[str, Any]], now: datetime) -> None:
         """Adds or replaces models; one that was gone is back.
@@ -331,14 +303,6 @@ def _archived_at(row: Mapping[str, Any], present: Mapping[str, str | None], now:
     if row["status"] != ModelStatus.ARCHIVED:
         return None
     return present.get(row["id"]) or format_time(now)
-
-
-def _stamps(connection: Connection, table: Table) -> dict[str, frozenset[tuple[str, str]]]:
-    """Pairs of a format and a stamp by model."""
-    found: dict[str, frozenset[tuple[str, str]]] = {}
-    for row in connection.execute(select(table.c.model_id, table.c.format, table.c.stamp)):
-        found[row.model_id] = found.get(row.model_id, frozenset()) | {(row.format, row.stamp)}
-    return found
 
 
 def _with_details(connection: Connection, ids: Sequence[str]) -> Iterator[CatalogModel]:

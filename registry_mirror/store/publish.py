@@ -17,7 +17,7 @@ from ..errors import IntegrityError
 from ..files import fsync_directory, make_directory, no_space_named, part_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from .incoming import Part
@@ -156,18 +156,35 @@ def inventory(layout: Layout) -> dict[str, int]:
 
     What has a blob's name and is no file, or a link that leads nowhere, is no blob.
     """
-    found = {}
-    for folder in _entries(layout.blobs):
-        for blob in _entries(layout.blobs / folder.name):
-            with contextlib.suppress(FileNotFoundError):  # it was moved away in between
-                if blob.is_file():
-                    found[f"{folder.name}/{blob.name}"] = blob.stat().st_size
+    found: dict[str, int] = {}
+    try:
+        folders = os.listdir(layout.blobs)
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened(layout.blobs / folder) as opened:
+            _note_sizes(found, f"{folder}/", opened)
     return found
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int | Path]:
+    """A folder for `os.scandir`, by descriptor where that can be done: no file's path is looked up from the root."""
+    if os.scandir not in os.supports_fd:
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _note_sizes(found: dict[str, int], prefix: str, folder: int | Path) -> None:
+    with os.scandir(folder) as entries:
+        for blob in entries:
+            try:
+                if blob.is_file():
+                    found[prefix + blob.name] = blob.stat().st_size
+            except FileNotFoundError:  # it was moved away in between
+                continue

@@ -27,12 +27,14 @@ class Crew:
         self._stop = stop
 
     def ahead(self, items: Iterator[T]) -> Iterator[T]:
-        """The same items; the next one is fetched while the last one is worked on.
+        """The same items; the first one is fetched from now on, and the next one while the last one is worked on.
 
-        Raises:
+        Raises, when an item is waited for:
             Interrupted: the end was asked for.
         """
-        upcoming = self._executor.submit(_next, items)
+        return self._ahead(self._executor.submit(_next, items), items)
+
+    def _ahead(self, upcoming: Future[tuple[T] | tuple[()]], items: Iterator[T]) -> Iterator[T]:
         while True:
             got = self._wait(upcoming)
             if not got:

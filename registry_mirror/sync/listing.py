@@ -27,10 +27,12 @@ from .breaker import Breaker
 from .fetch import job_for
 from .plan import Change, absent_models, plan_model, shrinks, unknown_names
 from .record import FailedModel
+from .settled import Settled, recall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from ..catalog import Known
     from ..upstream import Page
     from .crew import Crew
     from .fetch import Job
@@ -58,8 +60,10 @@ class Listing:
     ) -> None:
         self._shop, self._policy, self._tally = shop, policy, tally
         self._crew, self._reporter, self._submit = crew, reporter, submit
-        self._known = shop.catalog.known()
-        self._blobs = inventory(shop.layout)
+        self._known: Mapping[str, Known] = {}
+        self._blobs: Mapping[str, int] = {}
+        self._settled = Settled()
+        self._sure = False
         self._seen: set[str] = set()
         self._names: set[str] = set()
         self._breaker = Breaker(patience=2 * shop.settings.sync.workers)
@@ -72,19 +76,31 @@ class Listing:
             MirrorError: the listing cannot be had or believed.
         """
         client, size = self._shop.client, self._shop.settings.upstream.page_size
-        live = client.models.api.pages(size)
+        live = client.models.api.pages(size, texts=self._texts)
         ahead = self._crew.ahead(itertools.chain(live, self._archived(size)))
+        self._remember()  # while the first page is on its way
         try:
-            yield from identity.confirmed(
+            for page in identity.confirmed(
                 self._shop.catalog, client.session.base_url, ahead, self._reporter, lambda: client.session.chain
-            )
+            ):
+                self._sure = True
+                yield page
         except ApiError as error:
             raise unusable(error) from error
+
+    def _remember(self) -> None:
+        self._blobs = inventory(self._shop.layout)
+        self._settled = recall(self._shop.catalog, self._policy.formats, self._blobs)
+
+    def _texts(self) -> Mapping[bytes, str]:
+        """The rows to recognise. None before it is sure whose the listing is, which only a decoded row tells."""
+        return self._settled.texts if self._sure and not self._policy.named else {}
 
     def _archived(self, size: int) -> Iterator[Page]:
         """The archived models. An upstream that does not know the filter shows them among the others, or not at all."""
         try:
-            yield from self._shop.client.models.api.pages(size, status=str(ModelStatus.ARCHIVED))
+            archived = str(ModelStatus.ARCHIVED)
+            yield from self._shop.client.models.api.pages(size, status=archived, texts=self._texts)
         except ValidationError:
             self._reporter.say("the upstream refuses to list archived models; those known are asked for by id")
 
@@ -93,7 +109,9 @@ class Listing:
         fresh = {row.id: row for row in reversed(page.rows) if isinstance(row, Row) and row.id not in self._seen}
         rows = list(reversed(fresh.values()))
         self._note_bad(row for row in page.rows if isinstance(row, BadRow))
-        self._seen |= {row.id for row in page.rows if row.id}
+        self._count_same(set(page.same) - fresh.keys() - self._seen)
+        self._seen |= page.ids
+        self._known = self._shop.catalog.known(fresh)
         steps = [plan_model(row, self._known.get(row.id), self._policy, self._blobs) for row in rows]
         self._record(steps)
         self._count(steps)
@@ -101,14 +119,15 @@ class Listing:
 
     def finish(self, *, accept_shrink: bool) -> MirrorError | None:
         """What is to be done when the last page was read. Gives back what is wrong with the listing as a whole."""
-        present = sum(not each.gone for each in self._known.values())
-        absent = absent_models(self._known, self._seen)
-        if shrinks(present, len(absent)) and not accept_shrink:
+        present = self._settled.present
+        absent = absent_models(present, self._seen)
+        if shrinks(len(present), len(absent)) and not accept_shrink:
             return ShrinkError(
-                f"{len(absent)} of {present} known models are missing from the listing; nothing was marked gone",
+                f"{len(absent)} of {len(present)} known models are missing from the listing; nothing was marked gone",
                 hint="if they were really deleted upstream, run `mirror sync --accept-shrink` once",
             )
         self._tally.whole_listing = True
+        self._known = self._shop.catalog.known(absent)
         self._ask_for(absent)
         missing = unknown_names(self._policy.named, lambda name: name in self._names or name in self._seen)
         if missing:
@@ -120,8 +139,9 @@ class Listing:
         records = [record for record in self._crew.map(self._detailed, changed) if record is not None]
         self._shop.catalog.record_models(records, utc_now())
         self._end_if_tripped()
-        if not self._policy.named:
-            self._shop.catalog.clear_failures(step.row.id for step in steps if not step.fetches)
+        over = [step.row.id for step in steps if not step.fetches]
+        if over and not self._policy.named:
+            self._shop.catalog.clear_failures(over)
 
     def _detailed(self, row: Row) -> dict[str, Any] | None:
         """A row to record; where the listing lacks metrics or class mapping, the model itself is asked for.
@@ -145,6 +165,10 @@ class Listing:
             failed = FailedModel(row.id, row.name, f"listed, but not a model: {row.reason}")
             if failed not in self._tally.failed:
                 self._tally.failed.append(failed)
+
+    def _count_same(self, ids: Collection[str]) -> None:
+        self._tally.listed += len(ids)
+        self._tally.unchanged += len(ids)
 
     def _count(self, steps: Sequence[Step]) -> None:
         tally = self._tally

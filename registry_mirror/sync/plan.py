@@ -15,7 +15,7 @@ from ..model import ModelStatus
 from ..store.layout import blob_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from ..catalog import Known, KnownWeights
     from ..config import Rule
@@ -161,9 +161,9 @@ def _describe(rule: Rule) -> str:
     return "; ".join(f"{key} {', '.join(values)}" for key, values in given.items() if values) or "everything"
 
 
-def absent_models(known: Mapping[str, Known], listed: Collection[str]) -> list[str]:
+def absent_models(present: Iterable[str], listed: Collection[str]) -> list[str]:
     """Ids that the catalog holds as present and the listing does not have."""
-    return [model_id for model_id, each in known.items() if not each.gone and model_id not in listed]
+    return [model_id for model_id in present if model_id not in listed]
 
 
 def shrinks(known: int, absent: int) -> bool:

@@ -90,9 +90,9 @@ def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, 
     missing = unknown_names(named, lambda name: name in names or name in rows)
     if missing:
         raise no_such_name(missing[0])
-    absent = absent_models(known, rows)
-    present = sum(not each.gone for each in known.values())
-    return Preview(tuple(steps), tuple(absent), shrinks(present, len(absent)))
+    present = [model_id for model_id, each in known.items() if not each.gone]
+    absent = absent_models(present, rows)
+    return Preview(tuple(steps), tuple(absent), shrinks(len(present), len(absent)))
 
 
 def _catalog(layout: Layout) -> tuple[dict[str, Known], dict[str, str]]:

@@ -45,7 +45,7 @@ def fetch_model(
 
 
 def _fetch(shop: Workshop, row: Row, weights_format: str, reporter: Reporter, stop: Stop) -> None:
-    job = job_for(row, weights_format, shop.catalog.known().get(row.id))
+    job = job_for(row, weights_format, shop.catalog.known([row.id]).get(row.id))
     stored = fetch(shop, job, reporter, stop.check)
     if stored is None:
         raise ConflictError(f"model {row.name!r} was never exported as {weights_format}", status=409)
@@ -63,7 +63,7 @@ def follow_delete(settings: Settings, key: Secret, row: Row, stop: Stop) -> bool
     if not layout.catalog.exists():
         return False
     with open_workshop(settings, key, stop.wait, locked=False) as shop:
-        if row.id not in shop.catalog.known():
+        if not shop.catalog.known([row.id]):
             return False
         try:
             shop.catalog.record_models([record_of(shop.client.models.api.document(row.id))], utc_now())

@@ -3,7 +3,7 @@
 from .api import ModelsApi
 from .client import Client, Models, model_of
 from .declared import Declared, of_part
-from .decode import BadRow, Page, Row
+from .decode import BadRow, Page, Row, text_digest
 from .load import Begun, Sink
 from .retry import RetryPolicy, is_long_limit
 from .transfer import Received, Storage
@@ -24,4 +24,5 @@ __all__ = [
     "is_long_limit",
     "model_of",
     "of_part",
+    "text_digest",
 ]

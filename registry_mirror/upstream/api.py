@@ -13,7 +13,7 @@ from .paging import walk
 from .target import check_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from .decode import Page
     from .session import ApiSession
@@ -30,15 +30,25 @@ class ModelsApi:
         self._session = session
 
     def pages(
-        self, page_size: int, *, status: str | None = None, model_type: str | None = None, name: str | None = None
+        self,
+        page_size: int,
+        *,
+        status: str | None = None,
+        model_type: str | None = None,
+        name: str | None = None,
+        texts: Callable[[], Mapping[bytes, str]] = dict,
     ) -> Iterator[Page]:
-        """The listing, page by page."""
+        """The listing, page by page.
+
+        Args:
+            texts: asked before each page for the rows that are to be recognised, as `decode_page` takes them.
+        """
         filters = {"name": name, "status": status, "model_type": model_type}
         given = {key: value for key, value in filters.items() if value is not None}
 
         def page(limit: int, offset: int) -> Page:
             params = {"limit": limit, "offset": offset, **given}
-            return decode_page(self._session.call("list models", "GET", "/models/", params))
+            return decode_page(self._session.call("list models", "GET", "/models/", params), texts())
 
         return walk(page, page_size)
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..errors import ProtocolError
 from .answers import looks_like_html, one_line
 from .slices import elements, members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _STAMPED = (
     "updated_at",
@@ -69,10 +72,26 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of the listing. `has_more` is None when the upstream did not say."""
+    """One page of the listing.
+
+    Attributes:
+        has_more: None when the upstream did not say.
+        same: ids of rows whose text was recognised; those are not among `rows`.
+    """
 
     rows: tuple[Row | BadRow, ...]
     has_more: bool | None
+    same: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many rows the upstream sent."""
+        return len(self.rows) + len(self.same)
+
+    @property
+    def ids(self) -> set[str]:
+        """Every id that could be read."""
+        return {*self.same, *(row.id for row in self.rows if row.id is not None)}
 
 
 class _Envelope(msgspec.Struct):
@@ -89,8 +108,19 @@ _any = msgspec.json.Decoder()
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 
-def decode_page(body: bytes) -> Page:
+_NONE: Mapping[bytes, str] = {}
+
+
+def text_digest(text: bytes | msgspec.Raw) -> bytes:
+    """By which the JSON text of a row is recognised: the same for the same bytes, and for no others."""
+    return hashlib.sha256(text).digest()
+
+
+def decode_page(body: bytes, texts: Mapping[bytes, str] = _NONE) -> Page:
     """The rows of a listing.
+
+    Args:
+        texts: ids of rows by `text_digest`, which are recognised without being decoded.
 
     Raises:
         ProtocolError: the body is not a listing.
@@ -100,25 +130,36 @@ def decode_page(body: bytes) -> Page:
         listed = _given(envelope.data) or _given(envelope.models)
         if listed is None:
             raise ProtocolError("list models: the answer has neither 'data' nor 'models'")
-        rows = [bytes(raw) for raw in _raw_rows.decode(listed)]
+        listed_rows = _raw_rows.decode(listed)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _decode_leniently(body)
-    return Page(tuple(decode_row(raw) for raw in rows), _has_more(envelope.pagination))
+        return _decode_leniently(body, texts)
+    return _page(listed_rows, texts, envelope.pagination)
+
+
+def _page(listed: Iterable[msgspec.Raw | bytes], texts: Mapping[bytes, str], pagination: object) -> Page:
+    rows, same = [], []
+    for raw in listed:
+        known = texts.get(text_digest(raw)) if texts else None
+        if known is None:
+            rows.append(decode_row(bytes(raw)))
+        else:
+            same.append(known)
+    return Page(tuple(rows), _has_more(pagination), tuple(same))
 
 
 def _given(raw: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | None:
     """What stands under a key; None when it is absent or null."""
-    return None if isinstance(raw, msgspec.UnsetType) or bytes(raw) == b"null" else raw
+    return None if isinstance(raw, msgspec.UnsetType) or (len(memoryview(raw)) == 4 and bytes(raw) == b"null") else raw
 
 
-def _decode_leniently(body: bytes) -> Page:
+def _decode_leniently(body: bytes, texts: Mapping[bytes, str]) -> Page:
     """A page that strict JSON refuses (NaN in one row's metrics, say) through the standard library."""
     document = load_object("list models", body)
     key = "data" if document.get("data") is not None else "models"
     if not isinstance(document.get(key), list):
         raise ProtocolError("list models: the answer has neither a list 'data' nor a list 'models'")
-    rows = [decode_row(_utf8(each)) for each in elements(members(_text_of(body))[key])]
-    return Page(tuple(rows), _has_more(document.get("pagination")))
+    listed = map(_utf8, elements(members(_text_of(body))[key]))
+    return _page(listed, texts, document.get("pagination"))
 
 
 def _has_more(pagination: object) -> bool | None:

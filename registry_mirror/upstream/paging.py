@@ -25,20 +25,20 @@ def walk(fetch: Callable[[int, int], Page], page_size: int) -> Iterator[Page]:
         fetch: takes limit and offset.
     """
     offset, full, limit = 0, 0, page_size
-    seen: set[str | None] = set()
+    seen: set[str] = set()
     while True:
         page, limit = _fetch_fitting(fetch, limit, offset)
-        if not page.rows:
+        if not page.count:
             return
-        named = {row.id for row in page.rows if row.id is not None}
-        if named and not named - seen:
+        named = page.ids
+        if named and named <= seen:
             return
         seen |= named
         yield page
-        offset += len(page.rows)
-        if is_last(page.has_more, len(page.rows), full):
+        offset += page.count
+        if is_last(page.has_more, page.count, full):
             return
-        full = max(full, len(page.rows))
+        full = max(full, page.count)
 
 
 def _fetch_fitting(fetch: Callable[[int, int], Page], limit: int, offset: int) -> tuple[Page, int]:

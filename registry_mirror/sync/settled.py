@@ -1,0 +1,81 @@
+"""Which models need no look: nothing is done about them as long as the upstream sends the very same text. Pure.
+
+`plan_model` would say so of each, once its row was decoded. In a run with nothing new that is all that a run does, so
+it is found out beforehand from what the catalog has, and rows are recognised by a digest of their bytes. A row that
+differs in key order or white space alone is not recognised; it goes the long way, and its fingerprint tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..model import ModelStatus
+from ..store.layout import suffix
+from ..upstream import text_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from ..catalog import Catalog, Held, Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What is known before a run.
+
+    Attributes:
+        present: the ids of all models that are not gone.
+        texts: the ids of those that need no look, by the digest of their text.
+    """
+
+    present: tuple[str, ...] = ()
+    texts: Mapping[bytes, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Of which models nothing is to be fetched in one format, and while they have which stamp.
+
+    Attributes:
+        here: weights in the store: stamps by model.
+        waived: model and stamp where they are not to be had, or made room for others.
+    """
+
+    here: Mapping[str, str]
+    waived: Collection[tuple[str, str]] = ()
+
+    def covers(self, model_id: str, stamp: str) -> bool:
+        """Whether nothing is to be fetched of a model with this stamp."""
+        return self.here.get(model_id) == stamp or (model_id, stamp) in self.waived
+
+
+def settle(models: Iterable[Recorded], formats: Sequence[Done], failing: Collection[str] = ()) -> Settled:
+    """Finds out which models need no look.
+
+    Args:
+        models: those that are not gone; one that is, is news when it is listed again, whatever its text.
+        formats: one for each format that is wanted.
+        failing: models with an open failure, which a look may end.
+    """
+    present, texts, ready = [], {}, str(ModelStatus.READY)
+    for model_id, status, stamp, fingerprint, document in models:
+        present.append(model_id)
+        if not fingerprint or model_id in failing:
+            continue
+        if status == ready and not all([done.covers(model_id, stamp) for done in formats]):  # noqa: C419 - twice as fast
+            continue
+        texts[text_digest(document.encode())] = model_id
+    return Settled(tuple(present), texts)
+
+
+def here(held: Iterable[Held], weights_format: str, blobs: Mapping[str, int]) -> dict[str, str]:
+    """The stamps of the weights whose blobs are in the store with their sizes, by model; `blobs` as for a plan."""
+    ending = suffix(weights_format)
+    return {model_id: stamp for model_id, md5, size, stamp in held if blobs.get(f"{md5[:2]}/{md5}{ending}") == size}
+
+
+def recall(catalog: Catalog, formats: Sequence[str], blobs: Mapping[str, int]) -> Settled:
+    """Asks the catalog."""
+    done = [Done(here(catalog.held(each), each, blobs), catalog.waived(each)) for each in formats]
+    return settle(catalog.recorded(), done, catalog.failing())
