@@ -10,15 +10,17 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.roots import FETCHED, GONE, Root, failure
+from support.roots import FETCHED, GONE, SEEN, Root, failure
 
 from registry_mirror import (
     ConflictError,
     IntegrityError,
     Mirror,
+    MirrorError,
     ModelStatus,
     NoIndexError,
     NotFoundError,
@@ -26,6 +28,7 @@ from registry_mirror import (
 )
 from registry_mirror.errors import ConfigurationError
 from registry_mirror.explain import nearest, remarks
+from registry_mirror.index import queries
 
 HERE = Path(__file__).parent
 ODD_NAMES = [
@@ -576,3 +579,77 @@ def test_a_mirror_that_nobody_closes_leaves_nothing_open(root):
     assert Mirror(root.path).models.path("x").exists()
     gc.collect()
     assert opened() == []
+
+
+def answer_of(call, *args, **options):
+    """What a call gives, or its error in words."""
+    try:
+        return call(*args, **options)
+    except MirrorError as error:
+        return type(error), str(error)
+
+
+def test_the_short_way_to_a_path_answers_word_for_word_as_the_long_way_does(root, mirror):
+    """`path` asks one question of its own where nothing is unusual; `weights` looks at everything."""
+    plain = root.add("plain")
+    root.add("named as an id", b"other", model_id="plain id")
+    root.add("plain id", b"never this")
+    root.add("twins", b"older", created="2026-01-01T00:00:00Z")
+    root.add("twins", b"newer", created="2026-01-02T00:00:00Z")
+    root.add("twins", None, created="2026-01-03T00:00:00Z", status="training")
+    root.add("archived", b"archived", status="archived")
+    root.add("gone", b"gone", gone_at=GONE)
+    root.add("no weights", None)
+    root.add("other format", weights=(root.blob(b"pth", "pytorch"),))
+    root.add("both", weights=(root.blob(b"1"), root.blob(b"2", "pytorch"), root.blob(b"3", current=False)))
+    root.add("two at once", weights=(root.blob(b"4"), root.blob(b"5")))
+    root.add("only superseded", weights=(root.blob(b"6", current=False),))
+    root.add("impossible", weights=(replace(root.blob(b"7"), md5="../../etc/passwd"),))
+    root.path_of(root.add("missing", b"missing").weights[0]).unlink()
+    root.add("resized", weights=(replace(root.blob(b"resized"), size=3),))
+    root.publish()
+    asked = {each.name for each in root.entries.values()} | {plain.id, "plain id", "nobody", "", "\udce9", "a\0b"}
+    for name in asked:
+        for weights_format in ("onnx", "pytorch", "json"):
+            long = answer_of(mirror.models.weights, name, format=weights_format)
+            expected = long if isinstance(long, tuple) else long.path
+            for _ in range(2):  # also when the answer is remembered
+                assert answer_of(mirror.models.path, name, format=weights_format) == expected, (name, weights_format)
+
+
+def test_a_remembered_path_ends_with_the_index_that_it_came_from(root, mirror):
+    entry = root.add("forklifts", b"first")
+    root.publish()
+    first = mirror.models.path("forklifts")
+    assert mirror.models.path("forklifts") == first
+    root.alter(entry, weights=(root.blob(b"second"),))
+    root.publish()
+    second = mirror.models.path("forklifts")
+    assert second != first
+    assert second.read_bytes() == b"second"
+    second.chmod(0o644)
+    second.write_bytes(b"cut")
+    with pytest.raises(IntegrityError, match="3 bytes instead of 6"):
+        mirror.models.path("forklifts")
+
+
+def test_what_is_remembered_of_paths_is_bounded(root, mirror, monkeypatch):
+    monkeypatch.setattr(queries, "_REMEMBERED", 3)
+    paths = {
+        f"model {number}": root.path_of(root.add(f"model {number}", b"%d" % number).weights[0]) for number in range(9)
+    }
+    root.publish()
+    for _ in range(2):
+        assert {name: mirror.models.path(name) for name in paths} == paths
+    assert mirror._reader.read(lambda snapshot: len(snapshot._current)) <= 3
+
+
+def test_tables_that_an_older_index_lacks_are_missed_in_every_new_picture(root, mirror):
+    root.add("forklifts")
+    root.publish()
+    with contextlib.closing(sqlite3.connect(root.layout.index)) as index:
+        index.execute("DROP TABLE pins")
+    assert not mirror.models.get("forklifts").mirror.pinned
+    root.alter(next(iter(root.entries.values())), pinned_at=SEEN)
+    root.publish()
+    assert mirror.models.get("forklifts").mirror.pinned

@@ -40,6 +40,14 @@ _NO_CHECKS = (
     "(SELECT NULL AS md5, NULL AS format, NULL AS checked_at, NULL AS size, NULL AS mtime_ns, NULL AS lost_at WHERE 0)"
 )
 _TALLY = f"SELECT {TALLY} FROM models m"  # noqa: S608 - nothing in it comes from outside
+# An id wins over a name, and of one name the model that it means; both subqueries are answered from an index alone.
+_CURRENT = """
+SELECT md5, size FROM weights WHERE model_id = coalesce(
+    (SELECT id FROM models WHERE id = ?1),
+    (SELECT id FROM models WHERE name = ?1 ORDER BY rank, created DESC, updated DESC, id DESC LIMIT 1)
+) AND format = ?2 AND current
+"""
+_REMEMBERED = 10_000
 _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
 
 
@@ -50,6 +58,11 @@ class Snapshot:
         self._connection = connection
         self._namesakes: dict[str, list[tuple[str, int]]] = {}
         self._pinned: frozenset[str] | None = None
+        self._current: dict[tuple[str, str], tuple[str, int] | None] = {}
+
+    def rest(self) -> None:
+        """Lets go of what grows with the questions; what is true of the whole picture is kept for the next one."""
+        self._namesakes.clear()
 
     def meta(self) -> dict[str, str]:
         """What the writer says of the whole: `catalog_id`, `revision`, `published_at` and more."""
@@ -122,6 +135,19 @@ class Snapshot:
         """Every file of a model that the store has: current ones first, then the newest."""
         query = f"{_WEIGHTS} WHERE model_id = ? ORDER BY current DESC, fetched_at DESC, format"
         return [_weights(row) for row in self._connection.execute(query, (storable(model_id),))]
+
+    def current(self, model: str, weights_format: str) -> tuple[str, int] | None:
+        """MD5 and size of the current weights of the model that an id or a name means; None when it is not so simple.
+
+        What `lookup.choose` finds, in one question and without the document. Answers are remembered, as a program asks
+        for the same few models again and again.
+        """
+        if (model, weights_format) not in self._current:
+            if len(self._current) >= _REMEMBERED:
+                self._current.clear()
+            rows = self._connection.execute(_CURRENT, (storable(model), weights_format)).fetchall()
+            self._current[model, weights_format] = rows[0] if len(rows) == 1 else None
+        return self._current[model, weights_format]
 
     def by_md5(self, md5: str) -> list[tuple[str, WeightsEntry]]:
         """The models that have, or had, a file with this MD5, by id."""

@@ -36,6 +36,8 @@ _DAMAGED_HINT = "if it is damaged, remove it and run `mirror sync`, which publis
 class _Handle:
     connection: sqlite3.Connection
     identity: _Identity
+    snapshot: Snapshot
+    """Kept with the connection, for the file never changes: what it has found out once stays true."""
 
 
 class IndexReader:
@@ -85,7 +87,7 @@ class IndexReader:
         while True:
             try:
                 with self._handle() as handle:
-                    for row in Snapshot(handle.connection).models(selection, weights_format):
+                    for row in handle.snapshot.models(selection, weights_format):
                         if last is None or row.order < last:
                             last, lost = row.order, 0
                             yield row
@@ -97,8 +99,15 @@ class IndexReader:
                     raise self._unreadable(error) from error
 
     def _once(self, query: Callable[[Snapshot], T]) -> T:
-        with self._handle() as handle:
-            return query(Snapshot(handle.connection))
+        # As `_handle` does it, without a generator: this is most of what a lookup costs.
+        handle = self._take()
+        try:
+            answer = query(handle.snapshot)
+        except BaseException:
+            handle.connection.close()
+            raise
+        self._give_back(handle)
+        return answer
 
     @contextlib.contextmanager
     def _handle(self) -> Iterator[_Handle]:
@@ -113,19 +122,26 @@ class IndexReader:
 
     def _take(self) -> _Handle:
         identity = self._identity()
+        stale: list[_Handle] = []
+        taken = None
         with self._lock:
             if self._closed:
                 raise ValueError("this mirror was closed")
-            idle, self._idle = self._idle, []
-            fresh = [handle for handle in idle if handle.identity == identity]
-            taken = fresh.pop() if fresh else None
-            self._idle = fresh
-        for handle in idle:
-            if handle.identity != identity:
-                handle.connection.close()
-        return taken or _Handle(self._open(), identity)
+            while self._idle and taken is None:
+                found = self._idle.pop()
+                if found.identity == identity:
+                    taken = found
+                else:
+                    stale.append(found)
+        for handle in stale:
+            handle.connection.close()
+        if taken is not None:
+            return taken
+        connection = self._open()
+        return _Handle(connection, identity, Snapshot(connection))
 
     def _give_back(self, handle: _Handle) -> None:
+        handle.snapshot.rest()
         with self._lock:
             if not self._closed:
                 self._idle.append(handle)
