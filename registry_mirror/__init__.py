@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
@@ -45,9 +44,6 @@ if TYPE_CHECKING:
     from .upstream import Client
 
 __version__ = "0.1.0"
-
-# A library says nothing where a program has not asked for its log.
-logging.getLogger("registry_mirror").addHandler(logging.NullHandler())
 
 __all__ = [
     "ApiError",

@@ -6,8 +6,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
-import socket
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -84,16 +82,23 @@ def create_exclusive(path: Path, mode: int, *, exact: bool = False) -> BinaryIO:
 def sibling(path: Path) -> Path:
     """A fresh hidden name beside `path`, on the same file system, for a file that will be renamed over it."""
     name = os.fsdecode(os.fsencode(path.name)[:80]) if len(os.fsencode(path.name)) > 80 else path.name
-    return path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".{name}.{os.getpid()}.{_token()}.tmp")
 
 
 def part_name(what: str) -> str:
     """A fresh name in `incoming/` that tells its owner: `weights.host-4026531836.1234.9f8e7d6c.part`."""
-    return f"{what}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    return f"{what}.{host_name()}.{os.getpid()}.{_token()}.part"
+
+
+def _token() -> str:
+    # `secrets` would say the same, and bring half of the standard library's cryptography into every start.
+    return os.urandom(4).hex()
 
 
 def host_name() -> str:
     """This host and, on Linux, this namespace of processes: pids of two containers say nothing about each other."""
+    import socket
+
     name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:48] or "host"
     try:
         return f"{name}-{os.stat('/proc/self/ns/pid').st_ino}"

@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .digests import digest_file
 from .errors import ConfigurationError, IntegrityError
 from .explain import Situation, Wish, no_weights, quoted, unknown_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .digests import Digest
     from .index.entries import WeightsEntry
     from .index.found import ModelRow
     from .index.queries import Snapshot
@@ -71,7 +71,7 @@ def check_file(found: Weights, *, verify: bool) -> None:
     what, entry = f"the weights of model {quoted(found.model.name)}", found.entry
     try:
         size = os.stat(found.path).st_size
-        digest = digest_file(found.path) if verify and size == entry.size else None
+        digest = _digest(found.path) if verify and size == entry.size else None
     except FileNotFoundError as error:
         cure = "`mirror sync` fetches them again, if the upstream still has them"
         raise IntegrityError(f"{what} are missing from the store ({found.path})", hint=cure) from error
@@ -85,3 +85,9 @@ def check_file(found: Weights, *, verify: bool) -> None:
     cure = f"run `mirror verify --repair` where the mirror is synced, or copy the file again: {found.path}"
     if digest.md5 != entry.md5 or entry.sha256 not in (None, digest.sha256):
         raise IntegrityError(f"{what} do not match their digest", hint=cure)
+
+
+def _digest(path: Path) -> Digest:
+    from .digests import digest_file
+
+    return digest_file(path)

@@ -16,8 +16,6 @@ from .index.found import ModelRow, Selection
 from .index.reader import IndexReader
 from .lookup import Weights, check_file, choose, resolve
 from .model import MirrorInfo, Model, utc_now
-from .status import MirrorStatus, Upkeep, folder_size, last_verify, look_at_files, read_last_run
-from .store.deliver import deliver, output_file
 from .store.layout import Layout, blob_name
 
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 
     from .index.entries import WeightsEntry
     from .index.queries import Snapshot
+    from .status import MirrorStatus, Upkeep
 
     _Page = list[Model]  # inside `Models`, `list` is its method
 
@@ -51,6 +50,8 @@ class Mirror:
         Raises:
             NoIndexError: there is no index here.
         """
+        from .status import MirrorStatus, read_last_run
+
         totals, failures, upkeep = self._reader.read(
             lambda snapshot: (snapshot.totals(), snapshot.open_failures(), self._upkeep(snapshot))
         )
@@ -58,6 +59,8 @@ class Mirror:
         return MirrorStatus(self.root, utc_now(), totals, tuple(failures), last_run, upkeep)
 
     def _upkeep(self, snapshot: Snapshot) -> Upkeep:
+        from .status import Upkeep, folder_size, last_verify, look_at_files
+
         files = look_at_files(self._layout, snapshot.blobs())
         kept = folder_size(self._layout.quarantine)
         return Upkeep(snapshot.check_totals(), last_verify(snapshot.meta()), files, *kept)
@@ -199,6 +202,8 @@ class Models:
             ConfigurationError: `output_path` cannot be written.
             NoSpaceError: the disk is full.
         """
+        from .store.deliver import deliver, output_file
+
         found = self.weights(model, format=format, version=version, md5=md5, verify=verify)
         output = output_file(output_path)
         deliver(found.path, output, link=link, progress=progress)

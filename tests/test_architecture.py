@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.roots import Root
 
 import registry_mirror
 
 PACKAGE = Path(registry_mirror.__file__).parent
 ROOT = PACKAGE.parent
 
-FOUNDATION = {"errors", "model", "files", "digests", "secret", "systemd", "units", "urls"}
+FOUNDATION = {"errors", "model", "files", "digests", "log", "secret", "systemd", "units", "urls"}
 NOUNS = {"upstream", "catalog", "store", "index"}
 ALLOWED = {
     **{room: FOUNDATION | {room} for room in NOUNS},
@@ -90,6 +92,48 @@ def test_a_reading_verb_imports_nothing_heavy(verb):
         f"with contextlib.redirect_stdout(None): registry_mirror.cli.run([{verb!r}, '--help'])"
     )
     assert modules_after(code) & HEAVY == set()
+
+
+STARTED = (
+    "import contextlib, os, sys\n"
+    "import registry_mirror.cli as cli\n"
+    "with open(os.devnull, 'w') as nothing, contextlib.redirect_stdout(nothing):\n"
+    "    code = cli.run(['--root', {root!r}, 'path', 'forklifts'])\n"
+    "assert code == 0, code\n"
+)
+NEEDLESS = {"logging", "secrets", "socket", "ssl", "hashlib", "random", "tomllib", "tempfile", "subprocess", "asyncio"}
+
+
+def test_a_path_on_the_command_line_brings_no_module_that_it_does_not_use(tmp_path):
+    """Half of its time is start-up, and scripts call it once for each model."""
+    root = Root(tmp_path)
+    root.add("forklifts")
+    root.publish()
+    found = modules_after(STARTED.format(root=str(tmp_path)))
+    assert found & (HEAVY | NEEDLESS) == set()
+    ours = {name.removeprefix("registry_mirror.") for name in found if name.startswith("registry_mirror.")}
+    assert ours & {"status", "digests", "files", "store.deliver", "store.publish", "cli.list", "config.schema"} == set()
+    assert {"cli.path", "mirror", "index.reader"} <= ours
+
+
+@pytest.mark.parametrize("module", ["upstream", "sync.run", "store.lock", "store.adopt", "server.front"])
+def test_a_program_that_asked_for_no_log_gets_none(module):
+    code = (
+        f"import registry_mirror.{module}, logging\n"
+        "for room in ('upstream', 'store', 'server'): logging.getLogger(f'registry_mirror.{room}').error('said')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_every_module_that_writes_to_the_log_silences_it_first():
+    """By `log.logger`, or in a package whose first module does."""
+    bare = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"""^_\w*log = logging\.getLogger\("registry_mirror""", path.read_text(), re.MULTILINE)
+    }
+    assert bare <= {"upstream/body.py", "upstream/transfer.py", "sync/pool.py"}
 
 
 def test_every_package_on_disk_is_in_the_wheel_list():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -87,6 +86,8 @@ def mirror(ctx: click.Context, root: str | None, config: str | None, *, verbose:
     """
     ctx.obj = GlobalOptions(root=root, config=config, verbose=verbose)
     if verbose:
+        import logging  # not at the top: `mirror path` would pay for it each time
+
         # Only this package's own logger: an HTTP library's would write signed addresses.
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -126,6 +127,8 @@ def run(args: list[str]) -> int:
 
 def _fail(message: str, code: int, *, verbose: bool) -> int:
     if verbose:
+        import logging
+
         logging.getLogger("registry_mirror").debug("where it failed", exc_info=sys.exc_info())
     click.echo(f"mirror: {message}", err=True)
     return code

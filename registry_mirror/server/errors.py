@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
 from ..errors import ConflictError, MirrorError, NoIndexError, NotFoundError
+from ..log import logger
 from . import answers
 from .addressing import BadPathError
 from .guard import KeysUnreadableError, UnauthorizedError
@@ -18,7 +18,7 @@ from .signing import BadSignatureError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_log = logging.getLogger("registry_mirror.server")
+_log = logger("server")
 
 JSON = "application/json"
 _NO_KEY = "this mirror asks for a client key; send one that `mirror keys add` made as X-API-Key"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 import time
 from typing import TYPE_CHECKING
 
+from ..log import logger
 from . import answers
 from .addressing import API_PREFIX, without_prefix
 from .errors import BrokenOffError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LARGEST_HEAD = 64 << 10
 """Bytes of a request before its body; more is no request of any client of ours."""
 
-_fault_log = logging.getLogger("registry_mirror.server")
+_fault_log = logger("server")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNSHOWN = re.compile(r"[^!-~]")
 _ROUTES = (("/blobs/", "blobs"), ("/fetch/", "fetch"), (API_PREFIX, "models"))

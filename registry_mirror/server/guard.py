@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
+from ..log import logger
 from ..model import utc_now
 from .keys import holder_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .keys import KeyRing
 
-_log = logging.getLogger("registry_mirror.server")
+_log = logger("server")
 
 
 class UnauthorizedError(Exception):

@@ -9,12 +9,12 @@ that has no name any more. Appending to the file that was found would let the tw
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..digests import Hasher
 from ..errors import NoSpaceError
+from ..log import logger
 from .incoming import Part, is_adoptable, listing
 from .origin import SIDECAR, UnreadableError, open_regular, read_into, read_origin, sidecar
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .origin import Origin
 
 _READ = 1 << 20
-_log = logging.getLogger("registry_mirror.store")
+_log = logger("store")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 import time
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import filelock
 
 from ..errors import ConfigurationError, LockedError, NoSpaceError
 from ..files import host_name, write_atomically
+from ..log import logger
 from ..model import format_time, utc_now
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..files import Modes
     from .layout import Layout
 
-_log = logging.getLogger("registry_mirror")
+_log = logger()
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 _POLL = 0.2
 _PATIENCE = 30.0

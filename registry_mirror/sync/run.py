@@ -6,12 +6,12 @@ that the next run goes on with.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, MirrorError, NoSpaceError, RateLimitError
 from ..files import Modes
+from ..log import logger
 from ..model import utc_now
 from ..store.faults import store_error
 from ..store.incoming import sweep, sweep_root
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .stop import Stop
 
 
-_log = logging.getLogger("registry_mirror")
+_log = logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ..errors import ConfigurationError, NetworkError, ProtocolError, RequestTimeoutError
+from ..log import logger
 from ..model import utc_now
 from ..secret import Secret
 from ..units import format_size
@@ -40,7 +41,7 @@ ANSWER_LIMIT = 64 << 20
 ERROR_LIMIT = 1 << 20
 """Bytes that are read of an error."""
 
-_log = logging.getLogger("registry_mirror.upstream")
+_log = logger("upstream")
 
 # A proxy can not reach our own loopback, and a proxy in the environment would otherwise catch it.
 _DIRECT: dict[str, httpx.BaseTransport | None] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from ... import __version__
+from ...log import logger
 from .. import artifacts
 from ..errors import response_of
 from ..query import parameters
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..site import Call, Site
     from .query import PageQuery
 
-_log = logging.getLogger("registry_mirror.server")
+_log = logger("server")
 
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32'"
