@@ -113,6 +113,7 @@ class Watching(threading.Thread):
     def __init__(self, root: Path, excused: Iterable[str], *, graceless: bool) -> None:
         super().__init__(daemon=True)
         self._root, self._excused, self._graceless = root, frozenset(excused), graceless
+        self._absent = not (root / "index.sqlite").exists()
         self._ended = threading.Event()
         self._seen: set[tuple[str, int, int]] = set()
         self.looks, self.problems = 0, list[str]()
@@ -122,10 +123,10 @@ class Watching(threading.Thread):
             while not self._ended.wait(0.002) and not self.problems:
                 try:
                     self._look(reader)
-                except NoIndexError:
-                    pass
+                    self._absent = False
                 except Exception as error:
-                    self.problems.append(f"a reader met {type(error).__name__}: {error}")
+                    if not (self._absent and isinstance(error, NoIndexError)):
+                        self.problems.append(f"a reader met {type(error).__name__}: {error}")
 
     def _look(self, reader: IndexReader) -> None:
         for wrong in self._wrong(reader):

@@ -22,6 +22,7 @@ from registry_mirror.catalog.upgrade import HEAD, REVISIONS, migrate
 from registry_mirror.errors import MirrorError
 from registry_mirror.files import Modes
 from registry_mirror.store.adopt import left_behind, longest_first
+from registry_mirror.sync.reporter import Reporter
 from registry_mirror.upkeep import pins
 
 from .documents import many_models, weights_bytes
@@ -40,6 +41,17 @@ if TYPE_CHECKING:
 SIZES = (200, 5_000, 70_000, 300_000)
 # How many steps an operation takes, before one has been seen to end: enough that the first kills fall into it.
 STEPS = {"sync": 120, "publish": 40, "verify": 60, "gc": 80, "migrate": 60, "download": 60, "pin": 30}
+
+
+class Arrivals(Reporter):
+    """Remembers the models of which a byte was read; a body that is abandoned after its headers is none."""
+
+    def __init__(self) -> None:
+        self.models: set[str] = set()
+
+    def advanced(self, key: str, done: int) -> None:
+        if done:
+            self.models.add(key.partition("/")[0])
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,7 @@ class Life:
     def __enter__(self) -> Self:
         self.upstream.start()
         run_sync(self.upstream, self.root)
+        pins.pin(settings_for(self.upstream, self.root), self.random.sample(sorted(self._known()), 2), _no_wait)
         return self
 
     def __exit__(
@@ -88,9 +101,9 @@ class Life:
     def round(self) -> None:
         """Changes, one operation and its kill, what must hold then, and a sync that makes all well."""
         for _ in range(self.random.randrange(4)):
-            self._note(self.random.choice(CHANGES)(self))
+            self._log.append(self.random.choice(CHANGES)(self))
         if self.random.random() < 0.3:
-            self._note(self._damage())
+            self._log.append(self._damage())
         operation = self.random.choice(list(STEPS))
         job = self._job(operation)
         expected = self._holdings()
@@ -102,9 +115,6 @@ class Life:
         self.looks += watching.looks
         self._check_root()
         self._complete(expected, operation)
-
-    def _note(self, text: str) -> None:
-        self._log.append(text)
 
     # -- changes --------------------------------------------------------------------------------------------------
 
@@ -194,7 +204,7 @@ class Life:
             if self.random.random() < 0.5:
                 made["overrides"] |= {"store.quota": self._used() // 2, "store.quota_high": 90, "store.quota_low": 60}
         elif operation == "download":
-            self._note(self.add())
+            self._log.append(self.add())
             made |= {"model": self.upstream.models[-1].id, "output": str(self._folder / "out.onnx")}
         elif operation == "pin":
             ids = sorted(self._known())
@@ -212,16 +222,16 @@ class Life:
         """Leaves something to publish: rows that a killed sync recorded, or no index at all."""
         if self.random.random() < 0.3:
             (self.root / "index.sqlite").unlink(missing_ok=True)
-            self._note("no index")
+            self._log.append("no index")
         else:
-            self._note(self.add())
+            self._log.append(self.add())
             self._run("sync, unpublished", {})
 
     def _age(self) -> None:
         """Makes the catalog one of an older version, as far as that one could tell what this one knows."""
         target = self.random.choice(REVISIONS[:-1]) if not self._damaged else REVISIONS[-2]
         age(self.root / "catalog.sqlite", target)
-        self._note(f"schema {target}")
+        self._log.append(f"schema {target}")
 
     def _kill(self, operation: str, job: dict[str, Any]) -> Verdict:
         if self.random.random() < 0.25:
@@ -229,7 +239,7 @@ class Life:
         else:
             job |= {"at": self.random.randint(1, self._steps[operation]), "after": self.random.random() < 0.5}
         verdict = self._run(operation, job)
-        self._note(f"{operation} {job}: {verdict}")
+        self._log.append(f"{operation} {job}: {verdict}")
         if verdict.killed:
             self.kills += 1
             self._steps[operation] = max(self._steps[operation], verdict.steps + 5)
@@ -276,9 +286,10 @@ class Life:
         whole = {path.stem for path in (self.root / "blobs").glob("*/*") if is_whole(path)}
         kept = {each.id: self._kept(each.id) for each in self.upstream.models}
         self.upstream.given.clear()
-        finished = run_sync(self.upstream, self.root, accept_shrink=True)
+        arrivals = Arrivals()
+        finished = run_sync(self.upstream, self.root, reporter=arrivals, accept_shrink=True)
         assert finished.exit_code == 0, (finished.record.error, finished.record.tally)
-        self._check_fetched(finished.record.tally.fetched.bytes, whole, kept)
+        self._check_fetched(finished.record.tally.fetched.bytes, whole, kept, arrivals.models)
         self._damaged = {md5 for md5 in self._damaged if not is_whole(self._blob(md5))}
         self._check_root()
         assert [name for name in os.listdir(self.root / "incoming") if not name.startswith("gc-")] == []
@@ -292,12 +303,13 @@ class Life:
             again = run_sync(self.upstream, self.root).record.as_json()
             assert (again["fetched"]["bytes"], again["requests"]["storage"]) == (0, 0), again
 
-    def _check_fetched(self, fetched: int, whole: set[str], kept: Mapping[str, int]) -> None:
+    def _check_fetched(self, fetched: int, whole: set[str], kept: Mapping[str, int], came: set[str]) -> None:
         now = {path.stem: path.stat().st_size for path in (self.root / "blobs").glob("*/*") if is_whole(path)}
         new = {md5: size for md5, size in now.items() if md5 not in whole}
         owners = {each.weights["onnx"].md5_hex: each.id for each in self.upstream.models if "onnx" in each.weights}
         due = {owners[md5]: size - kept[owners[md5]] for md5, size in new.items()}
         assert fetched == sum(new.values()), (fetched, new)
+        assert came <= due.keys(), "a body was read whose bytes were here"
         given = {model_id: count for model_id, count in self.upstream.given.items() if model_id in due}
         assert given == {model_id: size for model_id, size in due.items() if size or model_id in given}, (given, due)
 
