@@ -80,6 +80,8 @@ def test_a_file_that_may_not_be_read_is_refused_by_name(tmp_path: Path, monkeypa
         ("[sync]\nworkers = true", "sync.workers is true, not a whole number; use a whole number from 1 to 64"),
         ("[sync]\nworkers = 4.0", "sync.workers is 4.0, not a whole number; use a whole number from 1 to 64"),
         ('[sync]\nworkers = "4"', "sync.workers is '4', not a whole number; use a whole number from 1 to 64"),
+        ('[sync]\nmax_rate = "50 kB/s"', "sync.max_rate is '50 kB/s', out of range; use 100 KB/s or more"),
+        ('[sync]\nmax_rate = "2 MB/h"', """sync.max_rate is '2 MB/h', which is not a rate; write it like "10 MB/s\""""),
         ("[upstream]\npage_size = 1001", "upstream.page_size is 1001, out of range; use a whole number from 1 to 1000"),
         ('[upstream]\nallow_http = "no"', "upstream.allow_http is 'no', not true or false; use true or false"),
         ("[upstream]\nallow_http = 0", "upstream.allow_http is 0, not true or false; use true or false"),

@@ -191,6 +191,22 @@ def size() -> Kind:
     return Kind("size", parse, _show_size, as_json=_keep)
 
 
+def rate(low: str) -> Kind:
+    """Bytes a second, at least `low`: a size, with or without the words that say so."""
+    cure = 'write it like "10 MB/s" or "512 KiB/s"'
+
+    def parse(value: Any) -> int:
+        try:
+            found = parse_size(value.strip().removesuffix("/s") if isinstance(value, str) else value)
+        except ValueError:
+            raise Wrong(f"is {quote(value)}, which is not a rate", cure) from None
+        if found < parse_size(low):
+            raise Wrong(f"is {quote(value)}, out of range", f"use {low}/s or more, or leave it out for no limit")
+        return found
+
+    return Kind("size a second", parse, lambda value: f"{_show_size(value)}/s", as_json=_keep)
+
+
 def path(name: str, check: Callable[[str], str] = str) -> Kind:
     """A path that `check` accepts. The loader makes it absolute, because it knows where it was written."""
 

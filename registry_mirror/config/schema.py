@@ -151,6 +151,14 @@ OPTIONS = (
         "Four fill an ordinary line; more mostly meet the upstream's rate limit sooner.",
     ),
     Option(
+        "sync.max_rate",
+        kinds.rate("100 KB"),
+        None,
+        "The most that all downloads together take of the line, in bytes a second.",
+        "Without it they take what the line gives. Where people need it by day, sync at a rate by day and without one "
+        'by night: MIRROR_SYNC_MAX_RATE="2 MB/s" in the one cron line of the two.',
+    ),
+    Option(
         "sync.publish_every",
         kinds.duration("0s", "1h"),
         "5s",

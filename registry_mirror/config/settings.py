@@ -44,7 +44,7 @@ class UpstreamSettings:
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
-    """What a run fetches and how. `publish_every` is in seconds.
+    """What a run fetches and how. `publish_every` is in seconds, `max_rate` in bytes a second.
 
     `on_failure` is a command's arguments, empty for none; it often carries a webhook's secret URL, so it is not in the
     repr.
@@ -52,6 +52,7 @@ class SyncSettings:
 
     formats: tuple[str, ...]
     workers: int
+    max_rate: int | None
     publish_every: float
     on_failure: tuple[str, ...] = field(repr=False)
     rules: tuple[Rule, ...]

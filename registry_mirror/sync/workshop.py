@@ -52,6 +52,7 @@ def make_client(
         ca_file=upstream.ca_file,
         retry=retry or RetryPolicy(budget=upstream.retry_budget, sleep=sleep),
         workers=settings.sync.workers,
+        max_rate=settings.sync.max_rate,
     )
 
 

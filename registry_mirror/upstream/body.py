@@ -17,6 +17,7 @@ from .declared import declared
 from .inflate import InflateError, inflate
 from .ranges import Fit, judge_rest
 from .session import network_error
+from .wire import WORTH, Wire, bare_socket, counts_by_itself
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +47,7 @@ class Body:
 
     def __init__(self, what: str, url: str, client: httpx.Client, rest: Rest | None = None) -> None:
         self._what, self._url = what, url
+        self._pieces: Iterator[bytes] | None = None
         self._response = _open(what, url, client, rest.headers() if rest else {})
         try:
             self.fit, self.reason = self._judge(rest)
@@ -75,17 +77,42 @@ class Body:
         raw = stream.get_extra_info("socket") if stream is not None else None
         if raw is not None:
             with contextlib.suppress(OSError):
-                raw.shutdown(socket.SHUT_RDWR)
+                # Not the method of a TLS socket: that forgets its TLS, and whoever reads then reads what is encrypted.
+                socket.socket.shutdown(raw, socket.SHUT_RDWR)
+
+    def wire(self) -> Wire | None:
+        """The socket under it, for a body that is worth it and is nothing but its bytes; else None.
+
+        The connection is not used again.
+        """
+        response = self._response
+        version = response.extensions.get("http_version", b"")
+        length, raw = counts_by_itself(version, response.headers), bare_socket(response)
+        if length is None or raw is None or length < WORTH:
+            return None
+        begun = next(self._raw(), b"")
+        timeout = response.request.extensions.get("timeout", {}).get("read")
+        return Wire(self._what, self.host, raw, begun, length - len(begun), timeout)
 
     def chunks(self) -> Iterator[bytes]:
         """The body as it comes, in pieces of tens of KiB, unpacked where it is compressed."""
         encoding = self._response.headers.get("content-encoding", "").strip().lower()
         try:
-            yield from inflate(encoding, self._response.iter_raw())
-        except httpx.HTTPError as error:
-            failure: Exception = network_error(self._what, self._url, error)
+            yield from inflate(encoding, self._raw())
         except InflateError as error:
-            failure = TransferError(f"{self._what}: storage {self.host}: {error}")
+            raise TransferError(f"{self._what}: storage {self.host}: {error}") from None
+
+    def _raw(self) -> Iterator[bytes]:
+        # Kept: an iterator that is let go closes its connection.
+        if self._pieces is None:
+            self._pieces = self._iterated()
+        return self._pieces
+
+    def _iterated(self) -> Iterator[bytes]:
+        try:
+            yield from self._response.iter_raw()
+        except httpx.HTTPError as error:
+            failure = network_error(self._what, self._url, error)
         else:
             return
         # Raised out here: inside, httpx's error, which holds the signed address, would stay attached to ours.

@@ -36,6 +36,8 @@ class Client:
             loopback or `allow_http` says that a plain connection is meant.
         timeout: seconds that one answer may take to begin.
         proxy, ca_file: default: the usual environment variables (`HTTPS_PROXY`, `SSL_CERT_FILE`).
+        workers: downloads at once, for a program that uses threads.
+        max_rate: bytes a second that downloads may take together.
         retry: how often and how long a failing call is tried again; four times within about 20 seconds.
 
     Raises:
@@ -53,6 +55,7 @@ class Client:
         ca_file: str | Path | None = None,
         retry: RetryPolicy | None = None,
         workers: int = 4,
+        max_rate: int | None = None,
     ) -> None:
         key = _key(api_key)
         retry = retry or RetryPolicy()
@@ -61,7 +64,7 @@ class Client:
         )
         url = base_url or os.environ.get("PICTOGRAPH_BASE_URL") or DEFAULT_BASE_URL
         self.session = ApiSession(url, key, connections, retry=retry, allow_http=allow_http)
-        self.storage = Storage(connections, retry=retry)
+        self.storage = Storage(connections, retry=retry, max_rate=max_rate)
         self.models = Models(ModelsApi(self.session), self.storage)
 
     def __repr__(self) -> str:
@@ -196,7 +199,7 @@ class _FileSink:
         self._temporary = sibling(output)
         self._stream: BinaryIO | None = create_exclusive(self._temporary, 0o644)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         assert self._stream is not None  # noqa: S101 - nobody writes after discard
         with no_space_named(str(self._output)):
             write_all(self._stream, data)

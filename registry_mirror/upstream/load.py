@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 from ..digests import Hasher
 from ..errors import IntegrityError, MirrorError, NoSpaceError
 from .ranges import Rest
+from .ring import Ring
 
 if TYPE_CHECKING:
     from ..digests import Digest
@@ -24,8 +25,8 @@ SMALL_STEPS = 100
 class Sink(Protocol):
     """Where a body goes. `discard` forgets what came; it may be called at any time, also twice."""
 
-    def write(self, data: bytes) -> None:
-        """Takes the next bytes."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Takes the next bytes; what they lie in holds others soon after."""
 
     def discard(self) -> None:
         """Removes what was written."""
@@ -98,6 +99,22 @@ class Load(Generic[S]):
         self._hasher.update(chunk)
         if len(self.head) < HEAD:
             self.head = (self.head + chunk)[:HEAD]
+
+    def ring(self) -> Ring:
+        """Buffers for `take_from`; while they are used, `take` must not be, and the digest does not hold."""
+        return Ring(self._hasher)
+
+    def take_from(self, ring: Ring, count: int) -> None:
+        """Takes the next bytes: the first `count` of the ring's buffer whose turn it is."""
+        if self.sink is None:
+            raise ValueError("no body has begun")
+        if not count:
+            return
+        filled = ring.next()[:count]
+        self.sink.write(filled)
+        if len(self.head) < HEAD:
+            self.head = (self.head + bytes(filled[:HEAD]))[:HEAD]
+        ring.hand_over(count)
 
     def drop(self) -> None:
         """Forgets the body: the next one comes from its first byte on."""

@@ -11,14 +11,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ..errors import IntegrityError, MirrorError, TransferError
+from ..errors import IntegrityError, MirrorError
 from .body import Body
 from .declared import Declared, Verdict, judge
 from .load import Begun, Load, S, Sink
-from .pace import Pace
 from .ranges import Fit
-from .retry import is_transient
+from .rate import Rate
 from .session import Connections, Counter
+from .stream import Course, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +58,7 @@ class _Order(Generic[S, H]):
     sink: Callable[[Declared], S]
     held: Callable[[Declared], H | None]
     progress: Callable[[int, int | None], None]
+    rate: Rate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,18 @@ class _NoAddressError(Exception):
 
 
 class Storage:
-    """Fetches bodies by signed address. It has no key to lose."""
+    """Fetches bodies by signed address. It has no key to lose.
 
-    def __init__(self, connections: Connections, *, retry: RetryPolicy) -> None:
+    Args:
+        max_rate: bytes a second, over all its connections; None for as many as come.
+    """
+
+    def __init__(self, connections: Connections, *, retry: RetryPolicy, max_rate: int | None = None) -> None:
         # identity: a body compressed on its way has no length to check, another MD5, and no rest to ask for.
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         self._client = connections.client(headers)
         self._retry = retry
+        self._rate = None if max_rate is None else Rate(max_rate, retry.sleep)
         self._open: set[Body] = set()
         self.requests = Counter()
 
@@ -128,7 +134,7 @@ class Storage:
             NetworkError: it cannot be reached.
             ApiError: the upstream gives no address.
         """
-        order = _Order(what, address, sink, held, progress)
+        order = _Order(what, address, sink, held, progress, self._rate)
         first = self._whole(order, Load(begun))
         if not isinstance(first, _Doubt):
             return first
@@ -191,28 +197,9 @@ def _take(order: _Order[S, H], load: Load[S], body: Body, twin: _Doubt | None) -
     if load.declared is None:
         load.begin(order.sink(said), said)
     if body.fit is not Fit.COMPLETE:
-        _stream(order, load, body)
+        # A body that has to come twice comes the ordinary way the second time, lest a fault of ours comes twice.
+        stream(Course(order.what, load, order.progress, order.rate, direct=twin is None), body)
     return _judged(load, twin)
-
-
-def _stream(order: _Order[S, H], load: Load[S], body: Body) -> None:
-    said, pace = load.declared or body.declared, Pace()
-    order.progress(load.size, said.size)
-    try:
-        for chunk in body.chunks():
-            if said.size is not None and load.size + len(chunk) > said.size:
-                load.distrust()
-                reason = f"{order.what}: more than the {said.size} bytes came that storage declared"
-                raise TransferError(reason, transient=True)
-            load.take(chunk)
-            order.progress(load.size, said.size)
-            if pace.trickles(len(chunk)) and load.size != said.size:
-                raise TransferError(f"{order.what}: storage {body.host} sends next to nothing", transient=True)
-    except MirrorError as error:
-        # What cannot be gone on with is no progress, however much of it came.
-        if is_transient(error) and load.rest is None:
-            load.drop()
-        raise
 
 
 def _judged(load: Load[S], twin: _Doubt | None) -> Received[S] | _Doubt:

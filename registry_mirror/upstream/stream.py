@@ -1,0 +1,98 @@
+"""The bytes of one answer on their way into a load: straight from the socket where that is worth it, else through the
+parser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic
+
+from ..errors import MirrorError, TransferError
+from .load import S
+from .pace import Pace
+from .retry import is_transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .body import Body
+    from .load import Load
+    from .rate import Rate
+    from .wire import Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Course(Generic[S]):
+    """How bytes come.
+
+    Attributes:
+        what: the model, for errors.
+        progress: told of bytes done and bytes in all after every piece; may raise.
+        rate: what they are paid from; None for no limit.
+        direct: whether they may come straight from the socket.
+    """
+
+    what: str
+    load: Load[S]
+    progress: Callable[[int, int | None], None]
+    rate: Rate | None
+    direct: bool
+
+
+def stream(course: Course[S], body: Body) -> None:
+    """Takes what is left of a body.
+
+    Raises:
+        MirrorError: it was cut, stalled, trickled or went on for too long. What came is kept where more can follow it.
+    """
+    load = course.load
+    size = load.declared.size if load.declared else None
+    course.progress(load.size, size)
+    try:
+        wire = body.wire() if course.direct else None
+        if wire is None:
+            _parsed(course, body, size)
+        else:
+            _direct(course, wire, size)
+    except MirrorError as error:
+        # What cannot be gone on with is no progress, however much of it came.
+        if is_transient(error) and load.rest is None:
+            load.drop()
+        raise
+
+
+def _parsed(course: Course[S], body: Body, size: int | None) -> None:
+    load, pace = course.load, Pace()
+    for chunk in body.chunks():
+        _refuse_more(course, len(chunk), size)
+        load.take(chunk)
+        course.progress(load.size, size)
+        if pace.trickles(len(chunk)) and load.size != size:
+            raise _trickle(course, body.host)
+        if course.rate is not None:
+            course.rate.spend(len(chunk))
+
+
+def _direct(course: Course[S], wire: Wire, size: int | None) -> None:
+    load, pace = course.load, Pace()
+    with load.ring() as ring:
+        while wire.left:
+            view = ring.next()
+            count = wire.fill(view if course.rate is None else view[: course.rate.piece])
+            load.take_from(ring, count)
+            course.progress(load.size, size)
+            if pace.trickles(count) and wire.left:
+                raise _trickle(course, wire.host)
+            if course.rate is not None:
+                course.rate.spend(count)
+
+
+def _refuse_more(course: Course[S], count: int, size: int | None) -> None:
+    if size is not None and course.load.size + count > size:
+        course.load.distrust()
+        reason = f"{course.what}: more than the {size} bytes came that storage declared"
+        raise TransferError(reason, transient=True)
+
+
+def _trickle(course: Course[S], host: str | None) -> TransferError:
+    return TransferError(f"{course.what}: storage {host} sends next to nothing", transient=True)

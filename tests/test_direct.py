@@ -1,0 +1,299 @@
+"""Large bodies that come straight from the socket: the same promises, and the ordinary way for all others."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+import threading
+from types import SimpleNamespace
+
+import pytest
+import trustme
+from support.counting import CountingUpstream
+from support.documents import make_document, make_model, weights_bytes
+from support.syncing import files_under, settings_for
+from support.tls import TlsStorage
+from support.upstream import Chunked, CutAfter, Do, FlipByte, Gate, Gzipped, Hold, UntilClose, no_digest
+
+from registry_mirror import Client, errors
+from registry_mirror.digests import Hasher
+from registry_mirror.secret import Secret
+from registry_mirror.sync.workshop import make_client
+from registry_mirror.upstream import RetryPolicy, transfer
+from registry_mirror.upstream.pace import Pace
+from registry_mirror.upstream.rate import Rate
+from registry_mirror.upstream.ring import Ring
+from registry_mirror.upstream.wire import WORTH, Wire, bare_socket, counts_by_itself
+
+SIZE = WORTH + 3_000_001
+DATA = weights_bytes(1, SIZE)
+ID = make_document(1)["id"]
+MIB = 1 << 20
+
+
+@pytest.fixture
+def upstream():
+    with CountingUpstream([make_model(1, data=DATA)]) as running:
+        yield running
+
+
+@pytest.fixture
+def wires(monkeypatch):
+    """The wires that were made."""
+    made, init = [], Wire.__init__
+
+    def noted(self, *args):
+        made.append(self)
+        init(self, *args)
+
+    monkeypatch.setattr(Wire, "__init__", noted)
+    return made
+
+
+def download(upstream, tmp_path, **options):
+    with Client(upstream.api_key, upstream.base_url, retry=RetryPolicy(budget=0), **options) as client:
+        return client.models.download("model-00001", tmp_path / "m").read_bytes()
+
+
+def test_a_large_body_comes_over_a_wire_and_whole(upstream, tmp_path, wires):
+    assert download(upstream, tmp_path) == DATA
+    assert [wire.left for wire in wires] == [0]
+
+
+def test_a_small_one_does_not_and_its_connection_is_used_again(tmp_path, wires):
+    with CountingUpstream([make_model(1, data=DATA[: WORTH - 1])]) as upstream:
+        assert download(upstream, tmp_path) == DATA[: WORTH - 1]
+    assert wires == []
+
+
+ORDINARY = {"chunked": Chunked(), "compressed": Gzipped(), "without a length": UntilClose()}
+
+
+@pytest.mark.parametrize("fault", ORDINARY.values(), ids=ORDINARY)
+def test_other_bodies_take_the_ordinary_way(upstream, tmp_path, wires, fault):
+    upstream.inject(fault, kind="weights", times=None)
+    assert download(upstream, tmp_path) == DATA
+    assert wires == []
+
+
+def test_over_tls_it_is_the_same(tmp_path, wires):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with TlsStorage([make_model(1, data=DATA)], tls=context) as upstream:
+        upstream.inject(CutAfter(WORTH), kind="weights")
+        assert download(upstream, tmp_path, ca_file=tmp_path / "ca.pem") == DATA
+        assert upstream.sent == SIZE
+    assert len(wires) == 1
+    assert isinstance(wires[0]._raw, ssl.SSLSocket)
+
+
+def test_one_that_is_cut_goes_on_where_it_was_cut_without_a_byte_sent_twice(upstream, tmp_path, wires):
+    upstream.inject(CutAfter(2_345_678), kind="weights")
+    assert download(upstream, tmp_path) == DATA
+    assert [start for start, _ in upstream.ranges()] == [None, "bytes=2345678-"]
+    assert upstream.sent == SIZE
+    assert len(wires) == 2
+
+
+def test_one_that_stalls_is_dropped_with_all_that_came(upstream, tmp_path, wires):
+    upstream.inject(Hold(Gate(), after=1_500_000), kind="weights")
+    assert download(upstream, tmp_path, timeout=0.3) == DATA
+    assert [start for start, _ in upstream.ranges()] == [None, "bytes=1500000-"]
+    assert len(wires) == 2
+
+
+def test_what_came_before_a_stall_is_in_the_file_while_it_lasts(upstream, tmp_path):
+    gate, grown = Gate(), threading.Event()
+    upstream.inject(Hold(gate, after=1_500_000), kind="weights")
+
+    def progress(done, _total):
+        if done == 1_500_000:
+            (growing,) = [path for path in tmp_path.iterdir() if path.name != "m"]
+            assert growing.read_bytes() == DATA[:1_500_000]
+            grown.set()
+            gate.release.set()
+
+    with Client(upstream.api_key, upstream.base_url, retry=RetryPolicy(budget=0)) as client:
+        client.models.download("model-00001", tmp_path / "m", progress)
+    assert grown.is_set()
+    assert (tmp_path / "m").read_bytes() == DATA
+
+
+def test_one_that_trickles_is_dropped_and_goes_on(upstream, tmp_path, wires, monkeypatch):
+    verdicts = iter([False, True])
+    monkeypatch.setattr(Pace, "trickles", lambda _pace, _count: next(verdicts, False))
+    assert download(upstream, tmp_path) == DATA
+    assert len(upstream.ranges()) == 2
+    assert len(wires) == 2
+
+
+def test_a_wrong_byte_is_found_and_the_second_fetch_goes_the_ordinary_way(upstream, tmp_path, wires):
+    upstream.inject(FlipByte(SIZE - 1), kind="weights")
+    assert download(upstream, tmp_path) == DATA
+    assert len(wires) == 1
+    upstream.inject(FlipByte(0), kind="weights", times=2)
+    with pytest.raises(errors.IntegrityError):
+        download(upstream, tmp_path)
+
+
+def test_without_a_digest_it_is_judged_as_any_other(upstream, tmp_path, wires):
+    upstream.inject(no_digest(), kind="weights", times=None)
+    assert download(upstream, tmp_path) == DATA
+    assert len(wires) == 1
+
+
+def test_an_abort_wakes_it_and_leaves_nothing(upstream, tmp_path):
+    gate = Gate()
+    upstream.inject(Hold(gate, after=5 * MIB), kind="weights", times=None)
+    with Client(upstream.api_key, upstream.base_url, retry=RetryPolicy(budget=0)) as client:
+        failed = []
+
+        def progress(done, _total):
+            if failed:
+                raise errors.Interrupted("interrupted")
+            if done == 5 * MIB:
+                failed.append(done)
+                client.storage.abort()
+
+        with pytest.raises(errors.Interrupted):
+            client.models.download("model-00001", tmp_path / "m", progress)
+    assert files_under(tmp_path) == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "hash"]
+
+
+def test_a_change_in_the_middle_is_noticed(upstream, tmp_path):
+    new = weights_bytes(9, SIZE)
+    upstream.inject(CutAfter(2 * MIB), Do(lambda: upstream.replace_weights(ID, new)), kind="weights")
+    assert download(upstream, tmp_path) == new
+
+
+# --- the parts of it -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 10])
+def test_a_ring_hashes_what_it_is_given_in_order(count):
+    pieces = [bytes([number]) * (number + 1) for number in range(count)]
+    hasher = Hasher()
+    with Ring(hasher, buffers=2, size=64) as ring:
+        for piece in pieces:
+            ring.next()[: len(piece)] = piece
+            ring.hand_over(len(piece))
+    whole = b"".join(pieces)
+    assert hasher.digest().sha256 == hashlib.sha256(whole).hexdigest()
+    assert hasher.digest().md5 == hashlib.md5(whole, usedforsecurity=False).hexdigest()
+    assert hasher.digest().size == len(whole)
+
+
+def test_a_buffer_whose_turn_it_is_may_be_asked_for_twice():
+    with Ring(Hasher(), buffers=1, size=8) as ring:
+        for _ in range(3):
+            assert ring.next() is ring.next()
+            ring.hand_over(8)
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "expected"),
+    [
+        (b"HTTP/1.1", {"content-length": "7"}, 7),
+        (b"HTTP/1.1", {"content-length": "7", "content-encoding": "identity"}, 7),
+        (b"HTTP/1.1", {"content-length": "7", "content-encoding": "gzip"}, None),
+        (b"HTTP/1.1", {"content-length": "7", "transfer-encoding": "chunked"}, None),
+        (b"HTTP/1.1", {}, None),
+        (b"HTTP/1.1", {"content-length": "7, 7"}, None),
+        (b"HTTP/1.0", {"content-length": "7"}, None),
+        (b"HTTP/2", {"content-length": "7"}, None),
+    ],
+)
+def test_which_bodies_are_nothing_but_their_bytes(version, headers, expected):
+    assert counts_by_itself(version, headers) == expected
+
+
+def answer_over(raw, inner):
+    stream = SimpleNamespace(get_extra_info={"socket": raw, "ssl_object": inner}.get)
+    return SimpleNamespace(extensions={"network_stream": stream})
+
+
+def test_a_socket_that_carries_a_second_tls_is_left_alone():
+    with socket.socket() as plain:
+        assert bare_socket(answer_over(plain, None)) is plain
+        assert bare_socket(answer_over(plain, object())) is None
+    outer = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    outer.check_hostname = False
+    with socket.socket() as raw, outer.wrap_socket(raw, do_handshake_on_connect=False) as tls:
+        assert bare_socket(answer_over(tls, object())) is None
+        assert bare_socket(answer_over(tls, None)) is None
+    assert bare_socket(SimpleNamespace(extensions={})) is None
+
+
+# --- at a rate -------------------------------------------------------------------------------------------------------
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self):
+        self.now, self.slept = 100.0, []
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def test_a_rate_makes_each_byte_wait_for_those_before_it():
+    time = Time()
+    rate = Rate(1000, time.sleep, time)
+    rate.spend(500)
+    rate.spend(250)
+    assert time.slept == [0.5, 0.25]
+    time.now += 60
+    rate.spend(1000)
+    assert time.slept[2:] == [1.0]  # a pause saves nothing up
+
+
+def test_connections_share_a_rate():
+    time, waits = Time(), []
+    rate = Rate(1000, waits.append, time)
+    for _ in range(4):  # four threads at the same moment
+        rate.spend(1000)
+    assert waits == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_rate_of_little_reads_little_at_a_time():
+    assert Rate(100_000).piece == 10_000
+    assert Rate(10**9).piece == MIB
+    assert Rate(1).piece == 4096
+
+
+@pytest.mark.parametrize("size", [WORTH + 12345, 345_678])
+def test_a_whole_download_takes_the_time_that_its_rate_gives_it(tmp_path, monkeypatch, size):
+    time = Time()
+    monkeypatch.setattr(transfer, "Rate", lambda limit, sleep: Rate(limit, sleep, time))
+    with CountingUpstream([make_model(1, data=DATA[:size])]) as upstream:
+        retry = RetryPolicy(budget=0, sleep=time.sleep)
+        with Client(upstream.api_key, upstream.base_url, retry=retry, max_rate=1_000_000) as client:
+            client.models.download("model-00001", tmp_path / "m")
+    assert (tmp_path / "m").read_bytes() == DATA[:size]
+    assert sum(time.slept) == pytest.approx(size / 1_000_000)
+
+
+def test_waiting_for_a_rate_is_no_silence(tmp_path, monkeypatch):
+    time = Time()
+    monkeypatch.setattr(transfer, "Rate", lambda limit, sleep: Rate(limit, sleep, time))
+    with CountingUpstream([make_model(1, data=DATA)]) as upstream:
+        retry = RetryPolicy(budget=0, sleep=lambda seconds: time.sleep(100 * seconds))
+        with Client(upstream.api_key, upstream.base_url, retry=retry, max_rate=100_000, timeout=0.5) as client:
+            client.models.download("model-00001", tmp_path / "m")
+        assert upstream.sent == SIZE
+
+
+def test_the_rate_of_the_settings_reaches_a_run(tmp_path):
+    with CountingUpstream([make_model(1, data=DATA[:100])]) as upstream:
+        settings = settings_for(upstream, tmp_path, {"sync.max_rate": "300 kB/s"})
+        assert settings.sync.max_rate == 300_000
+        with make_client(settings, Secret("k"), lambda _seconds: None) as client:
+            assert client.storage._rate.piece == 30_000
