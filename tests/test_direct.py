@@ -24,6 +24,7 @@ from registry_mirror.upstream import RetryPolicy, transfer
 from registry_mirror.upstream.pace import Pace
 from registry_mirror.upstream.rate import Rate
 from registry_mirror.upstream.ring import Ring
+from registry_mirror.upstream.stream import gathered
 from registry_mirror.upstream.wire import WORTH, Wire, bare_socket, counts_by_itself
 
 SIZE = WORTH + 3_000_001
@@ -225,6 +226,42 @@ def test_a_socket_that_carries_a_second_tls_is_left_alone():
         assert bare_socket(answer_over(tls, object())) is None
         assert bare_socket(answer_over(tls, None)) is None
     assert bare_socket(SimpleNamespace(extensions={})) is None
+
+
+def pieces_of(lengths, error=None):
+    def chunks():
+        for number, length in enumerate(lengths):
+            yield bytes([number]) * length
+        if error is not None:
+            raise error
+
+    came, raised = [], None
+    try:
+        came.extend(bytes(piece) for piece in gathered(chunks()))
+    except errors.NetworkError as caught:
+        raised = caught
+    assert b"".join(came) == b"".join(bytes([number]) * length for number, length in enumerate(lengths))
+    assert raised is error
+    return [len(piece) for piece in came]
+
+
+K = 1024
+
+
+def test_chunks_are_gathered_while_more_is_there_and_never_held_back_while_none_is():
+    assert pieces_of([]) == []
+    assert pieces_of([100, 64 * K, 64 * K, 7]) == [100, 128 * K + 7]
+    assert pieces_of([64 * K] * 10) == [256 * K, 256 * K, 128 * K]
+    assert pieces_of([16 * K] * 3 + [5]) == [48 * K + 5]
+    assert pieces_of([64 * K] * 3 + [100 * K]) == [192 * K, 100 * K]
+    assert pieces_of([256 * K] * 3) == [256 * K] * 3
+    assert pieces_of([1, 2, 3]) == [1, 2, 3]
+    assert pieces_of([64 * K, 600 * K]) == [64 * K, 600 * K]
+
+
+def test_what_was_gathered_before_a_cut_is_not_lost():
+    assert pieces_of([64 * K, 64 * K], errors.NetworkError("cut")) == [128 * K]
+    assert pieces_of([64 * K, 9], errors.NetworkError("cut")) == [64 * K + 9]
 
 
 # --- at a rate -------------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Load(Generic[S]):
         """A new body."""
         self.sink, self.declared = sink, declared
 
-    def take(self, chunk: bytes) -> None:
+    def take(self, chunk: bytes | memoryview) -> None:
         """Takes the next bytes."""
         if self.sink is None:
             raise ValueError("no body has begun")
@@ -98,7 +98,7 @@ class Load(Generic[S]):
         self.sink.write(chunk)
         self._hasher.update(chunk)
         if len(self.head) < HEAD:
-            self.head = (self.head + chunk)[:HEAD]
+            self.head = (self.head + bytes(chunk[:HEAD]))[:HEAD]
 
     def ring(self) -> Ring:
         """Buffers for `take_from`; while they are used, `take` must not be, and the digest does not hold."""

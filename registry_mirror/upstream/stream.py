@@ -13,12 +13,16 @@ from .pace import Pace
 from .retry import is_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .body import Body
     from .load import Load
     from .rate import Rate
     from .wire import Wire
+
+_GATHERED = 256 << 10
+_WHOLE_READS = (64 << 10, 16 << 10)
+"""Bytes that one read brings at most: the client library's own limit, and a record of TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def stream(course: Course[S], body: Body) -> None:
 
 def _parsed(course: Course[S], body: Body, size: int | None) -> None:
     load, pace = course.load, Pace()
-    for chunk in body.chunks():
+    for chunk in gathered(body.chunks()):
         _refuse_more(course, len(chunk), size)
         load.take(chunk)
         course.progress(load.size, size)
@@ -71,6 +75,35 @@ def _parsed(course: Course[S], body: Body, size: int | None) -> None:
             raise _trickle(course, body.host)
         if course.rate is not None:
             course.rate.spend(len(chunk))
+
+
+def gathered(chunks: Iterator[bytes]) -> Iterator[bytes | memoryview]:
+    """The same bytes in fewer pieces, each to be used before the next one is asked for.
+
+    Writing and hashing let other threads run, and to get the interpreter back from them takes longer than either. A
+    chunk of another length than one read brings at most shows that no more was there, so that nothing is held back
+    while a slow line is waited for.
+    """
+    buffer, filled = memoryview(bytearray(_GATHERED)), 0
+    try:
+        for chunk in chunks:
+            if filled and filled + len(chunk) > _GATHERED:
+                yield buffer[:filled]
+                filled = 0
+            if len(chunk) not in _WHOLE_READS and not filled:
+                yield chunk
+                continue
+            buffer[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+            if len(chunk) not in _WHOLE_READS:
+                yield buffer[:filled]
+                filled = 0
+    except MirrorError:
+        if filled:
+            yield buffer[:filled]
+        raise
+    if filled:
+        yield buffer[:filled]
 
 
 def _direct(course: Course[S], wire: Wire, size: int | None) -> None:
