@@ -79,6 +79,13 @@ def create_exclusive(path: Path, mode: int, *, exact: bool = False) -> BinaryIO:
     return os.fdopen(descriptor, "w+b", buffering=0)
 
 
+def unnamed(folder: Path) -> BinaryIO:
+    """A new file without a name on the disk of `folder`, for reading and writing; closing it gives its room back."""
+    import tempfile
+
+    return tempfile.TemporaryFile(dir=folder, buffering=0)
+
+
 def sibling(path: Path) -> Path:
     """A fresh hidden name beside `path`, on the same file system, for a file that will be renamed over it."""
     name = os.fsdecode(os.fsencode(path.name)[:80]) if len(os.fsencode(path.name)) > 80 else path.name

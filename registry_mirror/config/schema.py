@@ -151,6 +151,15 @@ OPTIONS = (
         "Four fill an ordinary line; more mostly meet the upstream's rate limit sooner.",
     ),
     Option(
+        "sync.connections",
+        kinds.whole(1, 64),
+        8,
+        "How many connections to storage there are at once.",
+        "A storage that is slow for one connection is often fast for eight. A large file begins with one, gets more "
+        "where nothing else needs them, and loses them again unless they bring more. Each file that is fetched has one "
+        "in any case.",
+    ),
+    Option(
         "sync.max_rate",
         kinds.rate("100 KB"),
         None,

@@ -52,6 +52,7 @@ class SyncSettings:
 
     formats: tuple[str, ...]
     workers: int
+    connections: int
     max_rate: int | None
     publish_every: float
     on_failure: tuple[str, ...] = field(repr=False)

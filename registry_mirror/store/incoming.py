@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..files import create_exclusive, host_name, make_directory, no_space_named, part_name, write_all
+from ..files import create_exclusive, host_name, make_directory, no_space_named, part_name, unnamed, write_all
 from .origin import SIDECAR as _SIDECAR
 from .origin import read_origin, sidecar
 
@@ -87,6 +87,15 @@ class Part:
         """
         with no_space_named(self.path.name):
             write_all(self.stream, data)
+
+    def beside(self) -> BinaryIO:
+        """A file without a name, for what comes before its turn.
+
+        Raises:
+            NoSpaceError: the disk is full.
+        """
+        with no_space_named(self.path.name):
+            return unnamed(self.path.parent)
 
     def close(self) -> None:
         """Closes the file; for the one who has renamed it."""

@@ -53,6 +53,7 @@ def make_client(
         retry=retry or RetryPolicy(budget=upstream.retry_budget, sleep=sleep),
         workers=settings.sync.workers,
         max_rate=settings.sync.max_rate,
+        connections=settings.sync.connections,
     )
 
 

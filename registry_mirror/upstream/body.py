@@ -80,15 +80,15 @@ class Body:
                 # Not the method of a TLS socket: that forgets its TLS, and whoever reads then reads what is encrypted.
                 socket.socket.shutdown(raw, socket.SHUT_RDWR)
 
-    def wire(self) -> Wire | None:
-        """The socket under it, for a body that is worth it and is nothing but its bytes; else None.
+    def wire(self, least: int = WORTH) -> Wire | None:
+        """The socket under it, for a body of at least so many bytes that is nothing but its bytes; else None.
 
         The connection is not used again.
         """
         response = self._response
         version = response.extensions.get("http_version", b"")
         length, raw = counts_by_itself(version, response.headers), bare_socket(response)
-        if length is None or raw is None or length < WORTH:
+        if length is None or raw is None or length < least:
             return None
         begun = next(self._raw(), b"")
         timeout = response.request.extensions.get("timeout", {}).get("read")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import ConfigurationError, ConflictError, ValidationError
-from ..files import create_exclusive, fsync_directory, no_space_named, sibling, write_all
+from ..files import create_exclusive, fsync_directory, no_space_named, sibling, unnamed, write_all
 from ..model import Model, ModelStatus
 from ..secret import Secret
 from .api import ModelsApi
@@ -38,6 +38,7 @@ class Client:
         proxy, ca_file: default: the usual environment variables (`HTTPS_PROXY`, `SSL_CERT_FILE`).
         workers: downloads at once, for a program that uses threads.
         max_rate: bytes a second that downloads may take together.
+        connections: to storage at once; a large download gets those that no other needs, while they bring more.
         retry: how often and how long a failing call is tried again; four times within about 20 seconds.
 
     Raises:
@@ -56,15 +57,19 @@ class Client:
         retry: RetryPolicy | None = None,
         workers: int = 4,
         max_rate: int | None = None,
+        connections: int = 8,
     ) -> None:
         key = _key(api_key)
         retry = retry or RetryPolicy()
-        connections = Connections(
-            proxy=proxy, ca_file=None if ca_file is None else Path(ca_file), timeout=timeout, workers=workers
+        reach = Connections(
+            proxy=proxy,
+            ca_file=None if ca_file is None else Path(ca_file),
+            timeout=timeout,
+            workers=workers + connections,
         )
         url = base_url or os.environ.get("PICTOGRAPH_BASE_URL") or DEFAULT_BASE_URL
-        self.session = ApiSession(url, key, connections, retry=retry, allow_http=allow_http)
-        self.storage = Storage(connections, retry=retry, max_rate=max_rate)
+        self.session = ApiSession(url, key, reach, retry=retry, allow_http=allow_http)
+        self.storage = Storage(reach, retry=retry, max_rate=max_rate, lines=connections)
         self.models = Models(ModelsApi(self.session), self.storage)
 
     def __repr__(self) -> str:
@@ -203,6 +208,10 @@ class _FileSink:
         assert self._stream is not None  # noqa: S101 - nobody writes after discard
         with no_space_named(str(self._output)):
             write_all(self._stream, data)
+
+    def beside(self) -> BinaryIO:
+        with no_space_named(str(self._output)):
+            return unnamed(self._output.parent)
 
     def discard(self) -> None:
         if self._stream is not None:

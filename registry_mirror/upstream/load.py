@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO, Generic, Protocol, TypeVar, runtime_checkable
 
 from ..digests import Hasher
 from ..errors import IntegrityError, MirrorError, NoSpaceError
@@ -40,6 +40,14 @@ class Keeping(Protocol):
         """Leaves what was written for a later fetch to go on with."""
 
 
+@runtime_checkable
+class Spacious(Protocol):
+    """A sink on whose disk bytes may wait that came out of order. A body for one that is not comes in order."""
+
+    def beside(self) -> BinaryIO:
+        """A new file without a name there, unbuffered."""
+
+
 S = TypeVar("S", bound=Sink)
 
 
@@ -68,6 +76,8 @@ class Load(Generic[S]):
         self._record = self._hasher.size
         self._small = 0
         self._ranges = True
+        self.alone = False
+        """Whether it is to come over one connection, because several went wrong."""
 
     @property
     def size(self) -> int:
@@ -78,6 +88,13 @@ class Load(Generic[S]):
     def digest(self) -> Digest:
         """Of the bytes so far."""
         return self._hasher.digest()
+
+    @property
+    def divisible(self) -> bool:
+        """Whether ranges of the body may be asked for over several connections."""
+        said = self.declared
+        able = said is not None and said.resumable and said.size is not None
+        return able and self._ranges and not self.alone and isinstance(self.sink, Spacious)
 
     @property
     def rest(self) -> Rest | None:

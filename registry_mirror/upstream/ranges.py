@@ -24,14 +24,15 @@ _TOTAL = re.compile(r"bytes \*/(\d{1,18})")
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What is wanted: the object of these headers from byte `start` on."""
+    """What is wanted: the object of these headers from byte `start` on, up to the one before `end` or to its last."""
 
     start: int
     of: Declared
+    end: int | None = None
 
     def headers(self) -> dict[str, str]:
         """Those of the request."""
-        asked = {"Range": f"bytes={self.start}-"}
+        asked = {"Range": f"bytes={self.start}-{'' if self.end is None else self.end - 1}"}
         if self.of.condition is not None:
             asked["If-Range"] = self.of.condition
         return asked
@@ -80,12 +81,13 @@ def _wrong_span(rest: Rest, headers: Mapping[str, str]) -> str | None:
         return "the partial answer does not say which bytes it has"
     first, last, total = (int(number) for number in said.groups())
     length = headers.get("content-length", "")
-    if first != rest.start or last + 1 != total or first > last:
-        return f"bytes from {rest.start} on were asked for, and {first}-{last} of {total} came"
+    if first != rest.start or last + 1 != (rest.end or total) or not first <= last < total:
+        until = "on" if rest.end is None else f"to {rest.end - 1}"
+        return f"bytes from {rest.start} {until} were asked for, and {first}-{last} of {total} came"
     if rest.of.size is not None and total != rest.of.size:
         return f"the object had {rest.of.size} bytes, and has {total}"
-    if length.isdecimal() and int(length) != total - first:
-        return f"{total - first} bytes are left, and Content-Length says {length}"
+    if length.isdecimal() and int(length) != last + 1 - first:
+        return f"{last + 1 - first} bytes are left, and Content-Length says {length}"
     return None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 from ..errors import MirrorError, TransferError
+from .direct import Direct
 from .load import S
 from .pace import Pace
 from .retry import is_transient
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .body import Body
+    from .crew import Source
     from .load import Load
     from .rate import Rate
-    from .wire import Wire
 
 _GATHERED = 256 << 10
 _WHOLE_READS = (64 << 10, 16 << 10)
@@ -34,6 +35,7 @@ class Course(Generic[S]):
         progress: told of bytes done and bytes in all after every piece; may raise.
         rate: what they are paid from; None for no limit.
         direct: whether they may come straight from the socket.
+        source: where further connections come from; None for none.
     """
 
     what: str
@@ -41,6 +43,11 @@ class Course(Generic[S]):
     progress: Callable[[int, int | None], None]
     rate: Rate | None
     direct: bool
+    source: Source | None = None
+
+    def trickle(self, host: str | None) -> TransferError:
+        """What to raise for a body that only trickles."""
+        return TransferError(f"{self.what}: storage {host} sends next to nothing", transient=True)
 
 
 def stream(course: Course[S], body: Body) -> None:
@@ -54,10 +61,10 @@ def stream(course: Course[S], body: Body) -> None:
     course.progress(load.size, size)
     try:
         wire = body.wire() if course.direct else None
-        if wire is None:
+        if wire is None or size is None:
             _parsed(course, body, size)
         else:
-            _direct(course, wire, size)
+            Direct(course, body, wire, size).run()
     except MirrorError as error:
         # What cannot be gone on with is no progress, however much of it came.
         if is_transient(error) and load.rest is None:
@@ -72,7 +79,7 @@ def _parsed(course: Course[S], body: Body, size: int | None) -> None:
         load.take(chunk)
         course.progress(load.size, size)
         if pace.trickles(len(chunk)) and load.size != size:
-            raise _trickle(course, body.host)
+            raise course.trickle(body.host)
         if course.rate is not None:
             course.rate.spend(len(chunk))
 
@@ -106,26 +113,8 @@ def gathered(chunks: Iterator[bytes]) -> Iterator[bytes | memoryview]:
         yield buffer[:filled]
 
 
-def _direct(course: Course[S], wire: Wire, size: int | None) -> None:
-    load, pace = course.load, Pace()
-    with load.ring() as ring:
-        while wire.left:
-            view = ring.next()
-            count = wire.fill(view if course.rate is None else view[: course.rate.piece])
-            load.take_from(ring, count)
-            course.progress(load.size, size)
-            if pace.trickles(count) and wire.left:
-                raise _trickle(course, wire.host)
-            if course.rate is not None:
-                course.rate.spend(count)
-
-
 def _refuse_more(course: Course[S], count: int, size: int | None) -> None:
     if size is not None and course.load.size + count > size:
         course.load.distrust()
         reason = f"{course.what}: more than the {size} bytes came that storage declared"
         raise TransferError(reason, transient=True)
-
-
-def _trickle(course: Course[S], host: str | None) -> TransferError:
-    return TransferError(f"{course.what}: storage {host} sends next to nothing", transient=True)

@@ -11,20 +11,21 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ..errors import IntegrityError, MirrorError
+from ..errors import IntegrityError, MirrorError, TransferError
 from .body import Body
 from .declared import Declared, Verdict, judge
-from .load import Begun, Load, S, Sink
-from .ranges import Fit
+from .lines import Lines
+from .load import Begun, Load, S, Sink, Spacious
+from .ranges import Fit, Rest
 from .rate import Rate
 from .session import Connections, Counter
 from .stream import Course, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import BinaryIO
 
     from ..digests import Digest
-    from .ranges import Rest
     from .retry import RetryPolicy
 
 __all__ = ["Begun", "Declared", "Received", "Sink", "Storage"]
@@ -82,15 +83,19 @@ class Storage:
 
     Args:
         max_rate: bytes a second, over all its connections; None for as many as come.
+        lines: connections at once, beyond one for each body.
     """
 
-    def __init__(self, connections: Connections, *, retry: RetryPolicy, max_rate: int | None = None) -> None:
+    def __init__(
+        self, connections: Connections, *, retry: RetryPolicy, max_rate: int | None = None, lines: int = 1
+    ) -> None:
         # identity: a body compressed on its way has no length to check, another MD5, and no rest to ask for.
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         self._client = connections.client(headers)
         self._retry = retry
         self._rate = None if max_rate is None else Rate(max_rate, retry.sleep)
         self._open: set[Body] = set()
+        self.lines = Lines(lines)
         self.requests = Counter()
 
     def close(self) -> None:
@@ -168,12 +173,29 @@ class Storage:
         if rest is None:
             load.drop()
         self.requests.add()
-        with self._body(order.what, url, rest) as body:
+        with self._first(order, load, url) as source, self._body(order.what, url, rest) as body:
             if body.fit is not Fit.MISFIT:
-                return _take(order, load, body, twin)
+                return _take(order, load, body, source, twin)
             _log.debug("%s: begins again, what came is no rest: %s", order.what, body.reason)
         load.distrust()
         return self._go_on(order, load, twin)
+
+    @contextlib.contextmanager
+    def _first(self, order: _Order[S, H], load: Load[S], url: str) -> Iterator[_Source[S, H]]:
+        """Counts the first connection of a body, and gives what further ones come from."""
+        source = _Source(self, order, load, url)
+        self.lines.enter()
+        try:
+            yield source
+        finally:
+            source.pass_on(leave=True)
+
+    @contextlib.contextmanager
+    def body_of(self, what: str, url: str, rest: Rest) -> Iterator[Body]:
+        """One answer more, for a part of a body that comes already."""
+        self.requests.add()
+        with self._body(what, url, rest) as body:
+            yield body
 
     @contextlib.contextmanager
     def _body(self, what: str, url: str, rest: Rest | None) -> Iterator[Body]:
@@ -185,7 +207,44 @@ class Storage:
                 self._open.discard(body)
 
 
-def _take(order: _Order[S, H], load: Load[S], body: Body, twin: _Doubt | None) -> Received[S] | H | _Doubt:
+class _Source(Generic[S, H]):
+    """Further connections for one body: see `crew.Source`."""
+
+    def __init__(self, storage: Storage, order: _Order[S, H], load: Load[S], url: str) -> None:
+        self._storage, self._order, self._load, self._url = storage, order, load, url
+        self._first = True
+
+    @property
+    def lines(self) -> Lines:
+        return self._storage.lines
+
+    @property
+    def rate(self) -> Rate | None:
+        return self._order.rate
+
+    def pass_on(self, *, leave: bool = False) -> None:
+        if leave and self._first:
+            self.lines.leave()
+        self._first = False
+
+    @contextlib.contextmanager
+    def open(self, start: int, end: int, *, fresh: bool) -> Iterator[Body]:
+        url = self._order.address() if fresh else self._url
+        assert self._load.declared is not None  # noqa: S101 - a body that has begun
+        with self._storage.body_of(self._order.what, url, Rest(start, self._load.declared, end)) as body:
+            if body.fit is not Fit.REST:
+                raise TransferError(f"{self._order.what}: no range came: {body.reason}")
+            yield body
+
+    def beside(self) -> BinaryIO:
+        sink: object = self._load.sink
+        assert isinstance(sink, Spacious)  # noqa: S101 - `Load.divisible` says so
+        return sink.beside()
+
+
+def _take(
+    order: _Order[S, H], load: Load[S], body: Body, source: _Source[S, H], twin: _Doubt | None
+) -> Received[S] | H | _Doubt:
     """What has come with this answer: a whole body, judged, or what was held in its place."""
     if body.fit is Fit.WHOLE:
         load.drop()
@@ -198,7 +257,7 @@ def _take(order: _Order[S, H], load: Load[S], body: Body, twin: _Doubt | None) -
         load.begin(order.sink(said), said)
     if body.fit is not Fit.COMPLETE:
         # A body that has to come twice comes the ordinary way the second time, lest a fault of ours comes twice.
-        stream(Course(order.what, load, order.progress, order.rate, direct=twin is None), body)
+        stream(Course(order.what, load, order.progress, order.rate, twin is None, source), body)
     return _judged(load, twin)
 
 
