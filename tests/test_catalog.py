@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -71,6 +72,38 @@ def test_migrations_make_the_tables_that_the_code_works_with(path, tmp_path):
     metadata.create_all(engine)
     engine.dispose()
     assert columns_of(path) == columns_of(tmp_path / "declared.sqlite")
+
+
+def schema_of(path):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        told = {
+            table: [
+                sorted(database.execute(f"PRAGMA {what}({table})").fetchall())
+                for what in ("table_info", "foreign_key_list")
+            ]
+            for table in tables
+        }
+        indices = sorted(
+            (table, name, unique, [row[2] for row in database.execute(f"PRAGMA index_info({name})")])
+            for table in tables
+            for _, name, unique, *_ in database.execute(f"PRAGMA index_list({table})")
+        )
+        version = database.execute("SELECT version_num FROM alembic_version").fetchall()
+    # The order of columns is that of their coming.
+    columns = {table: sorted(row[1:] for row in info) for table, (info, _) in told.items()}
+    return columns, {table: keys for table, (_, keys) in told.items()}, indices, version
+
+
+def test_a_new_catalog_is_what_all_migrations_make_and_needs_no_alembic(path, tmp_path):
+    migrate(path)
+    migrate(tmp_path / "stepwise.sqlite", target="0001")
+    migrate(tmp_path / "stepwise.sqlite")
+    assert schema_of(path) == schema_of(tmp_path / "stepwise.sqlite")
+    assert not needs_migration(path)
+    code = "import sys\nfrom pathlib import Path\nfrom registry_mirror.catalog import migrate\n"
+    code += f"migrate(Path({str(tmp_path / 'other.sqlite')!r}))\nsys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_head_is_the_newest_migration_and_every_one_is_known():

@@ -1,7 +1,8 @@
 """Bringing a catalog to the present schema, or not at all.
 
 Alembic on SQLite is not transactional: a kill in the middle of an upgrade leaves half a schema. So the upgrade runs on
-a copy, which takes the catalog's name when it is done. Alembic is not even imported when there is nothing to do.
+a copy, which takes the catalog's name when it is done. Alembic is not even imported when there is nothing to do, or
+nothing to bring up to date.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ HEAD = "0004"
 """The revision that this version works with; a test holds it equal to the newest migration."""
 
 REVISIONS = ("0001", "0002", "0003", HEAD)
+
+_VERSION_TABLE = (
+    "CREATE TABLE alembic_version "
+    "(version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+)
 
 
 def needs_migration(path: Path) -> bool:
@@ -70,8 +76,12 @@ def migrate(path: Path, modes: Modes = PRIVATE, *, target: str = HEAD) -> None:
     temporary = sibling(path)
     try:
         with no_space_named(path.name):
+            fresh = target == HEAD and not path.exists()
             _copy(path, temporary, modes)
-            _upgrade(temporary, target)
+            if fresh:
+                _create(temporary)
+            else:
+                _upgrade(temporary, target)
             _sync(temporary)
             os.replace(temporary, path)
     except BaseException:
@@ -89,6 +99,24 @@ def _copy(path: Path, temporary: Path, modes: Modes) -> None:
             revision_of(path)
             with open(path, "rb", buffering=0) as source:
                 clone_or_copy(source, target)
+
+
+def _create(path: Path) -> None:
+    """A new catalog, as all migrations together make it; a test holds the two equal.
+
+    To import Alembic takes longer than a first small run without it.
+    """
+    from .engine import connect
+    from .schema import metadata
+
+    engine = connect(path)
+    try:
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            connection.exec_driver_sql(_VERSION_TABLE)
+            connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
+    finally:
+        engine.dispose()
 
 
 def _upgrade(path: Path, target: str) -> None:
