@@ -26,7 +26,7 @@ def test_with_nothing_set_every_value_is_its_default(tmp_path: Path) -> None:
     assert settings.upstream.base_url == "https://api.pictograph.io"
     assert (settings.upstream.timeout, settings.upstream.page_size, settings.upstream.allow_http) == (30.0, 100, False)
     assert (settings.upstream.proxy, settings.upstream.ca_file, settings.upstream.api_key_file) == (None, None, None)
-    assert (settings.sync.formats, settings.sync.workers, settings.sync.publish_every) == (("onnx",), 4, 5.0)
+    assert (settings.sync.formats, settings.sync.workers, settings.sync.publish_every) == (("onnx",), 8, 5.0)
     assert (settings.sync.on_failure, settings.sync.rules) == ((), ())
     assert (settings.daemon.every, settings.daemon.max_backoff) == (900.0, 3600.0)
     assert settings.store.shared == "private"

@@ -213,7 +213,7 @@ def test_json_has_the_values_as_json_with_secrets_masked(tmp_path: Path) -> None
     values = {key: row["value"] for key, row in shown.items()}
     assert shown["upstream.timeout"] == {"value": 90.0, "origin": str(tmp_path / "config.toml")}
     assert shown["upstream.api_key"] == {"value": "set (here)", "origin": "here"}
-    assert (values["root"], values["sync.formats"], values["sync.workers"]) == (str(tmp_path), ["onnx"], 4)
+    assert (values["root"], values["sync.formats"], values["sync.workers"]) == (str(tmp_path), ["onnx"], 8)
     assert (values["upstream.ca_file"], values["upstream.allow_http"]) == (None, False)
     assert values["upstream.proxy"] == "http://****@proxy.example:3128"
     assert values["sync.rules"] == [

@@ -146,9 +146,10 @@ OPTIONS = (
     Option(
         "sync.workers",
         kinds.whole(1, 64),
-        4,
+        8,
         "How many models are fetched at once.",
-        "Four fill an ordinary line; more mostly meet the upstream's rate limit sooner.",
+        "Eight fill most lines, also from a storage that is slow for one connection; more mostly meet the upstream's "
+        "rate limit sooner.",
     ),
     Option(
         "sync.connections",

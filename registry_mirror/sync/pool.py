@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .workshop import Workshop
 
 _GRACE = 5.0
+_TOGETHER = 0.05
 _log = logging.getLogger("registry_mirror")
 
 
@@ -57,6 +59,10 @@ class FetchPool:
         with contextlib.suppress(queue.Empty):
             if not self._unsettled and self._futures and timeout:
                 self._unsettled.append(self._done.get(timeout=timeout))
+                # Small files come by the dozen: their rows are written together, and not a transaction for each.
+                until = time.monotonic() + _TOGETHER
+                while len(self._unsettled) < len(self._futures):
+                    self._unsettled.append(self._done.get(timeout=max(0.0, until - time.monotonic())))
             while True:
                 self._unsettled.append(self._done.get_nowait())
         return self._unsettled
