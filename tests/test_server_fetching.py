@@ -265,11 +265,16 @@ def test_when_it_goes_wrong_after_bytes_went_out_every_connection_breaks(upstrea
 
 def test_a_second_attempt_holds_nobody_else_up(upstream, server, one):
     """While the upstream is asked again, who had the first attempt's bytes is let go and others are answered."""
-    url = server.download_url(name(one))
-    upstream.inject(wrong_digest(), kind="weights", times=1)
+    url, first = server.download_url(name(one)), Gate()
+    upstream.inject(wrong_digest(), Hold(first, SIZE * 2 // 3), kind="weights", times=1)
     with held(upstream, one, SIZE // 2) as gate:
-        with pytest.raises(BROKEN):
-            take(url)
+        with ThreadPoolExecutor(1) as clients:
+            broken = clients.submit(take, url)
+            first.wait_reached()
+            wait_for(lambda: len([fd for fd in server.descriptors() if ".part" in fd]) >= 2)  # the writer's and its own
+            first.release.set()
+            with pytest.raises(BROKEN):
+                broken.result()
         gate.wait_reached()
         for _ in range(20):
             assert server.get("/healthz").status == 200
