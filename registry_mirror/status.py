@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .model import ModelStatus, format_time, parse_time
+from .store.layout import blob_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -168,6 +169,7 @@ def look_at_files(layout: Layout, blobs: Iterable[BlobEntry], seconds: float = L
     Times may differ by two seconds: a FAT stick keeps no finer ones.
     """
     until = time.monotonic() + seconds
+    folder = f"{layout.blobs}{os.sep}"  # a text: a `Path` for each file takes longer than the look
     looked = of = damaged = touched = 0
     for blob in blobs:
         of += 1
@@ -175,7 +177,7 @@ def look_at_files(layout: Layout, blobs: Iterable[BlobEntry], seconds: float = L
             continue
         looked += 1
         try:
-            found = os.stat(layout.blob(blob.md5, blob.format))
+            found = os.stat(folder + blob_name(blob.md5, blob.format))
         except (OSError, ValueError):
             damaged += 1
             continue
