@@ -224,12 +224,13 @@ class Catalog(Memory, Checks, Retention):
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection]:
+        # Where a mount went away, SQLite would go on with the old file and look for its journal in the new place.
+        self._check_there()
         with self._errors_named(), self._engine.connect().execution_options(reading=True) as connection:
             yield connection
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
-        # Where a mount went away, SQLite would go on with the old file and look for its journal in the new place.
         self._check_there()
         with self._errors_named(), self._engine.begin() as connection:
             yield connection
