@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import ssl
 import threading
@@ -18,7 +19,9 @@ from support.upstream import Chunked, CutAfter, Do, FlipByte, Gate, Gzipped, Hol
 
 from registry_mirror import Client, errors
 from registry_mirror.digests import Hasher
+from registry_mirror.files import PRIVATE
 from registry_mirror.secret import Secret
+from registry_mirror.store.incoming import Part
 from registry_mirror.sync.workshop import make_client
 from registry_mirror.upstream import RetryPolicy, transfer
 from registry_mirror.upstream.pace import Pace
@@ -334,3 +337,28 @@ def test_the_rate_of_the_settings_reaches_a_run(tmp_path):
         assert settings.sync.max_rate == 300_000
         with make_client(settings, Secret("k"), lambda _seconds: None) as client:
             assert client.storage._rate.piece == 30_000
+
+
+# --- to the disk -----------------------------------------------------------------------------------------------------
+
+
+def test_the_disk_begins_before_the_end(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _file, *span: begun.append(span), raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    part = Part(tmp_path, PRIVATE)
+    for _ in range(40):
+        part.write(bytes(MIB))
+    assert begun == [(0, 16 * MIB, 4), (16 * MIB, 16 * MIB, 4)]
+    part.discard()
+
+
+def test_a_disk_that_takes_no_advice_is_written_all_the_same(tmp_path, monkeypatch):
+    def refused(*_args):
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "posix_fadvise", refused, raising=False)
+    part = Part(tmp_path, PRIVATE)
+    part.write(bytes(17 * MIB))
+    assert part.path.stat().st_size == 17 * MIB
+    part.discard()

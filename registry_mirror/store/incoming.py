@@ -12,7 +12,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..files import create_exclusive, host_name, make_directory, no_space_named, part_name, unnamed, write_all
+from ..files import (
+    begin_writing_back,
+    create_exclusive,
+    host_name,
+    make_directory,
+    no_space_named,
+    part_name,
+    unnamed,
+    write_all,
+)
 from .origin import SIDECAR as _SIDECAR
 from .origin import read_origin, sidecar
 
@@ -31,6 +40,9 @@ KEPT_FOR = 7 * 86400.0
 
 SILENT_AFTER = 600.0
 """Seconds of silence after which any part may be adopted; a stalled writer gives up long before."""
+
+_WRITE_BACK = 16 << 20
+"""Bytes after which the disk is told to begin."""
 
 _written_here: set[str] = set()
 """Names of the parts that this process has open: its own id says nothing about those that it has let go."""
@@ -53,6 +65,7 @@ class Part:
         self.path = folder / part_name(what)
         self.modes = modes
         self._origin = origin
+        self._written = self._begun = 0
         make_directory(folder, modes)
         with no_space_named(self.path.name):
             self._stream: BinaryIO | None = create_exclusive(self.path, modes.file, exact=modes.exact)
@@ -87,6 +100,10 @@ class Part:
         """
         with no_space_named(self.path.name):
             write_all(self.stream, data)
+        self._written += len(data)
+        if self._written - self._begun >= _WRITE_BACK:
+            begin_writing_back(self.stream, self._begun, self._written - self._begun)
+            self._begun = self._written
 
     def beside(self) -> BinaryIO:
         """A file without a name, for what comes before its turn.

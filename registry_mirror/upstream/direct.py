@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Generic
 
-from ..errors import MirrorError, NoSpaceError, TransferError
+from ..errors import NetworkError, NoSpaceError, TransferError
 from .crew import Crew
 from .growth import Growth
 from .load import S
@@ -67,23 +67,26 @@ class Direct(Generic[S]):
         """What the first connection brings. False when the rest is for others to bring."""
         pace = Pace()
         while self._wire.left:
-            view, rate = ring.next(), self._course.rate
             try:
-                count = self._wire.fill(view if rate is None else view[: rate.piece])
-                if pace.trickles(count) and count < self._wire.left:
-                    raise self._course.trickle(self._wire.host)
-            except MirrorError:
+                self._step(ring, pace)
+            except (NetworkError, TransferError):
                 if self._crew is None or self._mine is None or not self._crew.works:
                     raise
                 self._crew.give_back(self._mine)
                 return False
-            self._own_bytes += count
-            self._take(ring, count)
-            if rate is not None:
-                rate.spend(count)
             if self._is_at_its_end():
                 return False
         return True
+
+    def _step(self, ring: Ring, pace: Pace) -> None:
+        view, rate = ring.next(), self._course.rate
+        count = self._wire.fill(view if rate is None else view[: rate.piece])
+        self._own_bytes += count
+        self._take(ring, count)
+        if rate is not None:
+            rate.spend(count)
+        if pace.trickles(count) and self._wire.left:
+            raise self._course.trickle(self._wire.host)
 
     def _is_at_its_end(self) -> bool:
         """Whether the first connection has come to the pieces of others. Where they fail it goes on by itself."""
