@@ -36,7 +36,7 @@ def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(tmp_pat
     toml, env = "[sync]\nworkers = 2", {"MIRROR_SYNC_WORKERS": "3"}
     file = str(tmp_path / "config.toml")
     for loaded, workers, origin in [
-        (load(tmp_path), 4, "default"),
+        (load(tmp_path), 8, "default"),
         (load(tmp_path, toml), 2, file),
         (load(tmp_path, toml, env), 3, "environment MIRROR_SYNC_WORKERS"),
         (load(tmp_path, toml, env, sync__workers="5"), 5, "flag"),
