@@ -352,6 +352,7 @@ def test_connections_that_bring_nothing_more_are_given_up():
 
 def test_where_hashing_is_what_takes_the_time_one_does():
     assert looked((0.1, 60 * MIB, 0.09), (0.2, 120 * MIB, 0.18)) == [1, 1]
+    assert looked((0.1, 20 * MIB, 0.03)) == [1]  # a quarter of the time is enough: a copy ahead costs as much
 
 
 def test_so_does_it_where_one_is_all_there_may_be_and_where_little_is_left():

@@ -10,7 +10,7 @@ WORTH = 16 << 20
 _FIRST_LOOK = 0.1
 _TRIAL = 1.0
 _GAIN = 1.25
-_BUSY = 0.5
+_BUSY = 0.25
 
 
 @dataclass(slots=True)
