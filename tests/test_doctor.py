@@ -27,8 +27,12 @@ from test_sync_edges import Recorder
 from registry_mirror.config import load_settings
 from registry_mirror.secret import Secret
 from registry_mirror.store.layout import Layout
-from registry_mirror.upkeep import doctor, probe_books, probe_disk, probe_root, probe_upstream
-from registry_mirror.upkeep.doctor import Patient, Verdict
+from registry_mirror.upkeep.doctor import books as probe_books
+from registry_mirror.upkeep.doctor import disk as probe_disk
+from registry_mirror.upkeep.doctor import examine as doctor
+from registry_mirror.upkeep.doctor import root as probe_root
+from registry_mirror.upkeep.doctor import upstream as probe_upstream
+from registry_mirror.upkeep.doctor.finding import Patient, Verdict
 from registry_mirror.upstream import session
 from registry_mirror.upstream.session import skew_of
 

@@ -23,9 +23,9 @@ from registry_mirror.model import utc_now
 from registry_mirror.store.layout import Layout
 from registry_mirror.store.publish import touch
 from registry_mirror.sync import intake
-from registry_mirror.upkeep import gc as collector
-from registry_mirror.upkeep import survey
-from registry_mirror.upkeep.gc import collect, look
+from registry_mirror.upkeep.gc import collect as collector
+from registry_mirror.upkeep.gc import survey
+from registry_mirror.upkeep.gc.collect import collect, look
 from registry_mirror.upkeep.pins import pin
 
 AT_ONCE = {"retention.superseded": "0s", "retention.grace": "0s"}

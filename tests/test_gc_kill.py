@@ -10,14 +10,14 @@ from support.documents import make_document, weights_bytes
 from support.syncing import files_under, run_sync, settings_for
 from test_kill import check_root
 
-from registry_mirror.upkeep.gc import collect
+from registry_mirror.upkeep.gc.collect import collect
 
 # Imports once and forks for each kill: a child works on a copy of the root and dies at its nth step.
 SCRIPT = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 from registry_mirror.config import load_settings
-from registry_mirror.upkeep import gc
+from registry_mirror.upkeep.gc import collect as gc
 from registry_mirror.catalog import Catalog
 from registry_mirror.index import publish
 from sqlalchemy import event, create_engine

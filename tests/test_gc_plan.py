@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from registry_mirror.catalog import Holding, Note
 from registry_mirror.config import RetentionSettings, StoreSettings
 from registry_mirror.store.layout import blob_name
-from registry_mirror.upkeep.eviction import evict, unevictable
-from registry_mirror.upkeep.gcplan import BlobFile, IndexView, Leftover, Survey, judge_blob, judge_part, plan
-from registry_mirror.upkeep.retention import retain
-from registry_mirror.upkeep.verdicts import Act, aged
+from registry_mirror.upkeep.gc.eviction import evict, unevictable
+from registry_mirror.upkeep.gc.plan import BlobFile, IndexView, Leftover, Survey, judge_blob, judge_part, plan
+from registry_mirror.upkeep.gc.retention import retain
+from registry_mirror.upkeep.gc.verdicts import Act, aged
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = 86400.0

@@ -18,7 +18,7 @@ from support.verifying import blob_of, flip, run_verify
 
 from registry_mirror import Mirror, files
 from registry_mirror.catalog import Catalog
-from registry_mirror.upkeep.gc import collect
+from registry_mirror.upkeep.gc.collect import collect
 from registry_mirror.upkeep.pins import pin
 
 

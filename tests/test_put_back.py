@@ -15,7 +15,7 @@ from registry_mirror import Mirror
 from registry_mirror.catalog import Catalog
 from registry_mirror.catalog.engine import connect
 from registry_mirror.index.publish import published_revision
-from registry_mirror.upkeep.gc import collect
+from registry_mirror.upkeep.gc.collect import collect
 from registry_mirror.upkeep.pins import pin, unpin
 
 FIRST, SECOND = make_document(0)["id"], make_document(1)["id"]

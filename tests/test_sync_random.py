@@ -34,7 +34,7 @@ from support.verifying import flip, run_verify
 
 from registry_mirror import Mirror, NoIndexError
 from registry_mirror.catalog import Catalog
-from registry_mirror.upkeep.gc import collect
+from registry_mirror.upkeep.gc.collect import collect
 from registry_mirror.upkeep.pins import pin
 
 EXAMPLES = int(os.environ.get("SYNC_EXAMPLES", "8"))

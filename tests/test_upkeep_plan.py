@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from registry_mirror.index.entries import BlobEntry, CheckEntry
-from registry_mirror.upkeep.look import Identity, Verdict, judge
-from registry_mirror.upkeep.plan import believable, in_order, name_of, plan
+from registry_mirror.upkeep.verify.look import Identity, Verdict, judge
+from registry_mirror.upkeep.verify.plan import believable, in_order, name_of, plan
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 IDENTITY = Identity(1, 2, 5, 3)

@@ -12,6 +12,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from registry_mirror.upkeep.verify.record import Outcome
 from support.documents import make_document, make_model, many_models, weights_bytes
 from support.syncing import files_under, run_sync, wait_for
 from support.upstream import FaultyUpstream, FlipByte, Gate, Hold, error
@@ -20,9 +21,8 @@ from support.verifying import Listener, blob_of, flip, run_repair, run_verify
 from registry_mirror import ConfigurationError, ConflictError, IntegrityError, Mirror, NotFoundError
 from registry_mirror.catalog import Catalog
 from registry_mirror.sync.stop import Stop
-from registry_mirror.upkeep import look, scan
-from registry_mirror.upkeep import verify as verifying
-from registry_mirror.upkeep.record import Outcome
+from registry_mirror.upkeep.verify import look, scan
+from registry_mirror.upkeep.verify import run as verifying
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_a_time_limit_stops_and_the_next_runs_go_on_with_the_oldest(synced, monk
     study = scan.study
     monkeypatch.setattr(scan, "study", lambda path, *a, **k: seen.append(path.stem) or study(path, *a, **k))
     times = iter(datetime(2026, 11, day, tzinfo=UTC) for day in range(1, 28))
-    monkeypatch.setattr("registry_mirror.upkeep.ledger.utc_now", lambda: next(times))
+    monkeypatch.setattr("registry_mirror.upkeep.verify.ledger.utc_now", lambda: next(times))
     for left in range(5, -1, -1):
         record = run_verify(synced, time_limit=0, workers=1)
         assert (record.outcome, record.tally.checked, record.tally.left) == (Outcome.OK, 1, 5)

@@ -15,7 +15,7 @@ from support.verifying import blob_of, flip, run_verify
 
 from registry_mirror import Mirror, MirrorError
 from registry_mirror.catalog import Catalog
-from registry_mirror.upkeep.record import Outcome
+from registry_mirror.upkeep.verify.record import Outcome
 
 # Kills itself before or after a step of a verify of one bad blob.
 SCRIPT = """
@@ -37,8 +37,10 @@ from registry_mirror.catalog import Catalog
 from registry_mirror.config import load_settings
 from registry_mirror.store import publish as store
 from registry_mirror.sync.stop import Stop
-from registry_mirror.upkeep import ledger, settle, verify
-from registry_mirror.upkeep.reporter import Watcher
+from registry_mirror.upkeep.verify import ledger
+from registry_mirror.upkeep.verify import settle
+from registry_mirror.upkeep.verify import run as verify
+from registry_mirror.upkeep.verify.watcher import Watcher
 
 if point == "found, not recorded":
     Catalog.record_lost = die
@@ -111,7 +113,9 @@ def test_a_kill_while_a_bad_blob_is_given_up_leaves_a_root_that_the_next_run_com
 
 SLOW = """
 import sys, threading
-from registry_mirror.upkeep import look, scan, verify
+from registry_mirror.upkeep.verify import look
+from registry_mirror.upkeep.verify import scan
+from registry_mirror.upkeep.verify import run as verify
 from registry_mirror import cli
 
 # Each file takes until the record of the one before is written; the last one takes for ever.

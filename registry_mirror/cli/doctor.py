@@ -12,7 +12,7 @@ import click
 from .globals import GlobalOptions, pass_globals
 
 if TYPE_CHECKING:
-    from ..upkeep.doctor import Finding, Patient
+    from ..upkeep.doctor.finding import Finding, Patient
 
 
 @click.command()
@@ -26,7 +26,7 @@ def command(options: GlobalOptions, *, offline: bool, as_json: bool) -> int:
 
     Exits with 0 when there is no problem (warnings are none), and with 1 when there is one.
     """
-    from ..upkeep.doctor import examine, ill
+    from ..upkeep.doctor.examine import examine, ill
 
     found: list[Finding] = []
     patient, first = _patient(options, offline=offline)
@@ -49,7 +49,7 @@ def _patient(options: GlobalOptions, *, offline: bool) -> tuple[Patient, Finding
     from ..config import check_surroundings, load_settings, read_api_key, resolve_root
     from ..errors import MirrorError
     from ..store.layout import Layout
-    from ..upkeep.doctor import Finding, Patient, Verdict
+    from ..upkeep.doctor.finding import Finding, Patient, Verdict
 
     try:
         loaded = load_settings(root=options.root, config=options.config)

@@ -9,7 +9,7 @@ import click
 
 from ..model import format_time
 from ..units import format_duration, format_size
-from ..upkeep.gcplan import FileStep
+from ..upkeep.gc.plan import FileStep
 from .duration import duration
 from .globals import GlobalOptions, pass_globals
 from .render import note, print_json, shown
@@ -17,8 +17,8 @@ from .render import note, print_json, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ..upkeep.gc import Collected
-    from ..upkeep.gcplan import Plan, RowStep
+    from ..upkeep.gc.collect import Collected
+    from ..upkeep.gc.plan import Plan, RowStep
 
 
 @click.command(short_help="Remove what is no longer wanted, by plan.")
@@ -43,7 +43,7 @@ def command(options: GlobalOptions, *, dry_run: bool, grace: float | None, wait:
     """
     from ..config import load_settings
     from ..sync.stop import Stop
-    from ..upkeep.gc import Collected, collect, look
+    from ..upkeep.gc.collect import Collected, collect, look
 
     settings = load_settings(root=options.root, config=options.config).settings
     retention = settings.retention if grace is None else replace(settings.retention, grace=grace)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..config import Settings
     from ..secret import Secret
     from ..sync.stop import Stop
-    from ..upkeep.record import VerifyRecord
-    from ..upkeep.verify import Options
+    from ..upkeep.verify.record import VerifyRecord
+    from ..upkeep.verify.run import Options
 
 
 @click.command()
@@ -53,7 +53,7 @@ def command(
     """
     from ..config import load_settings
     from ..sync.stop import Stop
-    from ..upkeep.verify import Options
+    from ..upkeep.verify.run import Options
 
     asked = Options(models, quick, md5, repair, older_than, time_limit)
     stop = Stop()
@@ -78,7 +78,7 @@ def command(
 
 
 def _verify(settings: Settings, asked: Options, stop: Stop, *, quiet: bool) -> VerifyRecord:
-    from ..upkeep.verify import verify
+    from ..upkeep.verify.run import verify
     from .watching import watcher_for
 
     with watcher_for(quiet=quiet) as watcher:
@@ -88,7 +88,7 @@ def _verify(settings: Settings, asked: Options, stop: Stop, *, quiet: bool) -> V
 def _repair(
     settings: Settings, key: Secret, asked: Options, record: VerifyRecord, stop: Stop, *, quiet: bool
 ) -> VerifyRecord:
-    from ..upkeep.verify import repair_after
+    from ..upkeep.verify.run import repair_after
     from .progress import reporter_for
 
     with reporter_for(quiet=quiet) as reporter:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..units import format_duration, format_size
-from ..upkeep.reporter import Watcher
+from ..upkeep.verify.watcher import Watcher
 from .progress import bars, printable
 
 if TYPE_CHECKING:

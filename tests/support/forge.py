@@ -39,8 +39,10 @@ from registry_mirror.sync.reporter import Reporter
 from registry_mirror.sync.run import Options, sync
 from registry_mirror.sync.single import fetch_model
 from registry_mirror.sync.stop import Stop
-from registry_mirror.upkeep import gc, pins, verify
-from registry_mirror.upkeep.reporter import Watcher
+from registry_mirror.upkeep import pins
+from registry_mirror.upkeep.gc import collect as gc
+from registry_mirror.upkeep.verify import run as verify
+from registry_mirror.upkeep.verify.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,8 +9,8 @@ from registry_mirror.config import load_settings
 from registry_mirror.secret import Secret
 from registry_mirror.sync.reporter import Reporter
 from registry_mirror.sync.stop import Stop
-from registry_mirror.upkeep.reporter import Watcher
-from registry_mirror.upkeep.verify import Options, repair_after, verify
+from registry_mirror.upkeep.verify.run import Options, repair_after, verify
+from registry_mirror.upkeep.verify.watcher import Watcher
 
 from .documents import weights_bytes
 from .syncing import settings_for
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from registry_mirror.demo import DemoUpstream
-    from registry_mirror.upkeep.record import VerifyRecord
+    from registry_mirror.upkeep.verify.record import VerifyRecord
 
 
 class Listener(Watcher):

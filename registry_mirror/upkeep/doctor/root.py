@@ -6,15 +6,15 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ..store.layout import FORMAT_VERSION
-from ..store.root import foreign
-from .doctor import ok, problem, skipped, warning
+from ...store.layout import FORMAT_VERSION
+from ...store.root import foreign
+from .finding import ok, problem, skipped, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from .doctor import Answer, Patient
+    from .finding import Answer, Patient
 
 _EVERYBODY_WRITES = 0o002
 _EVERYBODY_READS = 0o004

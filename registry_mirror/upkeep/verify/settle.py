@@ -13,7 +13,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from ..store.publish import quarantine_only
+from ...store.publish import quarantine_only
 from .look import Finding, Identity, Verdict, study
 from .plan import name_of
 from .record import Bad
@@ -21,10 +21,10 @@ from .record import Bad
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..store.layout import Layout
+    from ...store.layout import Layout
     from .ledger import Ledger
     from .record import Tally
-    from .reporter import Watcher
+    from .watcher import Watcher
 
 _SHARE = 20
 """Publishing may take a twentieth of the time, and of what is written."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..model import format_time
-from ..store.incoming import ABANDONED_AFTER
-from ..store.layout import blob_name
-from ..units import format_duration
+from ...model import format_time
+from ...store.incoming import ABANDONED_AFTER
+from ...store.layout import blob_name
+from ...units import format_duration
 from .eviction import evict
 from .retention import retain
 from .verdicts import Act, Verdict, aged
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
-    from ..catalog import Holding, Note
-    from ..config import RetentionSettings, StoreSettings
+    from ...catalog import Holding, Note
+    from ...config import RetentionSettings, StoreSettings
 
 
 @dataclass(frozen=True, slots=True)

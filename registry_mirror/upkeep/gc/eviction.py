@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ..model import ModelStatus, format_time
-from ..store.layout import blob_name
-from ..units import format_size
+from ...model import ModelStatus, format_time
+from ...store.layout import blob_name
+from ...units import format_size
 from .verdicts import Act, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..catalog import Holding
-    from ..config import StoreSettings
+    from ...catalog import Holding
+    from ...config import StoreSettings
 
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 

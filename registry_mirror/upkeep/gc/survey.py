@@ -8,21 +8,21 @@ import stat
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ..errors import NoIndexError
-from ..files import host_name
-from ..index.reader import IndexReader
-from ..index.schema import BUILT_AT, CATALOG_ID, PUBLISHED_AT, REVISION
-from ..model import parse_time, utc_now
-from ..store.incoming import listing, process_lives
-from ..store.layout import SUFFIXES, blob_name
-from .gcplan import BlobFile, IndexView, Leftover, Survey
+from ...errors import NoIndexError
+from ...files import host_name
+from ...index.reader import IndexReader
+from ...index.schema import BUILT_AT, CATALOG_ID, PUBLISHED_AT, REVISION
+from ...model import parse_time, utc_now
+from ...store.incoming import listing, process_lives
+from ...store.layout import SUFFIXES, blob_name
+from .plan import BlobFile, IndexView, Leftover, Survey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ..catalog import Catalog
-    from ..store.layout import Layout
+    from ...catalog import Catalog
+    from ...store.layout import Layout
 
 TRASH = "gc-"
 """What the name of a blob begins with that `gc` has taken out of `blobs/` and not yet removed."""

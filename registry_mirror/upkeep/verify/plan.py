@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ..store.layout import blob_name
+from ...store.layout import blob_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from datetime import timedelta
 
-    from ..index.entries import BlobEntry
+    from ...index.entries import BlobEntry
 
 LOSS_SHARE = 0.2
 LOSS_COUNT = 5

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import ConflictError, Interrupted, MirrorError, NoSpaceError
-from ..model import ModelStatus, utc_now
-from ..sync import identity
-from ..sync.breaker import Breaker
-from ..sync.fetch import fetch, job_for, record
-from ..sync.pool import describe
-from ..sync.workshop import open_workshop
+from ...errors import ConflictError, Interrupted, MirrorError, NoSpaceError
+from ...model import ModelStatus, utc_now
+from ...sync import identity
+from ...sync.breaker import Breaker
+from ...sync.fetch import fetch, job_for, record
+from ...sync.pool import describe
+from ...sync.workshop import open_workshop
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ..catalog import Known
-    from ..config import Settings
-    from ..secret import Secret
-    from ..sync.reporter import Reporter
-    from ..sync.stop import Stop
-    from ..sync.workshop import Workshop
+    from ...catalog import Known
+    from ...config import Settings
+    from ...secret import Secret
+    from ...sync.reporter import Reporter
+    from ...sync.stop import Stop
+    from ...sync.workshop import Workshop
 
 _PATIENCE = 3
 """Network failures in a row after which the rest is left for the next sync."""

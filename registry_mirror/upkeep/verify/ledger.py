@@ -10,22 +10,22 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from ..catalog import Verified
-from ..errors import NotFoundError
-from ..index.entries import BlobEntry
-from ..index.reader import IndexReader
-from ..model import utc_now
-from ..store.layout import Layout
-from ..sync.books import check_entry_of, open_books, publish_index
+from ...catalog import Verified
+from ...errors import NotFoundError
+from ...index.entries import BlobEntry
+from ...index.reader import IndexReader
+from ...model import utc_now
+from ...store.layout import Layout
+from ...sync.books import check_entry_of, open_books, publish_index
 from .record import Holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..catalog import Blob, Catalog
-    from ..config import Settings
-    from ..files import Modes
-    from ..index.queries import Snapshot
+    from ...catalog import Blob, Catalog
+    from ...config import Settings
+    from ...files import Modes
+    from ...index.queries import Snapshot
     from .look import Finding
 
 

@@ -9,18 +9,18 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import Interrupted
+from ...errors import Interrupted
 from .look import glance, study
 from .plan import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ..index.entries import BlobEntry
-    from ..store.layout import Layout
-    from ..sync.stop import Stop
+    from ...index.entries import BlobEntry
+    from ...store.layout import Layout
+    from ...sync.stop import Stop
     from .look import Finding
-    from .reporter import Watcher
+    from .watcher import Watcher
 
 _STEP = 0.2
 _GRACE = 5.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ..index.entries import BlobEntry
+    from ...index.entries import BlobEntry
 
 _READ = 1 << 20
 _TRIES = 3

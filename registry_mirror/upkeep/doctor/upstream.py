@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ..errors import ConfigurationError, MirrorError, NoIndexError
-from ..index.reader import IndexReader
-from ..sync import identity
-from ..sync.workshop import make_client
-from ..units import format_duration
-from ..upstream import RetryPolicy
-from ..urls import check_proxy, hide_password, is_loopback
-from .doctor import ok, problem, skipped, warning
+from ...errors import ConfigurationError, MirrorError, NoIndexError
+from ...index.reader import IndexReader
+from ...sync import identity
+from ...sync.workshop import make_client
+from ...units import format_duration
+from ...upstream import RetryPolicy
+from ...urls import check_proxy, hide_password, is_loopback
+from .finding import ok, problem, skipped, warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ..config import Settings
-    from ..secret import Secret
-    from .doctor import Answer, Patient
+    from ...config import Settings
+    from ...secret import Secret
+    from .finding import Answer, Patient
 
     T = TypeVar("T")
 

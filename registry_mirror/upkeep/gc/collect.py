@@ -13,25 +13,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from .. import catalog as catalogs
-from ..errors import CatalogError, ConfigurationError
-from ..files import Modes, fsync_directory, make_directory, part_name
-from ..model import utc_now
-from ..store.faults import store_error
-from ..store.layout import Layout, blob_name
-from ..store.lock import run_lock
-from ..store.root import check_format
-from ..sync.books import bring_to_head, publish_index
-from .gcplan import FileStep, Plan, RowStep, plan
+from ... import catalog as catalogs
+from ...errors import CatalogError, ConfigurationError
+from ...files import Modes, fsync_directory, make_directory, part_name
+from ...model import utc_now
+from ...store.faults import store_error
+from ...store.layout import Layout, blob_name
+from ...store.lock import run_lock
+from ...store.root import check_format
+from ...sync.books import bring_to_head, publish_index
+from .plan import FileStep, Plan, RowStep, plan
 from .survey import TRASH, look_at_index, md5_of, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from ..catalog import Catalog, Holding
-    from ..config import RetentionSettings, Settings
-    from ..errors import MirrorError
-    from .gcplan import IndexView, Survey
+    from ...catalog import Catalog, Holding
+    from ...config import RetentionSettings, Settings
+    from ...errors import MirrorError
+    from .plan import IndexView, Survey
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,21 +8,21 @@ import sqlite3
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..catalog import needs_migration
-from ..errors import MirrorError
-from ..files import host_name
-from ..index.reader import IndexReader
-from ..status import folder_size, last_verify, read_last_run
-from ..store.incoming import abandoned, listing, process_lives
-from ..units import format_size
-from .doctor import ok, problem, skipped, warning
+from ...catalog import needs_migration
+from ...errors import MirrorError
+from ...files import host_name
+from ...index.reader import IndexReader
+from ...status import folder_size, last_verify, read_last_run
+from ...store.incoming import abandoned, listing, process_lives
+from ...units import format_size
+from .finding import ok, problem, skipped, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from ..index.found import CheckTotals
-    from .doctor import Answer, Patient
+    from ...index.found import CheckTotals
+    from .finding import Answer, Patient
 
 _ANEW = "move it away and run `mirror sync`, which publishes it anew"
 _REBUILT = "move it away and run `mirror sync`: it is built anew from the upstream, and blobs are recognised"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..model import ModelStatus
+from ...model import ModelStatus
 from .verdicts import Act, Verdict, aged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from datetime import datetime
 
-    from ..catalog import Holding
-    from ..config import RetentionSettings
+    from ...catalog import Holding
+    from ...config import RetentionSettings
 
     Rule = Callable[[Holding, RetentionSettings, Collection[tuple[str, str]], datetime], Verdict | None]
 

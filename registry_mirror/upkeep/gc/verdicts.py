@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from ..units import format_duration
+from ...units import format_duration
 
 if TYPE_CHECKING:
     from datetime import datetime

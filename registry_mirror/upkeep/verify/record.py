@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ..model import format_time
-from ..units import format_duration, format_size
+from ...model import format_time
+from ...units import format_duration, format_size
 from .plan import name_of
 
 if TYPE_CHECKING:

@@ -9,19 +9,19 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import MirrorError
-from ..files import create_exclusive, part_name, reflink
-from ..model import parse_time
-from ..store.lock import holder_of
-from ..store.publish import inventory
-from ..units import format_duration, format_size
-from .doctor import ok, problem, skipped, warning
+from ...errors import MirrorError
+from ...files import create_exclusive, part_name, reflink
+from ...model import parse_time
+from ...store.lock import holder_of
+from ...store.publish import inventory
+from ...units import format_duration, format_size
+from .finding import ok, problem, skipped, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from .doctor import Answer, Patient
+    from .finding import Answer, Patient
 
 LEAST_SPACE = 64 << 20
 LOW_SPACE = 1 << 30
@@ -207,7 +207,7 @@ def _clock_of_files(patient: Patient) -> Iterator[Answer]:
 
 
 def _future(patient: Patient) -> Iterator[Answer]:
-    from ..status import read_last_run
+    from ...status import read_last_run
 
     record = read_last_run(patient.layout.run_record).record or {}
     ended = parse_time(str(record.get("finished_at")))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, Interrupted
-from ..model import utc_now
-from ..store.layout import Layout
-from ..store.publish import inventory
-from ..sync.books import LAST_VERIFY
+from ...errors import ConfigurationError, Interrupted
+from ...model import utc_now
+from ...store.layout import Layout
+from ...store.publish import inventory
+from ...sync.books import LAST_VERIFY
 from .ledger import CatalogLedger, open_ledger, why_not_recorded
 from .look import Finding, Verdict
 from .plan import believable, name_of, plan
@@ -23,13 +23,13 @@ from .settle import Settler
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from ..config import Settings
-    from ..secret import Secret
-    from ..sync.reporter import Reporter
-    from ..sync.stop import Stop
+    from ...config import Settings
+    from ...secret import Secret
+    from ...sync.reporter import Reporter
+    from ...sync.stop import Stop
     from .ledger import Ledger
     from .plan import Plan
-    from .reporter import Watcher
+    from .watcher import Watcher
 
 _RECORD_EVERY = 1.0
 _RECORD_AT_ONCE = 500

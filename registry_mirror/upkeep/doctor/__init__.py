@@ -1,0 +1,1 @@
+"""Probing a root and its surroundings, a small function for each thing."""
