@@ -244,10 +244,13 @@ def test_without_an_index_that_can_be_read_nothing_goes(upstream, root):
     assert "no index can be read" in done.doubts[0].verdict.reason
 
 
-def test_a_catalog_that_was_made_anew_takes_nothing_before_a_run_ended_ok_and_grace_is_over(upstream, root, later):
+def test_a_catalog_that_was_made_anew_without_an_index_takes_nothing_before_a_run_ended_ok_and_grace_is_over(
+    upstream, root, later
+):
     run_sync(upstream, root)
     before = retrain(upstream, root)
     (root / "catalog.sqlite").unlink()
+    (root / "index.sqlite").unlink()
     assert run_sync(upstream, root).record.tally.reused.files == 3
     assert gc(upstream, root, {}).removed == ()
     later(8)

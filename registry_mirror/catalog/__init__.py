@@ -2,6 +2,7 @@
 
 from .catalog import Catalog
 from .checks import Blob, Check, CheckRow, Holder, Verified
+from .heir import Heirloom
 from .memory import Held, Recorded
 from .retention import Holding, Note, Pin
 from .upgrade import migrate, needs_migration
@@ -13,6 +14,7 @@ __all__ = [
     "CatalogModel",
     "Check",
     "CheckRow",
+    "Heirloom",
     "Held",
     "Holder",
     "Holding",

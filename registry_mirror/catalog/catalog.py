@@ -18,6 +18,7 @@ from ..errors import CatalogError, NoSpaceError
 from ..model import ModelStatus, format_time
 from .checks import Checks, found_again, is_lost
 from .engine import connect
+from .heir import TAKEN_OVER, Heir
 from .memory import Memory
 from .retention import Retention, wanted_again
 from .rows import batches, clear_failure, next_revision, put_failure, set_fact, touch
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
 _RUNS_KEPT = 1000
 
 
-class Catalog(Memory, Checks, Retention):
+class Catalog(Memory, Checks, Retention, Heir):
     """An open catalog. Its transactions are short; each ends before a method returns.
 
     Raises, from every method: CatalogError when the database fails, NoSpaceError when the disk is full.
@@ -128,9 +129,10 @@ class Catalog(Memory, Checks, Retention):
     def weights_with(self, md5: str) -> tuple[str, int] | None:
         """SHA-256 and size of weights that were verified here under this MD5, whichever model they came with.
 
-        None also for a blob that is lost: whatever lies under its name must be hashed before it counts.
+        None also for a blob that is lost, or that this catalog has only taken over: whatever lies under its name must
+        be hashed before it counts.
         """
-        chosen = select(weights.c.sha256, weights.c.size).where(weights.c.md5 == md5, ~is_lost())
+        chosen = select(weights.c.sha256, weights.c.size).where(weights.c.md5 == md5, _verified_here(), ~is_lost())
         with self._reading() as connection:
             row = connection.execute(chosen).first()
         return None if row is None else (row.sha256, row.size)
@@ -138,7 +140,7 @@ class Catalog(Memory, Checks, Retention):
     def sha256_of(self, md5: str) -> set[str]:
         """Every SHA-256 on record under an MD5, also of blobs that are lost: the same bytes must come again."""
         with self._reading() as connection:
-            return set(connection.scalars(select(weights.c.sha256).where(weights.c.md5 == md5)))
+            return set(connection.scalars(select(weights.c.sha256).where(weights.c.md5 == md5, _verified_here())))
 
     def record_weights(
         self, several: Sequence[Weights], there: Callable[[Weights], bool] | None = None
@@ -262,6 +264,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
         found = path.stat()
         return found.st_dev, found.st_ino
     return None
+
+
+def _verified_here() -> ColumnElement[bool]:
+    return weights.c.stamp != TAKEN_OVER
 
 
 def _make_current(connection: Connection, found: Weights) -> None:

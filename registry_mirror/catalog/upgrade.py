@@ -17,6 +17,7 @@ from ..errors import CatalogError
 from ..files import PRIVATE, Modes, clone_or_copy, create_exclusive, fsync_directory, no_space_named, sibling
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 HEAD = "0004"
@@ -62,13 +63,19 @@ def revision_of(path: Path) -> str | None:
     except sqlite3.Error as error:
         raise CatalogError(
             f"cannot read the catalog {path}: {error}",
-            hint="move it away and run `mirror sync`: it is built anew from the upstream, and blobs are recognised",
+            hint="move it away and run `mirror sync`: it is built anew from the index and the upstream, and blobs are "
+            "recognised",
         ) from error
     return None if row is None else str(row[0])
 
 
-def migrate(path: Path, modes: Modes = PRIVATE, *, target: str = HEAD) -> None:
-    """Makes the catalog, or brings it to `target`. The caller holds the run lock: nobody else has it open.
+def migrate(
+    path: Path, modes: Modes = PRIVATE, *, target: str = HEAD, fill: Callable[[Path], None] | None = None
+) -> None:
+    """Makes the catalog, or brings it to `target`. The caller holds the run lock: nobody else migrates it.
+
+    Args:
+        fill: writes the first rows of a new catalog, which has them when it gets its name, or is not there.
 
     Raises:
         NoSpaceError: there is no room for the copy; the catalog is as it was.
@@ -80,6 +87,8 @@ def migrate(path: Path, modes: Modes = PRIVATE, *, target: str = HEAD) -> None:
             _copy(path, temporary, modes)
             if fresh:
                 _create(temporary)
+                if fill is not None:
+                    fill(temporary)
             else:
                 _upgrade(temporary, target)
             _sync(temporary)

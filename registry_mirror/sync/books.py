@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import catalog as catalogs
@@ -17,6 +18,7 @@ from ..store.root import prepare
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from ..catalog import Catalog, CatalogModel, Check
     from ..config import Settings
@@ -47,16 +49,22 @@ def bring_to_head(layout: Layout, modes: Modes, *, locked: bool) -> None:
     """Makes or migrates the catalog where that is needed; `locked` as for `open_books`.
 
     One that is behind its own index was put back, from a backup or by a power cut. It gets another name, and the index
-    is built anew: its revisions will be given once more, to other changes.
+    is built anew: its revisions will be given once more, to other changes. A new one begins with what the index names.
     """
     published = published_revision(layout.index)  # first: the catalog only grows while another writer works
     if catalogs.needs_migration(layout.catalog):
         with contextlib.nullcontext() if locked else run_lock(layout, modes):
             if catalogs.needs_migration(layout.catalog):
-                catalogs.migrate(layout.catalog, modes)
+                catalogs.migrate(layout.catalog, modes, fill=partial(_inherit, layout))
     if published is not None:
         with contextlib.closing(catalogs.Catalog(layout.catalog)) as catalog:
             catalog.part_from(*published)
+
+
+def _inherit(layout: Layout, catalog: Path) -> None:
+    from .inherit import inherit  # decodes documents, which brings what no run but the first one of a root needs here
+
+    inherit(layout.index, catalog)
 
 
 def publish_index(layout: Layout, modes: Modes, catalog: Catalog, wait: Callable[[float], None]) -> bool:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from .finding import Answer, Patient
 
 _ANEW = "move it away and run `mirror sync`, which publishes it anew"
-_REBUILT = "move it away and run `mirror sync`: it is built anew from the upstream, and blobs are recognised"
+_REBUILT = (
+    "move it away and run `mirror sync`: it is built anew from the index and the upstream, and blobs are recognised"
+)
 
 
 def index(patient: Patient) -> Iterable[Answer]:
