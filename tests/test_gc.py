@@ -14,7 +14,7 @@ from datetime import timedelta
 import pytest
 from support.documents import make_document, make_model, many_models, weights_bytes
 from support.syncing import environment, files_under, mirror, run_sync, settings_for, start_mirror
-from support.upstream import FaultyUpstream, Gate, Hold
+from support.upstream import FaultyUpstream, Gate, Hold, error
 
 from registry_mirror import ConfigurationError, ConflictError, LockedError, Mirror
 from registry_mirror.catalog import Catalog
@@ -571,6 +571,39 @@ def test_over_the_high_mark_the_oldest_make_room_and_a_sync_leaves_them_until_th
         assert run_sync(upstream, root).record.tally.fetched.files == 1
         assert Mirror(root).models.path(name_of(2)).read_bytes() == weights_bytes(502)
         assert run_sync(upstream, root).record.as_json()["requests"] == {"api": 2, "storage": 0}
+
+
+def all_removed(upstream, root):
+    for number in range(3):
+        upstream.remove(id_of(number))
+    return run_sync(upstream, root)
+
+
+def key_refused(upstream, root):
+    upstream.inject(error(403), kind="list", times=None)
+    return run_sync(upstream, root)
+
+
+def limited_in_the_middle(upstream, root):
+    upstream.inject(error(429, retry_after=600), kind="list", times=None)
+    return run_sync(upstream, root)
+
+
+@pytest.mark.parametrize(("what", "code"), [(all_removed, 1), (key_refused, 5), (limited_in_the_middle, 3)])
+def test_after_a_run_that_does_not_know_what_the_upstream_has_nothing_is_evicted(upstream, root, what, code):
+    quota = {"retention.grace": "0s", "store.quota": 2 * 256}
+    run_sync(upstream, root)
+    assert what(upstream, root).exit_code == code
+    done = gc(upstream, root, quota)
+    assert done.evicted == ()
+    assert "did not read the whole listing" in done.plan.remarks[0]
+    assert gc(upstream, root, quota).removed == ()
+    assert len(blobs(root)) == 3
+
+
+def test_after_a_run_that_knows_it_is(upstream, root):
+    run_sync(upstream, root)
+    assert len(gc(upstream, root, {"retention.grace": "0s", "store.quota": 2 * 256}).evicted) == 2
 
 
 def test_a_sync_never_goes_over_the_quota_and_says_so(root):

@@ -101,7 +101,7 @@ def test_the_first_rule_with_something_to_say_decides_about_a_row(row, changes, 
 
 
 INDEX = IndexView(frozenset(), published_at=ago(1), built_at=ago(50))
-SURVEY = Survey(NOW, (), {}, {}, INDEX, {}, (), (), last_ok_run=ago(1), last_run=ago(1))
+SURVEY = Survey(NOW, (), {}, {}, INDEX, {}, (), (), last_ok_run=ago(1), last_run=ago(1), listed_at=ago(1))
 FILE = BlobFile(10, ago(60))
 LET_GO, STRAY = Note("superseded for 30 d", ago(7)), Note(None, ago(7))
 
@@ -199,14 +199,14 @@ def several(*days, size=20, **changes):
 def test_what_the_upstream_cannot_give_again_is_never_evicted_and_neither_is_what_is_pinned(changes):
     rows, blobs = several(1, 2, 3, 4, 5, **changes)
     assert all(unevictable(row) for row in rows)
-    found = evict(rows, 100, GIVEN, blobs)
+    found = evict(rows, 100, GIVEN, blobs, None)
     assert not found.chosen
     assert "100 B stay, more than 50 %" in found.remark
 
 
 def test_the_least_recently_published_go_down_to_the_low_mark():
     rows, blobs = several(3, 5, 1, 4, 2)
-    found = evict(rows, 100, GIVEN, blobs)
+    found = evict(rows, 100, GIVEN, blobs, None)
     assert [row.model_id for row in found.chosen] == ["m1", "m3", "m0"]
     assert found.remark is None
     assert {verdict.act for verdict in found.chosen.values()} == {Act.EVICT}
@@ -215,17 +215,31 @@ def test_the_least_recently_published_go_down_to_the_low_mark():
 @pytest.mark.parametrize(("used", "evicts"), [(90, False), (91, True)])
 def test_nothing_is_evicted_up_to_the_high_mark(used, evicts):
     rows, blobs = several(1, 2)
-    assert bool(evict(rows, used, GIVEN, blobs).chosen) is evicts
-    assert not evict(rows, used, STORE, blobs).chosen
+    assert bool(evict(rows, used, GIVEN, blobs, None).chosen) is evicts
+    assert not evict(rows, used, STORE, blobs, None).chosen
+
+
+@pytest.mark.parametrize(
+    ("listed_at", "words"),
+    [(None, "did not read the whole listing"), (ago(2.01), "ended 2 d"), (ago(-1), "a clock is wrong")],
+)
+def test_nothing_is_evicted_unless_the_upstream_has_lately_said_what_it_has(listed_at, words):
+    rows, blobs = several(1, 2, 3, 4, 5)
+    files = {name: BlobFile(size, ago(60)) for name, size in blobs.items()}
+    survey = replace(SURVEY, holdings=tuple(rows), blobs=files)
+    assert plan(survey, RETENTION, GIVEN).evict
+    decided = plan(replace(survey, listed_at=listed_at), RETENTION, GIVEN)
+    assert decided.evict == ()
+    assert words in decided.remarks[0]
 
 
 def test_a_file_that_several_models_have_goes_with_all_of_them_or_not_at_all():
     rows, blobs = several(9, 8, 2, 3, 1)
     shared = held("w0", model_id="other", size=20, fetched_at=ago(0))
-    chosen = evict([*rows, shared], 100, GIVEN, blobs).chosen
+    chosen = evict([*rows, shared], 100, GIVEN, blobs, None).chosen
     assert {row.model_id for row in chosen} == {"m1", "m2", "m3"}
     pinned = replace(shared, pinned=True)
-    assert "m0" not in {row.model_id for row in evict([*rows, pinned], 100, GIVEN, blobs).chosen}
+    assert "m0" not in {row.model_id for row in evict([*rows, pinned], 100, GIVEN, blobs, None).chosen}
 
 
 def test_what_is_on_its_way_out_already_does_not_count_against_the_quota():
@@ -355,7 +369,7 @@ class World:
         index = None if self.index is None else replace(self.index, follows=follows)
         run = self.catalog.runs[-1] if self.catalog.runs else None
         rows = tuple(self.catalog.rows.values())
-        return Survey(self.now, rows, dict(self.catalog.notes), dict(self.disk), index, {}, (), (), run, run)
+        return Survey(self.now, rows, dict(self.catalog.notes), dict(self.disk), index, {}, (), (), run, run, run)
 
     def gc(self):
         retention = self.retention

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,13 @@ class Retention:
         """When the last run ended, however it did."""
         with self._reading() as connection:
             return parse_time(connection.scalar(select(runs.c.finished_at).order_by(runs.c.id.desc()).limit(1)))
+
+    def last_listing(self) -> datetime | None:
+        """When the last run ended, if it read the whole listing and did not fail; None otherwise."""
+        with self._reading() as connection:
+            found = connection.scalar(select(runs.c.record).order_by(runs.c.id.desc()).limit(1))
+        run = json.loads(found or "{}")
+        return parse_time(run["finished_at"]) if run.get("whole_listing") and run["outcome"] != "failed" else None
 
     # -- letting go -----------------------------------------------------------------------------------------------
 

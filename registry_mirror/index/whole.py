@@ -24,7 +24,7 @@ _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM 
 
 
 class Whole:
-    """An open index, read from its beginning to its end. Its methods raise `sqlite3.DatabaseError` when it is damaged."""
+    """An open index, read from its beginning to its end. A damaged one raises `sqlite3.DatabaseError`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

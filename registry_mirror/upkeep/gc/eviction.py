@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...model import ModelStatus, format_time
 from ...store.layout import blob_name
-from ...units import format_size
+from ...units import format_duration, format_size
 from .verdicts import Act, Verdict
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from ...catalog import Holding
     from ...config import StoreSettings
+
+LISTED_WITHIN = 2 * 86400.0
+"""Seconds for which a listing is believed when it comes to what the upstream can give again."""
 
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
@@ -45,18 +48,42 @@ def unevictable(held: Holding) -> str | None:
     return None
 
 
-def evict(holdings: Iterable[Holding], used: int, store: StoreSettings, blobs: Mapping[str, int]) -> Evictions:
+def distrust(listed_at: datetime | None, now: datetime) -> str | None:
+    """Why nothing may be evicted at present; None when the upstream has lately said what it has.
+
+    A key that is refused or a listing that shrinks to nothing leaves every model as it was: ready, and with no failure
+    of its own.
+
+    Args:
+        listed_at: when the last run ended, if it read the whole listing and did not fail.
+    """
+    if listed_at is None:
+        return "the last run did not read the whole listing, or failed"
+    age = (now - listed_at).total_seconds()
+    if age < 0:
+        return "the last run ended at a time that is still to come: a clock is wrong"
+    return f"the last run ended {format_duration(age)} ago" if age > LISTED_WITHIN else None
+
+
+def evict(
+    holdings: Iterable[Holding], used: int, store: StoreSettings, blobs: Mapping[str, int], distrusted: str | None
+) -> Evictions:
     """Chooses what to evict.
 
     Args:
         holdings: what stays on record as far as retention goes.
         used: bytes of the blobs that these name; what is on its way out already does not count.
         blobs: sizes by name, as they are on disk.
+        distrusted: why the upstream may not be able to give them again, whatever is on record of each.
     """
     if store.quota is None or used * 100 <= store.quota * store.quota_high:
         return Evictions({})
     target = store.quota * min(store.quota_low, store.quota_high) // 100
     reason = f"{format_size(used)} are over {store.quota_high} % of the quota of {format_size(store.quota)}"
+    if distrusted is not None:
+        return Evictions(
+            {}, f"{reason}, and nothing is evicted: {distrusted}; run `mirror sync`, then `mirror gc` again"
+        )
     chosen: dict[Holding, Verdict] = {}
     for blob, owners in _by_age(holdings):
         if used <= target:

@@ -14,7 +14,7 @@ from ...model import format_time
 from ...store.incoming import ABANDONED_AFTER
 from ...store.layout import blob_name
 from ...units import format_duration
-from .eviction import evict
+from .eviction import distrust, evict
 from .retention import retain
 from .verdicts import Act, Verdict, aged
 
@@ -80,6 +80,7 @@ class Survey:
         strangers: what else lies there, with sizes.
         index: None when none can be read.
         last_ok_run, last_run: when the last run ended that left nothing to fetch, and the last of all.
+        listed_at: when the last of all ended, if it read the whole listing and did not fail.
     """
 
     now: datetime
@@ -92,6 +93,7 @@ class Survey:
     quarantine: tuple[Leftover, ...]
     last_ok_run: datetime | None
     last_run: datetime | None
+    listed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,8 @@ def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> 
     staying = [row.held for row in rows if row.verdict.act is not Act.LET_GO]
     sizes = {name: found.size for name, found in survey.blobs.items() if found is not None}
     wanted = {blob_name(held.md5, held.format) for held in staying}
-    evictions = evict(staying, sum(sizes.get(name, 0) for name in wanted), store, sizes)
+    used = sum(sizes.get(name, 0) for name in wanted)
+    evictions = evict(staying, used, store, sizes, distrust(survey.listed_at, survey.now))
     on_record = frozenset(row.blob for row in rows)
     files = _judge_blobs(survey, on_record, retention.grace)
     leftovers = _judge_leftovers(survey, retention.quarantine)

@@ -52,6 +52,7 @@ def survey(layout: Layout, catalog: Catalog) -> Survey:
         quarantine=tuple(_quarantine(layout)),
         last_ok_run=catalog.last_ok_run(),
         last_run=catalog.last_run(),
+        listed_at=catalog.last_listing(),
     )
 
 
