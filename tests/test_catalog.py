@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -191,6 +192,33 @@ def test_a_migration_that_fails_leaves_the_catalog_as_it_was(path, monkeypatch):
     with pytest.raises(RuntimeError):
         migrate(path)
     assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["catalog.sqlite"]
+
+
+def test_a_writer_without_the_run_lock_loses_nothing_to_a_migration_without_being_told(path, monkeypatch):
+    first_schema(path)
+    told, original = [], upgrade._sync
+
+    def pin():
+        try:
+            other.set_facts({"pinned": "yes"})
+        except CatalogError as error:
+            told.append(str(error))
+
+    def meanwhile(temporary):
+        writer.start()
+        writer.join(0.3)  # it would be done long since, were it not kept waiting
+        original(temporary)
+
+    monkeypatch.setattr(upgrade, "_sync", meanwhile)
+    writer = threading.Thread(target=pin)
+    with Catalog(path) as other:
+        migrate(path)
+        writer.join()
+    with Catalog(path) as catalog:
+        assert "pinned" not in catalog.facts()
+        assert len(catalog.known()) == 3
+    assert "no longer the file that it was" in told[0]
     assert os.listdir(path.parent) == ["catalog.sqlite"]
 
 

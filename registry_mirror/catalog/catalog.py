@@ -235,6 +235,7 @@ class Catalog(Memory, Checks, Retention, Heir):
     def _writing(self) -> Iterator[Connection]:
         self._check_there()
         with self._errors_named(), self._engine.begin() as connection:
+            self._check_there()  # once more: a migration may have held the write lock and put another file in its place
             yield connection
 
     def _check_there(self) -> None:

@@ -17,8 +17,9 @@ from ..errors import CatalogError
 from ..files import PRIVATE, Modes, clone_or_copy, create_exclusive, fsync_directory, no_space_named, sibling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 HEAD = "0004"
 """The revision that this version works with; a test holds it equal to the newest migration."""
@@ -55,7 +56,7 @@ def revision_of(path: Path) -> str | None:
         CatalogError: the file is no SQLite database, or cannot be read.
     """
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=30)) as database:
+        with contextlib.closing(sqlite3.connect(_uri(path), uri=True, timeout=30)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if "alembic_version" not in tables:
                 return None
@@ -82,9 +83,11 @@ def migrate(
     """
     temporary = sibling(path)
     try:
-        with no_space_named(path.name):
-            fresh = target == HEAD and not path.exists()
-            _copy(path, temporary, modes)
+        with no_space_named(path.name), _held(path) as present:
+            fresh = target == HEAD and present is None
+            with create_exclusive(temporary, modes.file, exact=modes.exact) as stream:
+                if present is not None:
+                    clone_or_copy(present, stream)
             if fresh:
                 _create(temporary)
                 if fill is not None:
@@ -101,13 +104,31 @@ def migrate(
     fsync_directory(path.parent)
 
 
-def _copy(path: Path, temporary: Path, modes: Modes) -> None:
-    with create_exclusive(temporary, modes.file, exact=modes.exact) as target:
-        if path.exists():
-            # Opening it as a database first rolls back what a killed writer left in its journal.
-            revision_of(path)
-            with open(path, "rb", buffering=0) as source:
-                clone_or_copy(source, target)
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[BinaryIO | None]:
+    """The present catalog, to which nobody writes until the new one has its name; None where there is none.
+
+    Writers that need no run lock, as `pin` and `download --fetch`, would write to the file that is being replaced. They
+    wait, and then see that theirs is the catalog no longer.
+    """
+    if not path.exists():
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        # Closed last: with it, the system would drop every lock that this process has on the file.
+        source = stack.enter_context(open(path, "rb", buffering=0))
+        database = sqlite3.connect(_uri(path), uri=True, timeout=30, isolation_level=None)
+        stack.callback(database.close)
+        try:
+            # It also rolls back what a killed writer left in the journal.
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise CatalogError(f"cannot migrate the catalog {path}: {error}") from error
+        yield source
+
+
+def _uri(path: Path) -> str:
+    return f"file:{quote(str(path))}?mode=rw"
 
 
 def _create(path: Path) -> None:
