@@ -94,20 +94,26 @@ def examine(layout: Layout, md5: str, weights_format: str) -> Digest | None:
     """Hashes the blob under a name, for one that the catalog does not vouch for.
 
     Returns:
-        Its digests; None when there is none, or when it was damaged and has been moved to `quarantine/`.
+        Its digests; None when there is none, or when it was damaged and has been moved to `quarantine/`. What was
+        put in its place while it was hashed is left alone.
     """
     blob = layout.blob(md5, weights_format)
     try:
+        hashed = os.stat(blob)
         present = digest_file(blob)
     except FileNotFoundError:
         return None
     except IsADirectoryError:  # would stand in the way of the file for ever
-        quarantine(layout, blob)
-        return None
-    if present.md5 == md5:
+        present = None
+    if present is not None and present.md5 == md5:
         return present
-    quarantine(layout, blob)
+    # Any link is it: nobody publishes a blob as one.
+    quarantine_only(layout, blob, lambda found: stat.S_ISLNK(found.st_mode) or _traits(found) == _traits(hashed))
     return None
+
+
+def _traits(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def touch(layout: Layout, md5: str, weights_format: str) -> None:
