@@ -452,3 +452,18 @@ def test_download_fetch_brings_back_a_missing_blob(upstream, root, tmp_path):
     done = mirror("download", "model-00001", "-o", str(tmp_path / "m"), "--fetch", env=environment(upstream, root))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "m").read_bytes() == weights_bytes(1)
+
+
+def test_download_verify_fetch_brings_back_a_damaged_blob_of_the_right_size(upstream, root, tmp_path):
+    run_sync(upstream, root)
+    blob = Mirror(root).models.path("model-00001")
+    blob.chmod(0o600)
+    blob.write_bytes(b"x" * blob.stat().st_size)
+    command = ("download", "model-00001", "-o", str(tmp_path / "m"), "--verify")
+    env = environment(upstream, root)
+    assert mirror(*command, env=env).returncode == 4
+    done = mirror(*command, "--fetch", env=env)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "m").read_bytes() == blob.read_bytes() == weights_bytes(1)
+    assert len(os.listdir(root / "quarantine")) == 1
+    assert mirror("verify", env=env).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Literal, cast
 
 import click
@@ -84,26 +85,32 @@ def command(
 def _find(options: GlobalOptions, mirror: Mirror, model: str, wish: Wish, *, verify: bool, fetch: bool) -> Weights:
     """The cached weights; with `fetch`, the upstream is asked once for what is absent."""
 
-    def look() -> Weights:
+    def look(*, verify: bool = verify) -> Weights:
         return mirror.models.weights(model, format=wish.format, version=wish.version, md5=wish.md5, verify=verify)
 
+    damaged = None
     try:
         return look()
-    except (NotFoundError, ConflictError, NoIndexError, IntegrityError):
+    except (NotFoundError, ConflictError, NoIndexError):
         if not fetch:
             raise
-    _fetch(options, model, wish.format)
+    except IntegrityError:
+        if not fetch:
+            raise
+        with contextlib.suppress(IntegrityError):  # missing, or of another length: that is seen without its digest
+            damaged = look(verify=False).entry.md5
+    _fetch(options, model, wish.format, damaged)
     return look()
 
 
-def _fetch(options: GlobalOptions, model: str, weights_format: str) -> None:
+def _fetch(options: GlobalOptions, model: str, weights_format: str, damaged: str | None) -> None:
     from ..sync.single import fetch_model
     from ..sync.stop import Stop
     from .progress import PlainReporter
     from .writing import settings_and_key
 
     settings, key = settings_and_key(options)
-    fetch_model(settings, key, model, weights_format, PlainReporter(), Stop())
+    fetch_model(settings, key, model, weights_format, PlainReporter(), Stop(), damaged=damaged)
 
 
 def _report(found: Weights, target: Path, way: str) -> dict[str, object]:

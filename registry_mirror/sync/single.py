@@ -22,9 +22,19 @@ if TYPE_CHECKING:
 
 
 def fetch_model(
-    settings: Settings, key: Secret, model: str, weights_format: str, reporter: Reporter, stop: Stop
+    settings: Settings,
+    key: Secret,
+    model: str,
+    weights_format: str,
+    reporter: Reporter,
+    stop: Stop,
+    *,
+    damaged: str | None = None,
 ) -> None:
     """Asks the upstream for one model and stores its weights; the catalog and the index follow.
+
+    Args:
+        damaged: the MD5 of a stored file whose bytes were found not to have it. It is hashed before it counts.
 
     Raises:
         NotFoundError: the upstream does not know it.
@@ -41,6 +51,8 @@ def fetch_model(
                 status=409,
             )
         shop.catalog.record_models([record_of(row)], utc_now())
+        if damaged is not None:
+            shop.catalog.record_lost(damaged, weights_format, "its file does not match its digest", utc_now())
         _fetch(shop, row, weights_format, reporter, stop)
 
 
