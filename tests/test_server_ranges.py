@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -71,10 +72,22 @@ def test_a_range_outside_is_not_satisfiable(text):
         "bytes=\u0661-\u0662",
         "bytes=" + "9" * 100_000 + "-",
         "bytes=0-" + "9" * 30,
+        "bytes=1 2-3",
+        "bytes=0-1" + " " * 100,
     ],
 )
 def test_what_is_no_single_range_gets_the_whole(text):
     assert ruling(range=text) == WHOLE
+
+
+@pytest.mark.parametrize("header", ["range", "if_range", "if_modified_since", "if_match", "if_none_match"])
+@pytest.mark.parametrize(
+    "text", [f"bytes={' ' * 60_000}x", " " * 60_000, "-" * 60_000, "1 " * 30_000, ",; " * 20_000, "(" * 60_000]
+)
+def test_no_header_takes_long_to_read(header, text):
+    began = time.thread_time()
+    ruling(**{"range": "bytes=0-1", header: text})
+    assert time.thread_time() - began < 0.5
 
 
 def test_an_empty_blob_has_no_range():

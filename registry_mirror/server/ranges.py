@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_RANGE = re.compile(r"bytes=\s*([0-9]{0,19})\s*-\s*([0-9]{0,19})\s*", re.IGNORECASE)
+_PLACE = re.compile(r"[0-9]{0,19}")
+_LONGEST = 100
+"""Characters of a range or a date; what is longer is neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,10 @@ def verdict(headers: Mapping[str, str], etag: str, modified: float, size: int) -
 
 
 def _ranged(asked: str, size: int) -> Verdict:
-    match = _RANGE.fullmatch(asked.strip())
-    if match is None or not any(match.groups()):
+    first, last = _places(asked)
+    if not first and not last:
         # Several ranges at once, or no range at all: the whole is always a right answer.
         return Verdict(200, 0, size)
-    first, last = match.groups()
     if not first:
         start, stop = max(size - int(last), 0), size
         return Verdict(206, start, stop) if int(last) and size else Verdict(416)
@@ -62,6 +63,19 @@ def _ranged(asked: str, size: int) -> Verdict:
         return Verdict(200, 0, size)
     start, stop = int(first), min(int(last) + 1, size) if last else size
     return Verdict(206, start, stop) if start < size else Verdict(416)
+
+
+def _places(asked: str) -> tuple[str, str]:
+    """The two numbers of a single range as texts; two empty ones for what is none.
+
+    No pattern with optional white space in it: one of those took 17 s for 60,000 spaces.
+    """
+    unit, _, span = asked.strip().partition("=")
+    first, dash, last = span.partition("-")
+    first, last = first.strip(), last.strip()
+    if len(asked) > _LONGEST or unit.lower() != "bytes" or not dash:
+        return "", ""
+    return (first, last) if _PLACE.fullmatch(first) and _PLACE.fullmatch(last) else ("", "")
 
 
 def _matches(header: str | None, etag: str, *, weak: bool) -> bool:
@@ -80,7 +94,7 @@ def _range_holds(condition: str | None, etag: str, modified: float) -> bool:
 
 
 def _not_modified_since(header: str | None, modified: float) -> bool:
-    if header is None:
+    if header is None or len(header) > _LONGEST:
         return False
     try:
         moment = parsedate_to_datetime(header)
