@@ -131,6 +131,35 @@ def test_a_damaged_file_of_keys_keeps_an_open_server_from_starting(root):
     assert "not a file of client keys" in fails(root.path)
 
 
+def test_revoking_the_last_key_opens_no_door_at_the_next_start(root):
+    box = new_key(root.path)
+    assert "still asked for" in keys(root.path, "revoke", "box").stderr
+    with Serving(root.path) as server:
+        assert statuses(server, KEYED) == statuses(server, KEYED, box) == {401}
+        assert "nobody has one yet" in server.log[0]
+        assert statuses(server, KEYED[:-1], new_key(root.path)) == {200}
+
+
+def test_a_named_file_of_keys_that_is_not_there_ends_it_at_the_start(root, tmp_path):
+    env = {"MIRROR_SERVE_KEYS_FILE": str(tmp_path / "etc-keys.toml")}
+    said = fails(root.path, "--port", "0", env=env)
+    assert f"serve.keys_file {tmp_path / 'etc-keys.toml'} is not there" in said
+    assert "mirror keys add" in said
+    with Serving(root.path, "--without-keys", env=env) as server:
+        assert statuses(server, KEYED[:-1]) == {200}
+
+
+def test_keys_that_are_required_are_asked_for_without_any(root):
+    env = {"MIRROR_SERVE_REQUIRE_KEYS": "true"}
+    assert "say the opposite" in fails(root.path, "--port", "0", "--without-keys", env=env)
+    with Serving(root.path, env=env) as server:
+        assert statuses(server, KEYED) == {401}
+        box = new_key(root.path)
+        assert statuses(server, KEYED[:-1], box) == {200}
+        (root.path / "keys.toml").unlink()
+        assert statuses(server, KEYED, box) == {401}
+
+
 def test_without_keys_asks_nobody(root):
     new_key(root.path)
     with Serving(root.path, "--without-keys") as server:

@@ -124,6 +124,11 @@ def test_the_door_closes_with_the_first_key_and_stays_closed(path):
     assert admitted(guard, "") is None
 
 
+def test_a_file_without_keys_closes_the_door(path):
+    put(path)
+    assert admitted(Guard(KeyRing(path), open_to_all=False), "") is None
+
+
 def test_the_open_door_stays_open(path):
     put(path, key())
     assert admitted(Guard(KeyRing(path), open_to_all=True), "") == ""

@@ -88,11 +88,14 @@ def revoke(options: GlobalOptions, *, name: str, as_json: bool) -> None:
             raise ConfigurationError(f"there is no key {name!r}", hint=f"keys: {known}")
         return left
 
-    keys.change(_path(options), edit)
+    path = _path(options)
+    keys.change(path, edit)
     if as_json:
         print_json({"revoked": name})
     else:
         click.echo(f"revoked {name}", err=True)
+        if not keys.read(path):
+            click.echo(f"nobody has a key now, and one is still asked for until {path} is removed", err=True)
 
 
 def _path(options: GlobalOptions) -> Path:

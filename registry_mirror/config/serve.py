@@ -84,15 +84,23 @@ SERVE_OPTIONS = (
         kinds.path("path"),
         None,
         "The file of client keys that `mirror keys` writes, instead of ROOT/keys.toml.",
-        "A root on a read-only mount has no place for one.",
+        "A root on a read-only mount has no place for one. A file that is named here and is not there ends `mirror "
+        "serve` with 2.",
+    ),
+    Option(
+        "serve.require_keys",
+        kinds.flag(),
+        False,  # noqa: FBT003 - a column of the table
+        "Whether to ask for a client key always, on loopback and while there are no keys too.",
+        "For a server behind a proxy: the proxy connects from loopback, and a lost file of keys must open no door.",
     ),
     Option(
         "serve.without_keys",
         kinds.flag(),
         False,  # noqa: FBT003 - a column of the table
         "Whether to serve everybody who reaches the address, without a key.",
-        "On loopback that is so anyway while there are no client keys. Elsewhere it takes a deliberate line, because "
-        "it gives every model to anyone on the network.",
+        "On loopback that is so anyway while there is no file of client keys. Elsewhere it takes a deliberate line, "
+        "because it gives every model to anyone on the network.",
     ),
     Option(
         "serve.signing_key_file",

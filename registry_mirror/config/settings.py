@@ -106,6 +106,7 @@ class ServeSettings:
     path_prefix: str | None
     trusted_proxies: tuple[str, ...]
     keys_file: Path | None
+    require_keys: bool
     without_keys: bool
     signing_key_file: Path | None
     url_ttl: float

@@ -28,11 +28,11 @@ class KeysUnreadableError(Exception):
 
 
 class Guard:
-    """Asks for a key as soon as there is one.
+    """Asks for a key as soon as there is a file of them.
 
     Args:
         open_to_all: never asks.
-        closed: asks even while there is no key at all.
+        closed: asks even while there is no such file.
     """
 
     def __init__(self, ring: KeyRing, *, open_to_all: bool, closed: bool = False) -> None:
@@ -50,7 +50,7 @@ class Guard:
         if self._open:
             return False
         if not self._closed:
-            self._closed = bool(self._keys())
+            self._closed = self._closes()
         return self._closed
 
     def admit(self, headers: Mapping[str, str]) -> str:
@@ -91,9 +91,12 @@ class Guard:
         holder = holder_of(ticket)
         return self._ring.holds(holder, utc_now()) and ticket == self._ring.ticket(holder)
 
-    def _keys(self) -> object:
+    def _keys(self) -> None:
+        self._closes()
+
+    def _closes(self) -> bool:
         try:
-            return self._ring.keys()
+            return self._ring.closes()
         except ConfigurationError as error:
             _log.error("%s", error)
             raise KeysUnreadableError from error

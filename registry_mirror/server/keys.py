@@ -189,6 +189,14 @@ class KeyRing:
                 self._identity = identity
             return self._keys
 
+    def closes(self) -> bool:
+        """Whether there is a file of keys. One without keys closes too: its last key was revoked.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+        """
+        return bool(self.keys()) or self._identity is not None
+
     def holder(self, presented: str, now: datetime) -> str | None:
         """The name of the key that was presented; None for one that nobody has."""
         digest = digest_of(presented)

@@ -13,7 +13,7 @@ from ..status import read_last_run
 from ..store.layout import Layout
 from ..urls import is_loopback
 from .guard import Guard
-from .keys import KeyRing, read
+from .keys import KeyRing
 from .metrics import Metrics
 from .origin import Proxies
 from .signing import Signer, key_from_file, process_key
@@ -37,19 +37,21 @@ class Plan:
     Attributes:
         asks: whether client keys are asked for.
         base_url: where this machine reaches the server.
+        keyless: whether they are asked for while nobody has one.
     """
 
     settings: Settings
     asks: bool
     base_url: str
+    keyless: bool = False
 
     def described(self) -> str:
         """One line for the operator."""
-        who = (
-            "client keys are asked for"
-            if self.asks
-            else f"no keys: whoever reaches {self.settings.serve.host} may read"
-        )
+        who = "client keys are asked for"
+        if not self.asks:
+            who = f"no keys: whoever reaches {self.settings.serve.host} may read"
+        elif self.keyless:
+            who = "client keys are asked for, and nobody has one yet; make one with `mirror keys add NAME`"
         return f"serving {self.settings.root} at {self.base_url} ({who})"
 
 
@@ -65,13 +67,8 @@ def decide(settings: Settings, port: int) -> Plan:
         ConfigurationError: they do not go together, or a file cannot be read.
     """
     serve = settings.serve
-    keys = read(keys_path(settings))
-    asks = bool(keys) and not serve.without_keys
-    if not asks and not serve.without_keys and not is_loopback(serve.host):
-        raise ConfigurationError(
-            f"serving on {serve.host} without client keys would give every model to anyone who reaches it",
-            hint="make keys with `mirror keys add NAME`, or say --without-keys if that is meant",
-        )
+    ring = KeyRing(keys_path(settings))
+    asks = _asks(settings, ring)
     if serve.workers > 1 and serve.signing_key_file is None:
         raise ConfigurationError("several workers need one key to sign addresses with", hint=_MANY_NEED_A_KEY)
     if serve.workers > 1 and serve.fetch:
@@ -83,7 +80,29 @@ def decide(settings: Settings, port: int) -> Plan:
     _signing_key(settings)
     scheme = "http" if serve.tls_cert is None else "https"
     host = f"[{serve.host}]" if ":" in serve.host else serve.host
-    return Plan(settings, asks, f"{scheme}://{host}:{port}{serve.path_prefix or ''}")
+    return Plan(settings, asks, f"{scheme}://{host}:{port}{serve.path_prefix or ''}", asks and not ring.keys())
+
+
+def _asks(settings: Settings, ring: KeyRing) -> bool:
+    """Whether keys are asked for from the start. What is lost must open no door that a proxy may stand behind."""
+    serve, closes = settings.serve, ring.closes()
+    if serve.without_keys:
+        if serve.require_keys:
+            raise ConfigurationError(
+                "serve.require_keys and serve.without_keys say the opposite of each other", hint="leave one of them out"
+            )
+        return False
+    if not closes and serve.keys_file is not None:
+        raise ConfigurationError(
+            f"serve.keys_file {serve.keys_file} is not there",
+            hint="make keys with `mirror keys add NAME`, put the file back, or leave the setting out",
+        )
+    if not closes and not serve.require_keys and not is_loopback(serve.host):
+        raise ConfigurationError(
+            f"serving on {serve.host} without client keys would give every model to anyone who reaches it",
+            hint="make keys with `mirror keys add NAME`, or say --without-keys if that is meant",
+        )
+    return closes or serve.require_keys
 
 
 def _signing_key(settings: Settings) -> Secret:
