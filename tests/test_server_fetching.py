@@ -30,11 +30,15 @@ from support.upstream import (
     wrong_digest,
 )
 
+from registry_mirror.secret import Secret
+from registry_mirror.server.signing import Signer
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 SIZE = 3 << 20
+SIGNING_KEY = "s" * 40
 BROKEN = (httpx.RemoteProtocolError, httpx.ReadError)
 
 
@@ -189,11 +193,12 @@ def test_what_cannot_be_fetched_says_why(upstream, root, server, one):
     assert server.get(f"{API}/nobody/download").status == 404
     assert server.get(f"{API}/{name(one)}/download?format=nonsense").status == 409
     for path, status in (
-        ("/fetch/nobody/onnx", 404),
+        ("/fetch/nobody/onnx", 403),
         ("/fetch/a/b/c", 404),
         ("/fetch/%zz/onnx", 400),
         ("/fetch/%00/onnx", 400),
-        (f"/fetch/{name(one)}/nonsense", 404),
+        (f"/fetch/{name(one)}/nonsense", 403),
+        (f"/fetch/{make_document(one)['id']}/onnx", 403),
         ("/fetch/", 404),
     ):
         answer = server.get(path)
@@ -202,6 +207,44 @@ def test_what_cannot_be_fetched_says_why(upstream, root, server, one):
     assert server.request("POST", url.removeprefix(server.url)).status == 405
     assert server.get(url[:-1] + ("A" if url[-1] != "A" else "B")).status == 403
     assert upstream.requests.storage == 0
+
+
+def signed_elsewhere(server: Serving, path: str) -> str:
+    """An address that this server's own key would sign."""
+    query = Signer(Secret(SIGNING_KEY), 3600).query(path, time.time())
+    return f"{server.url}{path}?{query}"
+
+
+def test_an_address_is_checked_as_its_download_was_and_the_upstream_is_not_asked(upstream, tmp_path, one):
+    key = tmp_path / "signing.key"
+    key.write_text(SIGNING_KEY)
+    root = tmp_path / "root"
+    list_only(upstream, root)
+    env = environment(upstream, root) | {"MIRROR_SERVE_SIGNING_KEY_FILE": str(key)}
+    with Serving(root, "--fetch", env=env) as server:
+        for model_id, weights_format, status in (
+            ("nobody", "onnx", 404),
+            (make_document(one)["id"], "aaa", 409),
+            (make_document(99)["id"], "onnx", 409),
+        ):
+            answer = take(signed_elsewhere(server, f"/fetch/{model_id}/{weights_format}"))
+            assert (answer.status_code, bool(answer.json()["detail"])) == (status, True), weights_format
+        assert not upstream.requests.entries
+
+
+def test_models_that_wait_are_of_bounded_number(upstream, root, one):
+    other = next(NUMBERS)
+    few = "import registry_mirror.server.fetching as f; f._MOST_AT_ONCE = 1"
+    with fetching(upstream, root, few) as server, held(upstream, one, SIZE // 2) as gate, ThreadPoolExecutor(2) as pool:
+        urls = [server.download_url(name(number)) for number in (one, other)]
+        first = pool.submit(take, urls[0])
+        gate.wait_reached()
+        second = pool.submit(take, urls[0])
+        refused = take(urls[1])
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        gate.release.set()
+        assert first.result().content == second.result().content == content(one)
+        wait_for(lambda: take(urls[1]).content == content(other))
 
 
 def test_a_model_that_stops_being_ready_on_the_way_is_a_conflict(upstream, server, one):

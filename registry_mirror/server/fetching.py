@@ -19,10 +19,13 @@ from starlette.responses import Response
 
 from ..errors import ApiError, ConflictError, Interrupted, MirrorError, NoSpaceError, NotFoundError
 from .addressing import segment
+from .artifacts import Wanted, check_variant
 from .blobs import admitted, blob_response, read_at
 from .endpoint import Endpoint
 from .errors import BrokenOffError, error_response, in_words, response_of
-from .lookups import by_id, current
+from .lookups import by_id, current, current_weights
+from .query import parameters
+from .signing import BadSignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +40,8 @@ _PIECE = 128 << 10
 _TAIL = 64 << 10
 _TELL_EVERY = 0.02
 _CLEAR_UP_WITHIN = 1.0
+_MOST_AT_ONCE = 100
+"""Models that may be fetched or wait for it: whoever asks for more is told to come again."""
 
 
 class Flight:
@@ -144,6 +149,8 @@ class Flights:
         if (cached := self._cached(site, call, model_id, weights_format, name)) is not None:
             return cached
         flight = self._join(site, model_id, weights_format)
+        if flight is None:
+            return error_response(503, "too many models are being fetched; ask again", {"Retry-After": "10"})
         # An answer that has begun can only be broken off, so it begins when there is something to send.
         await flight.until(lambda: flight.safe > 0)
         if not flight.over and flight.path is not None:
@@ -158,18 +165,21 @@ class Flights:
 
     def _cached(self, site: Site, call: Call, model_id: str, weights_format: str, name: str) -> Response | None:
         found = site.reader.read(lambda snapshot: by_id(snapshot, model_id))
+        check_variant(found, Wanted(weights_format))
         entry = current(found, weights_format)
-        if entry is None:
-            return None
-        path = site.layout.blob(entry.md5, weights_format)
-        if not path.exists():
-            return None
-        return blob_response(path, entry, call, name, asks=site.guard.asks)
+        path = None if entry is None else site.layout.blob(entry.md5, weights_format)
+        if entry is not None and path is not None and path.exists():
+            return blob_response(path, entry, call, name, asks=site.guard.asks)
+        if found.status != "ready":  # as the model is now: the address may be of an hour ago
+            current_weights(site, found, weights_format)
+        return None
 
-    def _join(self, site: Site, model_id: str, weights_format: str) -> Flight:
+    def _join(self, site: Site, model_id: str, weights_format: str) -> Flight | None:
         key = (model_id, weights_format)
         with self._lock:
             flight = self._flights.get(key)
+            if flight is None and len(self._flights) >= _MOST_AT_ONCE:
+                return None
             if flight is None:
                 flight = self._flights[key] = Flight(asyncio.get_running_loop())
                 self._jobs.put(functools.partial(self._run, site, key, flight))
@@ -282,5 +292,7 @@ class FetchRoute(Endpoint):
             return error_response(404, "no such address here")
         if call.method != "GET":
             return error_response(405, "weights can be read only", {"Allow": "GET"})
-        name = admitted(site, call)
-        return await site.fetcher.respond(site, call, segment(parts[0]), segment(parts[1]), name)
+        model_id, weights_format = segment(parts[0]), segment(parts[1])
+        if "signature" not in parameters(call.query):  # each costs the upstream a call, so they are given out here only
+            raise BadSignatureError("this address has no signature; ask for the model's download")
+        return await site.fetcher.respond(site, call, model_id, weights_format, admitted(site, call))
