@@ -227,7 +227,7 @@ def test_tls_with_addresses_that_say_so(root, authority, certificate):
                 with context.wrap_socket(bare, server_hostname="127.0.0.1") as connection:
                     assert connection.selected_alpn_protocol() == protocol
         # Plain HTTP to a TLS port, and other noise, cost nothing.
-        for noise in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b""):
+        for noise in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b""):
             with socket.create_connection((server.host, server.port), timeout=10) as bare:
                 bare.sendall(noise)
         assert server.get("/healthz").status == 200
@@ -288,7 +288,7 @@ def test_without_its_libraries_the_extra_is_named(root):
 def test_a_signal_ends_it_well_and_at_once(root, number):
     with Serving(root.path) as server:
         idle = server.connect()  # an idle connection holds nothing up
-        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(10)
         began = time.monotonic()
         server.process.send_signal(number)
@@ -317,7 +317,7 @@ def test_a_slow_download_holds_the_end_up_for_a_while_only(tmp_path):
         stuck = []
         for more in ("", "Range: bytes=1-\r\n"):
             stuck.append(server.connect())
-            stuck[-1].sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
+            stuck[-1].sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode())
             assert stuck[-1].recv(10)
         began = time.monotonic()
         assert server.stop() == 0

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import pytest
 from support.documents import make_document
 from support.roots import GONE, Root
-from support.serving import API, Serving
+from support.serving import API, Serving, new_key
 
 ODD_NAMES = [
     "a/b",
@@ -68,7 +68,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(root):
-    with Serving(root.path) as running:
+    with Serving(root.path, "--without-keys") as running:  # so that it answers to any Host
         yield running
         assert "Traceback" not in running.text
 
@@ -386,7 +386,7 @@ def test_a_bad_host_is_refused_only_where_it_matters(server):
 
 def test_an_untrusted_peer_a_prefix_and_a_public_address(root):
     env = {"MIRROR_SERVE_PATH_PREFIX": "/pre/fix", "MIRROR_SERVE_TRUSTED_PROXIES": "10.0.0.0/8"}
-    with Serving(root.path, env=env) as server:
+    with Serving(root.path, "--without-keys", env=env) as server:
         bare = server.url.removesuffix("/pre/fix")
         forwarded = {"X-Forwarded-Host": "evil", "Host": "h"}
         assert server.request("GET", "/healthz").status == 200
@@ -397,11 +397,31 @@ def test_an_untrusted_peer_a_prefix_and_a_public_address(root):
             assert server.request("GET", asked).body == b"precise"
         assert bare != server.url
     with Serving(root.path, env={"MIRROR_SERVE_PUBLIC_URL": "https://m.example/x/"}) as server:
-        url = server.get(f"{API}/precise/download", {"Host": "a b"}).json["download_url"]
+        url = server.get(f"{API}/precise/download", {"Host": "M.example"}).json["download_url"]
         assert url.startswith("https://m.example/x/blobs/")
         # A signature is of the path behind the prefix: the proxy that strips it changes nothing.
         assert server.get(urlsplit(url).path.removeprefix("/x") + "?" + urlsplit(url).query).body == b"precise"
         assert dict(parse_qsl(urlsplit(url).query))["name"] == "precise.onnx"
+
+
+OWN = ("localhost", "LOCALHOST:1", "127.0.0.1:8080", "127.9.9.9", "[::1]", "[::1]:9")
+FOREIGN = ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8080", "192.168.1.5", "a b", "[::2]")
+
+
+def test_without_keys_only_names_of_this_machine_are_answered_to(root):
+    """A page whose name was made to lead to 127.0.0.1 (DNS rebinding) reads nothing."""
+    with Serving(root.path, env={"MIRROR_SERVE_PUBLIC_URL": "https://m.example/x"}) as server:
+        for path in ("/", "/metrics", f"{API}/", f"{API}/precise/download", f"/blobs/{'0' * 32}.onnx"):
+            for host in FOREIGN:
+                answer = server.get(path, {"Host": host})
+                assert (answer.status, answer.json["error"]["code"]) == (421, "misdirected_request"), host
+            for host in (*OWN, "m.example", "M.EXAMPLE:443"):
+                assert server.get(path, {"Host": host}).status in (200, 404), host
+        assert server.get("/healthz", {"Host": "evil.example"}).status == 200
+        assert server.get(f"{API}/", {"Host": "evil.example", "X-Forwarded-Host": "localhost"}).status == 421
+        box = new_key(root.path)
+        assert server.get(f"{API}/", {"Host": "evil.example", **box}).status == 200
+        (root.path / "keys.toml").unlink()
 
 
 def test_rows_that_lack_required_fields_are_filled_from_the_index(tmp_path):

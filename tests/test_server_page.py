@@ -74,7 +74,7 @@ def fill(root: Root) -> Root:
 def served(tmp_path_factory):
     """A server over a few models, for tests that change nothing."""
     root = fill(Root(tmp_path_factory.mktemp("served") / "root"))
-    with Serving(root.path) as server:
+    with Serving(root.path, "--without-keys") as server:
         yield server
 
 

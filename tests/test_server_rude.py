@@ -28,7 +28,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(root):
-    with Serving(root.path, before=QUICK) as running:
+    with Serving(root.path, "--without-keys", before=QUICK) as running:
         yield running
         assert "Traceback" not in running.text, running.text[running.text.index("Traceback") - 300 :][:3000]
         assert not [line for line in running.log if re.search(r" /\S* 500 ", line)]

@@ -23,6 +23,7 @@ CODES = {
     409: "conflict",
     412: "precondition_failed",
     416: "range_not_satisfiable",
+    421: "misdirected_request",
     422: "validation_error",
     431: "request_too_large",
     500: "internal_error",

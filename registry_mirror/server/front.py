@@ -11,7 +11,8 @@ from ..log import logger
 from . import answers
 from .addressing import API_PREFIX, without_prefix
 from .errors import BrokenOffError
-from .origin import client_address
+from .guard import KeysUnreadableError
+from .origin import client_address, is_own
 from .site import CALL, read_call
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 LARGEST_HEAD = 64 << 10
 """Bytes of a request before its body; more is no request of any client of ours."""
+
+_MISDIRECTED = (
+    "this mirror asks for no key, so it answers to names of its own machine only; make client keys with `mirror keys"
+    " add`, or set serve.public_url to the address that clients use"
+)
 
 _fault_log = logger("server")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -57,6 +63,8 @@ class Front:
         try:
             if head_size(scope) > LARGEST_HEAD:
                 await answer.words(431, f"the head of a request may have {LARGEST_HEAD} bytes")
+            elif self._is_misdirected(call):
+                await answer.words(421, _MISDIRECTED)
             else:
                 await self._app(scope, receive, answer.send)
         except BrokenOffError as error:
@@ -69,6 +77,16 @@ class Front:
             await answer.words(500, "a fault in registry-mirror; the server's log has it under this request's id")
         finally:
             self._note(call, answer)
+
+    def _is_misdirected(self, call: Call) -> bool:
+        """Whether nobody is asked for a key here, and the request is for a name that is not ours."""
+        names = self._site.own_hosts
+        if names is None or is_own(call.headers.get("host", "").strip(), names) or route_of(call.raw_path) == "health":
+            return False
+        try:
+            return not self._site.guard.asks
+        except KeysUnreadableError:  # nobody is let in then
+            return False
 
     def _note(self, call: Call, answer: _Answer) -> None:
         route = route_of(call.raw_path)

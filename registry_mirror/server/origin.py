@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..urls import is_loopback
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -84,6 +86,21 @@ def base_url(
     if not _PREFIX.fullmatch(prefix):
         raise BadHostError("the forwarded prefix is no path")
     return f"{scheme}://{host}{prefix.rstrip('/')}"
+
+
+@functools.lru_cache(maxsize=1024)
+def is_own(host: str, names: frozenset[str]) -> bool:
+    """Whether a Host header names loopback, or one of `names` (in lower case). One that is absent does.
+
+    A page from elsewhere may have its own name lead to 127.0.0.1 (DNS rebinding) and then reads what is served there;
+    its name is in the header that the browser sends.
+    """
+    if not host:
+        return True
+    if not _HOST.fullmatch(host):
+        return False
+    bare = re.sub(r":[0-9]+$", "", host).strip("[]").lower()
+    return is_loopback(bare) or bare in names
 
 
 def client_address(headers: Mapping[str, str], peer: Peer, proxies: Proxies) -> str:

@@ -6,6 +6,7 @@ import os
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
 from ..index.reader import IndexReader
@@ -141,7 +142,17 @@ def site_of(plan: Plan, fetcher: Callable[[], Fetcher] | None) -> Site:
         public_url=serve.public_url,
         path_prefix=serve.path_prefix,
         fetcher=None if fetcher is None else fetcher(),
+        own_hosts=_own_hosts(settings),
     )
+
+
+def _own_hosts(settings: Settings) -> frozenset[str] | None:
+    """On loopback whoever is not asked for a key has to use a name of ours, unless everybody is meant."""
+    serve = settings.serve
+    if serve.without_keys or not is_loopback(serve.host):
+        return None
+    names = (serve.host, urlsplit(serve.public_url or "").hostname)
+    return frozenset(name.lower() for name in names if name)
 
 
 def check_root(settings: Settings) -> None:

@@ -42,6 +42,7 @@ class Site:
         public_url, path_prefix: from the settings.
         fetcher: None where nothing is fetched.
         last_run: reads the record of the last run.
+        own_hosts: names beside loopback's that a request without a key may be sent to; None for any name.
     """
 
     layout: Layout
@@ -54,6 +55,7 @@ class Site:
     public_url: str | None = None
     path_prefix: str | None = None
     fetcher: Fetcher | None = None
+    own_hosts: frozenset[str] | None = None
 
 
 @dataclass(slots=True)
