@@ -11,6 +11,10 @@ from support.documents import make_document
 from support.roots import GONE, Root
 from support.serving import API, Serving, new_key
 
+from registry_mirror.index.found import Selection
+from registry_mirror.index.reader import IndexReader
+from registry_mirror.server.listing import Pages
+
 ODD_NAMES = [
     "a/b",
     "a%2Fb",
@@ -151,6 +155,17 @@ def test_the_name_filter_is_exact(server, name):
 @pytest.mark.parametrize("name", ["", "cas", "CASE", "case%20", "%25", "cas_", "*", "nobody"])
 def test_a_name_that_nobody_has_lists_nobody(server, name):
     assert listed(server, f"name={name}") == []
+
+
+def test_names_that_clients_ask_for_are_not_kept(root):
+    pages, reader = Pages(), IndexReader(root.layout.index)
+    reader.read(lambda snapshot: pages.page(snapshot, "picture", Selection(), 10, 0))
+    before = len(pages)
+    for number in range(10):
+        chosen = Selection(name=f"name {number}")
+        assert reader.read(lambda snapshot: pages.page(snapshot, "picture", chosen, 10, 0)).total == 0  # noqa: B023
+    assert (before > 0, len(pages)) == (True, before)
+    reader.close()
 
 
 def test_filters_add_up(server):

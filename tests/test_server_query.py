@@ -60,6 +60,11 @@ def test_a_limit_is_a_whole_number_from_1_to_1000(query):
     assert set(wrong(query)) == {"limit"}
 
 
+def test_a_name_is_no_longer_than_a_part_of_a_path():
+    assert list_query({"name": "n" * 1024}).name == "n" * 1024
+    assert set(wrong(b"name=" + b"n" * 1025)) == {"name"}
+
+
 def test_every_mistake_is_named_at_once():
     found = wrong(b"limit=0&offset=-1&status=gone&model_type=x&order=name")
     assert set(found) == {"limit", "offset", "status", "model_type", "order"}

@@ -36,17 +36,23 @@ class Pages:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, object] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How much is remembered."""
+        return len(self._kept)
+
     def page(self, snapshot: Snapshot, picture: Hashable, selection: Selection, limit: int, offset: int) -> Page:
         """The page at an offset.
 
         Args:
             picture: names the index that `snapshot` is of; another one is remembered apart.
         """
+        if selection.name is not None:  # those of one name are few, and names are the client's own words
+            return Page(snapshot.documents(selection, limit, offset), snapshot.count(selection))
         after: Place | None = self._remembered((picture, selection, offset))
         documents = snapshot.documents(selection, limit, 0 if after else offset, after)
         total = self._once((picture, selection), lambda: snapshot.count(selection))
-        # A model without times has no place to go on from; few registries have one. Those of one name are few.
-        goes_on = selection.name is None and self._once(picture, snapshot.all_dated)
+        # A model without times has no place to go on from; few registries have one.
+        goes_on = self._once(picture, snapshot.all_dated)
         if documents and goes_on:
             self._remember((picture, selection, offset + len(documents)), documents[-1].place)
         return Page(documents, total)

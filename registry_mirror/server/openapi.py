@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from ..index.search import State
-from .addressing import API_PREFIX
+from .addressing import API_PREFIX, LONGEST_SEGMENT
 from .errors import JSON
 from .page.query import LARGEST_PAGE, LONGEST_TEXT
 from .query import LARGEST_LIMIT, LARGEST_OFFSET, STATUSES, TYPES
@@ -108,7 +108,7 @@ def _list_parameters() -> list[dict[str, Any]]:
     schemas: dict[str, dict[str, Any]] = {
         "limit": {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT, "default": 50},
         "offset": {"type": "integer", "minimum": 0, "maximum": LARGEST_OFFSET, "default": 0},
-        "name": _TEXT,
+        "name": {"type": "string", "maxLength": LONGEST_SEGMENT},
         "status": {"type": "string", "enum": list(STATUSES)},
         "model_type": {"type": "string", "enum": list(TYPES)},
     }

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from .addressing import LONGEST_SEGMENT
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -97,6 +99,8 @@ def list_query(given: Mapping[str, str], known_type: Callable[[str], bool] = TYP
         errors.append(FieldError("status", f"must be one of {', '.join(STATUSES)}", "enum"))
     if model_type is not None and model_type not in TYPES and not known_type(model_type):
         errors.append(FieldError("model_type", f"must be one of {', '.join(TYPES)}", "enum"))
+    if len(given.get("name", "")) > LONGEST_SEGMENT:
+        errors.append(FieldError("name", f"must have at most {LONGEST_SEGMENT} characters", "string_too_long"))
     if errors:
         raise BadQueryError(*errors)
     return ListQuery(limit, offset, given.get("name"), status, model_type)
