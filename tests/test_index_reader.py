@@ -11,7 +11,7 @@ import pytest
 from support.roots import GONE as AWAY
 from support.roots import Root, failure
 
-from registry_mirror.errors import NoIndexError
+from registry_mirror.errors import NoIndexError, NotFoundError
 from registry_mirror.index.found import Selection
 from registry_mirror.index.queries import Snapshot
 from registry_mirror.index.rank import ARCHIVED, GONE, LIVE, LIVE_CACHED, READY, rank, shadowed
@@ -245,6 +245,46 @@ def test_a_truncated_index_is_an_error_until_it_is_replaced(root, reader):
 
 
 @needs_proc
+@pytest.mark.parametrize("error", [NotFoundError("no such model"), ValueError("a bad query")])
+def test_an_answer_that_is_no_leaves_the_file_open_for_the_next_question(root, reader, error):
+    root.add("a")
+    root.publish()
+
+    def refuse(_snapshot):
+        raise error
+
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            reader.read(refuse)
+    assert break_open_files(root.layout.index) == 1
+    assert reader.read(lambda snapshot: snapshot.by_name("a", "onnx"))
+
+
+def test_pins_are_the_same_asked_one_by_one_and_all_at_once(root, reader):
+    for number in range(30):
+        root.add(f"model-{number:02d}")
+    root.publish()
+    pins = {each.id for each in list(root.entries.values())[::3]}
+    connection = sqlite3.connect(root.layout.index)
+    connection.executemany("INSERT INTO pins VALUES (?, 0)", [(each,) for each in pins])
+    connection.commit()
+    connection.close()
+    assert {
+        row.id for row in reader.read(lambda snapshot: list(snapshot.models(Selection(), "onnx"))) if row.pinned
+    } == pins
+
+
+def test_a_lookup_reads_no_pins_but_its_own(root, reader):
+    root.add("a")
+    root.publish()
+
+    def loaded(snapshot: Snapshot) -> bool:
+        assert not snapshot.by_name("a", "onnx")[0].pinned
+        return snapshot._pinned is not None
+
+    assert not reader.read(loaded)
+
+
 def test_a_stale_handle_is_replaced_without_a_word(root, reader):
     for number in range(2000):
         root.add(f"{number}", None, description="x" * 500)

@@ -28,6 +28,12 @@ def pinned(connection: sqlite3.Connection) -> frozenset[str]:
     return frozenset(model_id for (model_id,) in connection.execute("SELECT model_id FROM pins"))
 
 
+def is_pinned(connection: sqlite3.Connection, model_id: str) -> bool:
+    """Whether a model is one of them."""
+    query = "SELECT 1 FROM pins WHERE model_id = ?"
+    return has_table(connection, "pins") and connection.execute(query, (model_id,)).fetchone() is not None
+
+
 def evicted(connection: sqlite3.Connection, model_id: str) -> list[EvictedEntry]:
     """Weights of a model that made room for others."""
     if not has_table(connection, "evicted"):

@@ -48,6 +48,7 @@ SELECT md5, size FROM weights WHERE model_id = coalesce(
 ) AND format = ?2 AND current
 """
 _REMEMBERED = 10_000
+_ASKED_SINGLY = 8
 _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
 
 
@@ -58,6 +59,7 @@ class Snapshot:
         self._connection = connection
         self._namesakes: dict[str, list[tuple[str, int]]] = {}
         self._pinned: frozenset[str] | None = None
+        self._singly = _ASKED_SINGLY
         self._current: dict[tuple[str, str], tuple[str, int] | None] = {}
 
     def rest(self) -> None:
@@ -255,8 +257,15 @@ class Snapshot:
             weights=None if weights[0] is None else _weights(tuple(weights)),
             shadows=self._shadows(model_id, name) if shared else (),
             document=document,
-            pinned=model_id in self.pinned(),
+            pinned=self._is_pinned(model_id),
         )
+
+    def _is_pinned(self, model_id: str) -> bool:
+        # One by one at first: a lookup in a picture of its own is not to read thousands of pins.
+        if self._pinned is None and self._singly > 0:
+            self._singly -= 1
+            return kept.is_pinned(self._connection, model_id)
+        return model_id in self.pinned()
 
     def _shadows(self, model_id: str, name: str) -> tuple[str, ...]:
         # Once for each name: a name that thousands share would cost the square of them.

@@ -103,6 +103,12 @@ class IndexReader:
         handle = self._take()
         try:
             answer = query(handle.snapshot)
+        except sqlite3.Error:
+            handle.connection.close()
+            raise
+        except Exception:  # that there is no such model is an answer too, and leaves the connection as it was
+            self._give_back(handle)
+            raise
         except BaseException:
             handle.connection.close()
             raise
