@@ -5,42 +5,42 @@
     client = Client()               # online: the remote models API
     mirror = Mirror("/srv/models")  # offline: the same verbs, from the cache
 
-`Mirror` needs the standard library only; `Client` is imported on first use, because it brings httpx.
+`Mirror` needs the standard library only. Every name is imported on first use: `Client` brings httpx, and the command
+has to be able to catch an interruption before the rest of it is there.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import (
-    ApiError,
-    AuthError,
-    CatalogError,
-    ConfigurationError,
-    ConflictError,
-    ForbiddenError,
-    IntegrityError,
-    ListingError,
-    LockedError,
-    MirrorError,
-    NetworkError,
-    NoIndexError,
-    NoSpaceError,
-    NotFoundError,
-    PaymentRequiredError,
-    ProtocolError,
-    RateLimitError,
-    RequestTimeoutError,
-    ServerError,
-    ShrinkError,
-    StaleError,
-    TransferError,
-    ValidationError,
-)
-from .mirror import Mirror
-from .model import MirrorInfo, Model, ModelStatus, ModelType
-
 if TYPE_CHECKING:
+    from .errors import (
+        ApiError,
+        AuthError,
+        CatalogError,
+        ConfigurationError,
+        ConflictError,
+        ForbiddenError,
+        IntegrityError,
+        ListingError,
+        LockedError,
+        MirrorError,
+        NetworkError,
+        NoIndexError,
+        NoSpaceError,
+        NotFoundError,
+        PaymentRequiredError,
+        ProtocolError,
+        RateLimitError,
+        RequestTimeoutError,
+        ServerError,
+        ShrinkError,
+        StaleError,
+        TransferError,
+        ValidationError,
+    )
+    from .mirror import Mirror
+    from .model import MirrorInfo, Model, ModelStatus, ModelType
     from .upstream import Client
 
 __version__ = "0.1.0"
@@ -79,9 +79,33 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Client":
-        from .upstream import Client
+_HOMES = {
+    "Client": "upstream",
+    "Mirror": "mirror",
+    "MirrorInfo": "model",
+    "Model": "model",
+    "ModelStatus": "model",
+    "ModelType": "model",
+}
 
-        return Client
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    try:
+        value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    except ModuleNotFoundError as error:
+        from .missing import missing_library
+
+        words = missing_library(error)
+        if words is None:
+            raise
+        raise ImportError(f"{name} {words}", name=error.name) from error
+    globals()[name] = value  # asked for once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -120,9 +120,18 @@ def run(args: list[str]) -> int:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", 1, verbose=verbose)
+    except ModuleNotFoundError as error:
+        from ..missing import missing_library
+
+        words = missing_library(error)
+        return _fault(error, verbose=verbose) if words is None else _fail(f"this {words}", 2, verbose=verbose)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a user never meets a bare traceback
-        return _fail(f"a fault in registry-mirror: {type(error).__name__}: {error}; -v shows where", 1, verbose=verbose)
+        return _fault(error, verbose=verbose)
     return code if isinstance(code, int) else 0
+
+
+def _fault(error: Exception, *, verbose: bool) -> int:
+    return _fail(f"a fault in registry-mirror: {type(error).__name__}: {error}; -v shows where", 1, verbose=verbose)
 
 
 def _fail(message: str, code: int, *, verbose: bool) -> int:
