@@ -47,6 +47,19 @@ def harmless(text: str) -> bool:
     return all(character.isprintable() or character in "\n\u200d" for character in text)
 
 
+def test_a_configuration_that_was_typed_and_is_not_there_is_refused(root, tmp_path):
+    root.add("forklifts")
+    root.publish()
+    secret = tmp_path / "secret.toml"
+    secret.write_text("not TOML")
+    for verb, arguments in ((list_, []), (status, []), (path, ["forklifts"]), (get, ["forklifts"])):
+        for config, error in (("nope.toml", ConfigurationError), ("", ConfigurationError), (str(secret), None)):
+            options = GlobalOptions(root=str(root.path), config=config, verbose=False)
+            result = CliRunner().invoke(verb.command, arguments, obj=options)
+            assert type(result.exception) is (error or type(None)), (config, result.exception)
+            assert "nope.toml" in str(result.exception) or config != "nope.toml"
+
+
 # --- list ------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import ConfigurationError
 from ..mirror import Mirror
 
 if TYPE_CHECKING:
@@ -25,7 +26,23 @@ def open_mirror(options: GlobalOptions) -> Mirror:
     """The mirror that the options name."""
     from ..config.root import resolve_root
 
+    if options.config is not None:
+        _check_there(options.config)
     return Mirror(Path(resolve_root(options.root, options.config, os.environ)))
+
+
+def _check_there(config: str) -> None:
+    """Refuses a file that was typed and is not there. Readers with a --root need nothing in it, and may not be let in."""
+    from ..config.file import reason
+    from ..config.root import named_file
+
+    file = named_file(config, {})
+    try:
+        os.stat(file.path if file else config)
+    except OSError as error:
+        raise ConfigurationError(
+            f"--config: {config} {reason(error)}", hint="check the path, or leave it out to use ROOT/config.toml"
+        ) from None
 
 
 def model_json(model: Model) -> dict[str, Any]:
