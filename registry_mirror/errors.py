@@ -33,6 +33,11 @@ and offline, so that code written against `Client` works with `Mirror`.
 from __future__ import annotations
 
 
+def after_name(name: str | None, error: str) -> str:
+    """What went wrong with a model, where its name stands already: an error of one model begins with that name too."""
+    return error.removeprefix(f"model {name!r}: ")
+
+
 class MirrorError(Exception):
     """Base of them all. `hint` says what to do next, when there is something to do."""
 

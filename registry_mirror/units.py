@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them: "5 GiB", "1h30m". Standard library only.
+"""Sizes, durations and counts as people write them: "5 GiB", "1h30m", "1 file". Standard library only.
 
 Decimal units are decimal and binary ones binary: 1 MB is 1,000,000 bytes, 1 MiB is 1,048,576. A bare letter is binary
 (1 G is 1 GiB), as in `dd`, `du -h` and `ls -h`. Case does not matter.
@@ -63,6 +63,11 @@ def parse_duration(value: str | float) -> float:
     if match is None or not any(match.groups()):
         raise ValueError(f"not a duration: {value!r}; write it like {DURATION_EXAMPLES}")
     return sum(float(count) * _SECONDS[unit] for count, unit in zip(match.groups(), _SECONDS, strict=True) if count)
+
+
+def counted(count: object, word: str) -> str:
+    """`1 file`, `2 files`; any other thing in place of a number stands as it is, before the plural."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def format_size(size: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -345,6 +346,23 @@ def test_status_json_has_every_key(root, call):
     assert json.loads(call(status, "--json").stdout)["stale"] is None
 
 
+def test_a_sentence_that_failed_ends_once_and_the_name_is_said_once(root, call):
+    root.add(
+        "forklifts", None, failures=(failure("model 'forklifts': Server disconnected without sending a response."),)
+    )
+    root.publish()
+    text = call(status).stdout
+    assert "  forklifts (onnx): Server disconnected without sending a response; 3 attempts, " in text
+
+
+def test_one_file_and_one_model_are_told_in_the_singular(root, call):
+    root.add("forklifts", b"abc")
+    root.publish()
+    text = call(status).stdout
+    assert "1 file never checked" in text
+    assert not re.search(r"\b1 \w*(files|models)\b", text)
+
+
 def test_status_for_people_names_what_failed(root, call):
     root.add(NASTY, None, failures=(failure("bad\x1b[0m\nanswer"),))
     root.add("a", b"abc")
@@ -355,8 +373,8 @@ def test_status_for_people_names_what_failed(root, call):
     for fact in (
         "2 h ago",
         "2: 2 ready",
-        "1 files, 3 B",
-        "1 models; 1 ready and not cached",
+        "1 file, 3 B",
+        "1 model; 1 ready and not cached",
         "partial",
         "2.0 KiB",
         "evil",

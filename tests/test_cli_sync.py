@@ -69,7 +69,10 @@ def test_failed_models_are_named_before_the_last_line_and_the_exit_code_is_3(ups
     done = mirror("sync", env=env)
     assert done.returncode == 3
     *_, named, last = done.stderr.splitlines()
-    assert named.startswith("failed: model-00001: ")
+    assert named.startswith("failed: model-00001: storage ")
+    assert "model-00001: failed: storage " in done.stderr
+    assert "; " in (line := next(line for line in mirror("status", env=env).stdout.splitlines() if "1 attempt" in line))
+    assert line.strip().startswith("model-00001 (onnx): storage ")
     assert last.startswith("partial: ")
     assert last.endswith("1 failed")
 

@@ -62,7 +62,7 @@ def test_the_status_of_people_tells_the_last_verify_and_the_quarantine(offline):
     flip(blob_of(root, 1))
     mirror("verify", "model-00001", env=env)
     (said,) = [line for line in mirror("status", env=env).stdout.splitlines() if line.startswith("last verify")]
-    assert ", hashed 1 files of single models, 1 bad" in said
+    assert ", hashed 1 file of single models, 1 bad" in said
     assert mirror("verify", env=env).returncode == 0
     os.utime(blob_of(root, 2), (1, 1))
     lines = mirror("status", env=env).stdout.splitlines()

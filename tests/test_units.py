@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_mirror.units import format_duration, format_size, parse_duration, parse_size
+from registry_mirror.units import counted, format_duration, format_size, parse_duration, parse_size
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
@@ -195,3 +195,8 @@ def test_a_shown_size_is_within_a_twentieth_of_the_size(size: int) -> None:
 def test_a_shown_duration_reads_as_no_more_and_nearly_all_of_it(seconds: int) -> None:
     read = parse_duration(format_duration(seconds))
     assert seconds * 0.95 - 1 <= read <= seconds
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), ("?", "? files")])
+def test_a_count_goes_with_its_word(count, said):
+    assert counted(count, "file") == said

@@ -105,7 +105,7 @@ def run(args: list[str]) -> int:
     """Runs a verb. Every error that we raise on purpose is one line on standard error."""
     verbose = "-v" in args or "--verbose" in args
     try:
-        code = mirror.main(args, standalone_mode=False)
+        code = mirror.main(args, prog_name="mirror", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -10,7 +10,7 @@ import click
 from ..sync.plan import Action
 from ..sync.preview import preview
 from ..sync.stop import Stop
-from ..units import format_size
+from ..units import counted, format_size
 from .progress import printable
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def _summary(found: Preview) -> str:
     unknown = sum(each.size is None for each in found.fetches)
     sizes = f"{format_size(known)} known" + (f", {unknown} of unknown size (--sizes asks)" if unknown else "")
     kept = sum(each.action is Action.KEEP for step in found.steps for each in step.files)
-    line = f"plan: {len(found.steps)} models listed, {len(found.fetches)} files to fetch ({sizes}), {kept} kept"
+    models, files = counted(len(found.steps), "model"), counted(len(found.fetches), "file")
+    line = f"plan: {models} listed, {files} to fetch ({sizes}), {kept} kept"
     if found.absent:
         line += f", {len(found.absent)} missing from the listing and to be asked for by id"
     if found.shrinks:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..sync.reporter import Reporter
-from ..units import format_size
+from ..units import counted, format_size
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -60,7 +60,7 @@ class PlainReporter(Reporter):
             name, size = self._sizes.get(key, ("", None))
             left = self._left
         of = f" of {format_size(size)}" if size else ""
-        self.say(f"{printable(name)}: {format_size(done)}{of}; {left} files to go")
+        self.say(f"{printable(name)}: {format_size(done)}{of}; {counted(left, 'file')} to go")
 
     def finished(self, key: str, name: str, how: str) -> None:
         with self._lock:
@@ -116,7 +116,7 @@ class BarReporter(Reporter):
     def listed(self, models: int) -> None:
         if self._listing is None:
             self._listing = self._bars.add_task("", total=None)
-        self._bars.update(self._listing, description=f"{models} models listed")
+        self._bars.update(self._listing, description=f"{counted(models, 'model')} listed")
 
     def started(self, key: str, name: str, size: int | None) -> None:
         if key in self._tasks:  # a second try starts from zero

@@ -32,7 +32,7 @@ def open_mirror(options: GlobalOptions) -> Mirror:
 
 
 def _check_there(config: str) -> None:
-    """Refuses a file that was typed and is not there. Readers with a --root need nothing in it, and may not be let in."""
+    """Refuses a file that was typed and is not there. It is not read: with a --root, readers may have no right to."""
     from ..config.file import reason
     from ..config.root import named_file
 

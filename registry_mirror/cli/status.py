@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import StaleError
+from ..errors import StaleError, after_name
 from ..model import format_time
-from ..units import format_duration, format_size
+from ..units import counted, format_duration, format_size
 from .duration import duration
 from .globals import GlobalOptions, pass_globals
 from .render import note, open_mirror, print_json, shown
@@ -58,11 +58,11 @@ def _lines(status: MirrorStatus) -> Iterator[str]:
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count and state != "total")
     yield f"models       {counts['total']}" + (f": {states}" if states else "")
     totals = status.totals
-    yield f"weights      {totals.files} files, {format_size(totals.bytes)}"
-    made_room = f", {totals.evicted} files evicted to make room" if totals.evicted else ""
+    yield f"weights      {counted(totals.files, 'file')}, {format_size(totals.bytes)}"
+    made_room = f", {counted(totals.evicted, 'file')} evicted to make room" if totals.evicted else ""
     pinned = f"; {totals.pinned} pinned" if totals.pinned else ""
     waiting = f"{totals.ready_not_cached} ready and not cached"
-    yield f"cached       {totals.cached_models} models{pinned}; {waiting}{made_room}"
+    yield f"cached       {counted(totals.cached_models, 'model')}{pinned}; {waiting}{made_room}"
     yield f"last run     {_last_run(status.last_run.record)}"
     yield f"last verify  {_last_verify(status.upkeep)}"
     yield from _upkeep(status)
@@ -81,11 +81,16 @@ def _last_run(record: Mapping[str, Any] | None) -> str:
     said = [shown(record.get("outcome", "?"), 20), f"ended {shown(record.get('finished_at', '?'), 30)}"]
     fetched = record.get("fetched")
     if isinstance(fetched, dict) and isinstance(fetched.get("bytes"), int):
-        said.append(f"fetched {shown(fetched.get('files'), 20)} files, {format_size(fetched['bytes'])}")
+        said.append(f"fetched {_counted(fetched.get('files'))}, {format_size(fetched['bytes'])}")
     failed = record.get("failed")
     if isinstance(failed, list) and failed:
         said.append(f"{len(failed)} failed")
     return ", ".join(said)
+
+
+def _counted(files: object) -> str:
+    """The count of files in a record, which is a file that anybody may have written."""
+    return counted(files if isinstance(files, int) else shown(files, 20), "file")
 
 
 def _last_verify(upkeep: Upkeep) -> str:
@@ -96,7 +101,7 @@ def _last_verify(upkeep: Upkeep) -> str:
     checked, left = last.get("checked"), last.get("left")
     if isinstance(checked, dict):
         of = " of single models" if last.get("named") else ""
-        said.append(f"{'looked at' if last.get('quick') else 'hashed'} {shown(checked.get('files'), 20)} files{of}")
+        said.append(f"{'looked at' if last.get('quick') else 'hashed'} {_counted(checked.get('files'))}{of}")
     said.append(f"{shown(last.get('bad', '?'), 20)} bad")
     if isinstance(left, dict) and left.get("files"):
         said.append(f"{shown(left['files'], 20)} left")
@@ -106,16 +111,18 @@ def _last_verify(upkeep: Upkeep) -> str:
 def _upkeep(status: MirrorStatus) -> Iterator[str]:
     upkeep, checks, files = status.upkeep, status.upkeep.checks, status.upkeep.files
     oldest = f"the oldest check is of {format_time(checks.oldest)}; " if checks.oldest else ""
-    yield f"checks       {oldest}{checks.never} files were never checked"
+    yield f"checks       {oldest}{counted(checks.never, 'file')} never checked"
     if checks.lost:
-        yield f"lost         {checks.lost} files, damaged or missing; `mirror sync` fetches what the upstream still has"
+        lost = f"{counted(checks.lost, 'file')}, damaged or missing"
+        yield f"lost         {lost}; `mirror sync` fetches what the upstream still has"
     some = f", of {files.looked_at} looked at" if files.looked_at < files.of else ""
     if files.damaged:
-        yield f"damaged      {files.damaged} files are missing or have another size{some}; run `mirror verify`"
+        yield f"damaged      {counted(files.damaged, 'file')} missing or of another size{some}; run `mirror verify`"
     if files.touched:
-        yield f"touched      {files.touched} files have another time than at their check{some}; run `mirror verify`"
+        touched = f"{counted(files.touched, 'file')} of another time than at the last check"
+        yield f"touched      {touched}{some}; run `mirror verify`"
     if upkeep.quarantine_files:
-        yield f"quarantine   {upkeep.quarantine_files} files, {format_size(upkeep.quarantine_bytes)}"
+        yield f"quarantine   {counted(upkeep.quarantine_files, 'file')}, {format_size(upkeep.quarantine_bytes)}"
 
 
 def _failures(status: MirrorStatus) -> Iterator[str]:
@@ -124,9 +131,9 @@ def _failures(status: MirrorStatus) -> Iterator[str]:
     yield f"not fetched  {len(status.failures)}"
     for one in status.failures[:_MOST_FAILURES]:
         failure = one.failure
-        tries = "1 attempt" if failure.attempts == 1 else f"{failure.attempts} attempts"
         when = format_time(failure.last_failed_at)
         what = f"{shown(one.name, 40)} ({shown(failure.format, 20)})"
-        yield f"  {what}: {shown(failure.error, 200)}; {tries}, last {when}; id {shown(one.model_id)}"
+        why = shown(after_name(one.name, failure.error).removesuffix("."), 200)
+        yield f"  {what}: {why}; {counted(failure.attempts, 'attempt')}, last {when}; id {shown(one.model_id)}"
     if len(status.failures) > _MOST_FAILURES:
         yield f"  and {len(status.failures) - _MOST_FAILURES} more: see --json"

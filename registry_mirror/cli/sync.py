@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import after_name
 from .globals import GlobalOptions, pass_globals
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _sync(settings: Settings, key: Secret, asked: Any, *, as_json: bool) -> int:
 def print_run(finished: Finished, *, as_json: bool) -> None:
     """The record as JSON on standard output, and the last line on standard error; the failed models come before it."""
     for failed in finished.record.tally.failed:
-        click.echo(f"failed: {failed.name or failed.id or 'a row'}: {failed.error}", err=True)
+        click.echo(f"failed: {failed.name or failed.id or 'a row'}: {after_name(failed.name, failed.error)}", err=True)
     click.echo(finished.record.last_line(), err=True)
     if as_json:
         click.echo(json.dumps({"run": finished.record.as_json()}, ensure_ascii=False))

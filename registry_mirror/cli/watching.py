@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..units import format_duration, format_size
+from ..units import counted, format_duration, format_size
 from ..upkeep.verify.watcher import Watcher
 from .progress import bars, printable
 
@@ -55,7 +55,8 @@ class PlainWatcher(Watcher):
             if now - self._said < _EVERY:
                 return
             self._said = now
-            done = f"{self._looked} of {self._files} files, {format_size(self._done)} of {format_size(self._size)}"
+            files = f"{self._looked} of {counted(self._files, 'file')}"
+            done = f"{files}, {format_size(self._done)} of {format_size(self._size)}"
         self.say(f"{done}, after {format_duration(now - self._began)}")
 
     def say(self, line: str) -> None:
@@ -82,12 +83,12 @@ class BarWatcher(Watcher):
 
     def planned(self, files: int, size: int) -> None:
         self._files = files
-        self._bars.update(self._bar, total=size, description=f"0 of {files} files")
+        self._bars.update(self._bar, total=size, description=f"0 of {counted(files, 'file')}")
 
     def looked(self) -> None:
         with self._lock:
             self._looked += 1
-            self._bars.update(self._bar, description=f"{self._looked} of {self._files} files")
+            self._bars.update(self._bar, description=f"{self._looked} of {counted(self._files, 'file')}")
 
     def advanced(self, count: int) -> None:
         self._bars.update(self._bar, advance=count)

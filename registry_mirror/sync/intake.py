@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, NoSpaceError, StoreError
 from ..model import utc_now
+from ..units import counted
 from ..upstream import is_long_limit
 from .fetch import still_there, weights_of
 from .record import FailedModel
@@ -39,7 +40,8 @@ class Intake:
     def left(self) -> str | None:
         """Why the handing out ended early, and how much is left for the next run; None when it did not."""
         reason = self._pool.breaker.reason
-        return None if reason is None else f"{self._left} files are left for the next run: {reason}"
+        left = f"{counted(self._left, 'file')} {'is' if self._left == 1 else 'are'} left for the next run"
+        return None if reason is None else f"{left}: {reason}"
 
     def wait(self, *, ending: bool = False) -> None:
         """Takes what is done within a fraction of a second, or the first that comes then.

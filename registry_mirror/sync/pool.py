@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import Interrupted, MirrorError
+from ..errors import Interrupted, MirrorError, after_name
 from ..store.faults import store_error
 from ..units import format_size
 from .breaker import Breaker
@@ -126,7 +126,7 @@ class FetchPool:
             raise Interrupted("interrupted")
 
     def _failed(self, job: Job, error: MirrorError) -> Result:
-        self._reporter.finished(job.key, job.row.name, f"failed: {error}")
+        self._reporter.finished(job.key, job.row.name, f"failed: {after_name(job.row.name, str(error))}")
         return Result(job, None, error)
 
 

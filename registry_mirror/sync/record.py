@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ..model import format_time
-from ..units import format_duration, format_size
+from ..units import counted, format_duration, format_size
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -100,10 +100,10 @@ class RunRecord:
         changes += [f"{count} {word}" for word, count in (("archived", tally.archived), ("gone", tally.gone)) if count]
         took = format_duration((self.finished_at - tally.started_at).total_seconds())
         parts = [
-            f"{tally.listed} models ({', '.join(changes)})",
+            f"{counted(tally.listed, 'model')} ({', '.join(changes)})",
             f"fetched {_files(tally.fetched)}",
             f"reused {_files(tally.reused)}",
-            f"{self.api_requests} API and {self.storage_requests} storage requests",
+            f"{self.api_requests} API and {counted(self.storage_requests, 'storage request')}",
             f"in {took}",
         ]
         ending = f"; {len(tally.failed)} failed" if tally.failed else ""
@@ -112,7 +112,7 @@ class RunRecord:
 
 
 def _files(amount: Amount) -> str:
-    return f"{amount.files} file{'' if amount.files == 1 else 's'} ({format_size(amount.bytes)})"
+    return f"{counted(amount.files, 'file')} ({format_size(amount.bytes)})"
 
 
 def outcome_of(tally: Tally, *, ended_early: bool) -> Outcome:

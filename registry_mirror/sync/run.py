@@ -18,6 +18,7 @@ from ..store.incoming import sweep, sweep_root
 from ..store.layout import Layout
 from ..store.lock import run_lock
 from ..store.root import prepare
+from ..units import counted
 from .crew import Crew
 from .intake import Intake
 from .listing import Listing
@@ -77,7 +78,9 @@ def sync(settings: Settings, key: Secret, options: Options, reporter: Reporter, 
         swept = sweep(layout.incoming)
         sweep_root(layout.root)
         if swept:
-            reporter.say(f"removed {len(swept)} files that an interrupted run had left in {layout.incoming.name}/")
+            reporter.say(
+                f"removed {counted(len(swept), 'file')} that an interrupted run had left in {layout.incoming.name}/"
+            )
         with open_workshop(settings, key, stop.wait, locked=True) as shop:
             return Run(shop, options, reporter, stop).run()
 
