@@ -12,7 +12,6 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from registry_mirror.upkeep.verify.record import Outcome
 from support.documents import make_document, make_model, many_models, weights_bytes
 from support.syncing import files_under, run_sync, wait_for
 from support.upstream import FaultyUpstream, FlipByte, Gate, Hold, error
@@ -23,6 +22,7 @@ from registry_mirror.catalog import Catalog
 from registry_mirror.sync.stop import Stop
 from registry_mirror.upkeep.verify import look, scan
 from registry_mirror.upkeep.verify import run as verifying
+from registry_mirror.upkeep.verify.record import Outcome
 
 
 @pytest.fixture(scope="module")
