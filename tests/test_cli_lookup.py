@@ -88,6 +88,19 @@ def test_list_shows_all_models_unless_limited_or_filtered(root, call):
     assert call(list_, "--limit", 0, error=SystemExit).exit_code == 2
 
 
+def test_a_list_of_nothing_says_what_could_be_asked_for(root, call):
+    root.add("forklifts")
+    root.publish()
+    known = "no models of status 'foo'; the known ones are training, ready, failed, archived"
+    for arguments, said in (
+        (["--status", "foo"], known),
+        (["--status", "foo", "--all"], known),
+        (["--status", "failed"], "no such models; --all shows archived and gone ones too"),
+        (["--type", "foo", "--all"], "no such models"),
+    ):
+        assert call(list_, *arguments).stderr == f"note: {said}\n"
+
+
 def test_list_hides_archived_and_gone_models_unless_asked(root, call):
     root.add("live")
     root.add("put away", status="archived")

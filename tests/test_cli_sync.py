@@ -335,6 +335,43 @@ def test_demo_tells_the_story_and_its_second_sync_downloads_nothing(env, tmp_pat
     assert story["second"]["requests"]["storage"] == 0
 
 
+def test_the_demo_aligns_its_list_and_leaves_a_folder_in_use_alone(env, tmp_path):
+    done = mirror("--root", str(tmp_path / "tried"), "demo", env=env)
+    assert done.returncode == 0, done.stderr
+    _, _, shown = done.stdout.partition("$ mirror list --all\n")
+    header, *rows = shown.partition("\n\n")[0].splitlines()
+    assert len(rows) == 6
+    assert all(row[header.index("STATUS") - 1] == " " != row[header.index("STATUS")] for row in rows)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "tried").rglob("*")}
+    again = mirror("--root", str(tmp_path / "tried"), "demo", env=env)
+    assert again.returncode == 2
+    assert "is not empty; name an empty or a new folder with --root" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "tried").rglob("*")} == before
+
+
+@pytest.mark.parametrize("names", [[""], ["model-00001", " "]])
+def test_an_empty_name_is_a_slip_and_nothing_is_asked_for(upstream, env, names):
+    done = mirror("sync", *names, env=env)
+    assert done.returncode == 2
+    assert "A NAME is empty" in done.stderr
+    assert upstream.requests.entries == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Name models to pin, or give --list."),
+        (["--remove"], "Name the models whose pins are to go."),
+        (["--list", "box"], "--list shows every pinned model and takes no names."),
+        (["--list", "--remove"], "give one of them"),
+    ],
+)
+def test_a_pin_that_makes_no_sense_is_told_why(env, arguments, said):
+    done = mirror("pin", *arguments, env=env)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
 def test_a_full_disk_ends_with_7_a_last_line_and_the_alert_and_the_next_run_goes_on(disk, tmp_path):
     alert = f"{sys.executable} -c \"import sys; open('{tmp_path / 'alert'}', 'w').write(sys.stdin.read())\""
     with FaultyUpstream(many_models(2, size=2 << 20)) as upstream:

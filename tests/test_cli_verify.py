@@ -117,6 +117,7 @@ def test_repair_with_the_upstream_gone_ends_with_4_and_says_why(root):
         (["--older-than", "soon"], 2, "not a duration"),
         (["--time-limit", "2h", "--older-than", "30d"], 0, "ok: "),
         (["--quick"], 0, "ok: looked at 6 files"),
+        (["--quick", "--md5"], 2, "--quick hashes nothing, so --md5 does not go with it."),
     ],
 )
 def test_arguments(offline, arguments, code, said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,19 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import ConfigurationError
 from ..sync.reporter import Reporter
 from .globals import GlobalOptions, pass_globals
+from .render import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..demo import DemoUpstream
     from ..mirror import Mirror
+    from ..model import Model
     from ..sync.run import Finished
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Keep the root, to look around in it. It is kept too when --root names it.")
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Keep the root, to look around in it. One that --root names is kept too; it must be new or empty.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print both runs and the lookup as JSON.")
 @pass_globals
 def command(options: GlobalOptions, *, keep: bool, as_json: bool) -> int:
@@ -47,7 +55,7 @@ def _silent(_line: str = "") -> None:
 @contextlib.contextmanager
 def _folder(named: str | None, *, keep: bool, say: Callable[[str], None]) -> Iterator[Path]:
     if named is not None:
-        yield Path(named)
+        yield _empty(Path(named))
         return
     folder = Path(tempfile.mkdtemp(prefix="mirror-demo-"))
     try:
@@ -57,6 +65,16 @@ def _folder(named: str | None, *, keep: bool, say: Callable[[str], None]) -> Ite
             say(f"\nThe root is kept: mirror --root {folder} list")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _empty(root: Path) -> Path:
+    """A root that is in use must not become the demo's."""
+    if os.path.lexists(root) and (not root.is_dir() or any(root.iterdir())):
+        raise ConfigurationError(
+            f"the demo needs a folder of its own, and {root} is not empty",
+            hint="name an empty or a new folder with --root, or leave it out",
+        )
+    return root
 
 
 def _play(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -92,9 +110,8 @@ def _look_up(mirror: Mirror, root: Path, say: Callable[[str], None]) -> dict[str
 
     say("\n$ mirror list --all")
     models = list(mirror.models.iter(include_archived=True))
-    for model in models:
-        here = format_size(model.mirror.size or 0) if model.mirror and model.mirror.cached else "no weights"
-        say(f"  {model.name:<18} {model.status:<9} {model.model_type or '':<22} {here}")
+    for line in table(("NAME", "STATUS", "TYPE", "WEIGHTS"), [_row(model) for model in models]):
+        say(f"  {line}")
     ready = min((model for model in models if model.status == ModelStatus.READY), key=lambda each: each.name)
     path = mirror.models.path(ready.name)
     say(f"\n$ mirror path {ready.name!r}\n  {path}")
@@ -103,6 +120,13 @@ def _look_up(mirror: Mirror, root: Path, say: Callable[[str], None]) -> dict[str
     say(f"\n$ mirror download {ready.name!r} -o model.onnx\n  {format_size(size)}, no byte over the network")
     output.unlink()
     return {"name": ready.name, "path": str(path), "size": size, "models": len(models)}
+
+
+def _row(model: Model) -> tuple[str, ...]:
+    from ..units import format_size
+
+    here = format_size(model.mirror.size or 0) if model.mirror and model.mirror.cached else "none"
+    return model.name, model.status, model.model_type or "-", here
 
 
 class _Told(Reporter):

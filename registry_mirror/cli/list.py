@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..model import format_time
+from ..explain import quoted
+from ..model import ModelStatus, format_time
 from ..units import format_size
 from .globals import GlobalOptions, pass_globals
 from .render import json_bytes, model_json, note, open_mirror, shown, table
@@ -50,7 +51,8 @@ def command(
         if as_json:
             _print_json(found)
         else:
-            _print_table(found, filtered=status is not None or model_type is not None)
+            filtered = status is not None or model_type is not None
+            _print_table(found, absent=_absent(status, filtered=filtered, everything=everything))
 
 
 def _print_json(models: Iterable[Model]) -> None:
@@ -70,10 +72,18 @@ def _chunks(first: Model, rest: Iterator[Model], size: int = 200) -> Iterator[by
         batch = list(islice(rest, size))
 
 
-def _print_table(models: Iterable[Model], *, filtered: bool) -> None:
+def _absent(status: str | None, *, filtered: bool, everything: bool) -> str:
+    """What to say when there is nothing to show. A status that this version does not know may be a new one."""
+    if status is not None and status not in set(ModelStatus):
+        return f"no models of status {quoted(status)}; the known ones are {', '.join(ModelStatus)}"
+    hint = "" if everything else "; --all shows archived and gone ones too"
+    return f"no {'such ' if filtered else ''}models{hint}"
+
+
+def _print_table(models: Iterable[Model], *, absent: str) -> None:
     rows = [_row(model) for model in models]
     if not rows:
-        note("no such models; --all shows archived and gone ones too" if filtered else "no models; --all shows more")
+        note(absent)
         return
     click.echo("\n".join(table(_HEADER, rows, right={_SIZE_COLUMN})))
 

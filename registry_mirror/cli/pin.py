@@ -30,13 +30,23 @@ def command(options: GlobalOptions, models: tuple[str, ...], *, remove: bool, li
     """
     from ..config import load_settings
 
-    if listing == bool(models) or (listing and remove):
-        raise click.UsageError("Name models to pin, or give --list.")
+    if wrong := _misuse(models, remove=remove, listing=listing):
+        raise click.UsageError(wrong)
     settings = load_settings(root=options.root, config=options.config).settings
     if listing:
         _list(settings, as_json=as_json)
     else:
         _change(options, settings, models, remove=remove, as_json=as_json)
+
+
+def _misuse(models: tuple[str, ...], *, remove: bool, listing: bool) -> str | None:
+    if listing and remove:
+        return "--list shows pins and --remove takes them away: give one of them."
+    if listing and models:
+        return "--list shows every pinned model and takes no names."
+    if listing or models:
+        return None
+    return "Name the models whose pins are to go." if remove else "Name models to pin, or give --list."
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:

@@ -52,6 +52,8 @@ def command(
 
     if sizes and not dry_run:
         raise click.UsageError("--sizes goes with --dry-run.")
+    if not all(name.strip() for name in names):
+        raise click.UsageError("A NAME is empty; without any, every model is synced.")
     settings, key = settings_and_key(options)
     if dry_run:
         from .plan import print_plan

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--quick", is_flag=True, help="Look at presence, size and time only; hash nothing.")
-@click.option("--md5", is_flag=True, help="Check the MD5 as well where a SHA-256 is on record.")
+@click.option("--md5", is_flag=True, help="Check the MD5 as well where a SHA-256 is on record. Not with --quick.")
 @click.option("--repair", is_flag=True, help="Fetch at once what is lost, now or from before. Needs the API key.")
 @click.option(
     "--older-than", callback=duration, metavar="AGE", help="Only files not checked for so long, or never; e.g. 30d."
@@ -55,6 +55,8 @@ def command(
     from ..sync.stop import Stop
     from ..upkeep.verify.run import Options
 
+    if quick and md5:
+        raise click.UsageError("--quick hashes nothing, so --md5 does not go with it.")
     asked = Options(models, quick, md5, repair, older_than, time_limit)
     stop = Stop()
     key: Secret | None = None
