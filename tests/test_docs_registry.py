@@ -43,6 +43,9 @@ def test_what_needs_an_upstream_can_be_tried_with_it(env, root):
         return done.stdout
 
     run("sync")
+    shown = PAGE.partition("$ mirror status\n")[2].partition("```")[0].splitlines()
+    assert [line[:13] for line in shown] == [line[:13] for line in run("status").splitlines()]
+    assert shown[-1] in run("status")
     path = Path(run("path", "Pallet Outline").strip())
     whole = path.read_bytes()
     path.chmod(0o644)
