@@ -146,6 +146,15 @@ def _as_nobody(root):
     assert {each["probe"]: each["verdict"] for each in found["findings"]}["key"] == "skipped"
 
 
+@pytest.mark.parametrize(("file", "code", "verdict"), [(None, 0, "skipped"), ("/nope/api.key", 1, "problem")])
+def test_no_key_is_no_problem_offline_and_a_key_file_that_is_not_there_is_one(root, file, code, verdict):
+    env = {"PATH": os.environ["PATH"], "HOME": str(root.parent)}
+    env |= {} if file is None else {"MIRROR_UPSTREAM_API_KEY_FILE": file}
+    done = mirror("--root", str(root), "doctor", "--offline", "--json", env=env)
+    verdicts = {each["probe"]: each["verdict"] for each in json.loads(done.stdout)["doctor"]["findings"]}
+    assert (done.returncode, verdicts["key"]) == (code, verdict)
+
+
 def test_keys_that_others_may_read(root, tmp_path):
     (root / "keys.toml").write_text("")
     (root / "keys.toml").chmod(0o640)

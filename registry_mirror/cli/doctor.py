@@ -63,7 +63,8 @@ def _patient(options: GlobalOptions, *, offline: bool) -> tuple[Patient, Finding
     try:
         key = read_api_key(settings.upstream, config=loaded.file or settings.root / "config.toml")
     except MirrorError as error:
-        key_error = error
+        # Offline, a root is looked at as a reader looks. A named key file that cannot be used is wrong all the same.
+        key_error = None if offline and settings.upstream.api_key_file is None else error
     source = loaded.file or "no config.toml: the defaults and the environment"
     finding = Finding("config", Verdict.OK, f"the settings can be used ({source})")
     if key is not None:
