@@ -36,21 +36,30 @@ def env():
             running.kill()
 
 
-def test_what_needs_an_upstream_can_be_tried_with_it(env, root):
+def test_what_needs_an_upstream_can_be_tried_with_it(env, root, tmp_path):
     def run(*arguments: str) -> str:
         done = mirror("--root", str(root), *arguments, env=env)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("sync")
-    shown = PAGE.partition("$ mirror status\n")[2].partition("```")[0].splitlines()
-    assert [line[:13] for line in shown] == [line[:13] for line in run("status").splitlines()]
-    assert shown[-1] in run("status")
-    path = Path(run("path", "Pallet Outline").strip())
-    whole = path.read_bytes()
+    run("sync", "Box Condition")
+    got = tmp_path / "forklifts.onnx"
+    run("download", "Forklift Finder", "-o", str(got), "--fetch")
+    path = Path(run("path", "Forklift Finder").strip())
+    assert path.read_bytes() == got.read_bytes()
     path.chmod(0o644)
-    path.write_bytes(b"x" * len(whole))
+    path.write_bytes(b"x" * got.stat().st_size)
     run("verify", "--repair")
-    assert path.read_bytes() == whole
-    run("delete", "--yes", "Pallet Outline")
-    assert json.loads(run("get", "Pallet Outline", "--json"))["status"] == "archived"
+    assert path.read_bytes() == got.read_bytes()
+    run("delete", "--yes", "Forklift Finder")
+    assert json.loads(run("get", "Forklift Finder", "--json"))["status"] == "archived"
+
+
+def test_the_status_on_the_page_is_the_one_that_is_printed(env, root):
+    assert mirror("--root", str(root), "sync", env=env).returncode == 0
+    printed = mirror("--root", str(root), "status", env=env).stdout.splitlines()
+    shown = PAGE.partition("$ mirror status\n")[2].partition("```")[0].splitlines()
+    assert [line[:13] for line in shown] == [line[:13] for line in printed]
+    assert [line for line in shown if line.startswith(("models", "weights", "cached", "checks"))] == [
+        line for line in printed if line.startswith(("models", "weights", "cached", "checks"))
+    ]
