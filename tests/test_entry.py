@@ -48,8 +48,8 @@ def test_ctrl_c_while_the_command_is_being_imported_ends_with_130_and_one_line(m
 def test_the_command_begins_in_a_module_that_imports_nothing():
     project = tomllib.loads((TOP / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["scripts"] == {"mirror": "registry_mirror.__main__:main"}
-    bare = set(run("import sys, typing; print(*sys.modules)").stdout.split())
-    found = set(run("import sys, typing, registry_mirror.__main__; print(*sys.modules)").stdout.split())
+    bare = set(run("import sys, __future__; print(*sys.modules)").stdout.split())
+    found = set(run("import sys, registry_mirror.__main__; print(*sys.modules)").stdout.split())
     assert found - bare == {"registry_mirror", "registry_mirror.__main__"}
 
 
