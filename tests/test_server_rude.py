@@ -204,3 +204,17 @@ def test_slow_readers_hold_little_memory(server):
             assert stuck.recv(1)
         assert server.get(f"{API}/small").status == 200
         assert server.memory() < before + 20 * (6 << 20)
+
+
+def test_a_reader_that_stands_still_is_let_go(root):
+    impatient = "import registry_mirror.server.blobs as b; b._TAKEN_WITHIN = 0.5"
+    with Serving(root.path, before=impatient) as server, contextlib.ExitStack() as stack:
+        path = server.download_url("big").removeprefix(server.url).encode()
+        request = b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nRange: bytes=1-\r\n\r\n"
+        for _ in range(5):
+            stuck = stack.enter_context(server.connect())
+            stuck.sendall(request)
+            assert stuck.recv(1)
+        wait_for(lambda: "the client took nothing for 0.5 s" in server.text, 10)
+        wait_for(lambda: not blobs_open(server), 10)
+        assert server.get(f"{API}/small").status == 200

@@ -7,7 +7,7 @@ import base64
 import contextlib
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
@@ -35,6 +35,7 @@ _NAME = re.compile(rb"/blobs/([0-9a-f]{32})(\.[a-z]{1,16})")
 _FORMATS = {suffix: weights_format for weights_format, suffix in SUFFIXES.items()}
 # Larger ones are no faster, and a client that does not read keeps about seven of them in memory.
 _PIECE = 128 << 10
+_TAKEN_WITHIN = 60.0
 _MESSAGES = {
     412: "the weights have another ETag",
     416: "the weights have no such bytes",
@@ -163,10 +164,23 @@ class FileSlice(Response):
                 if not piece:
                     raise BrokenOffError(f"{self._path.name} ended early")
                 place += len(piece)
-                await send({"type": "http.response.body", "body": piece, "more_body": place < stop})
+                await hand_over(send, {"type": "http.response.body", "body": piece, "more_body": place < stop})
         finally:
             gone.cancel()
             os.close(descriptor)
+
+
+async def hand_over(send: Send, message: dict[str, Any]) -> None:
+    """Sends a piece, and waits for the client to take it for so long only: it holds a descriptor and a task.
+
+    Raises:
+        BrokenOffError: it took nothing.
+    """
+    try:
+        async with asyncio.timeout(_TAKEN_WITHIN):
+            await send(message)
+    except TimeoutError:
+        raise BrokenOffError(f"the client took nothing for {_TAKEN_WITHIN:g} s") from None
 
 
 async def read_at(descriptor: int, buffer: memoryview, place: int) -> bytes:

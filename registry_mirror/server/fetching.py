@@ -20,7 +20,7 @@ from starlette.responses import Response
 from ..errors import ApiError, ConflictError, Interrupted, MirrorError, NoSpaceError, NotFoundError
 from .addressing import segment
 from .artifacts import Wanted, check_variant
-from .blobs import admitted, blob_response, read_at
+from .blobs import admitted, blob_response, hand_over, read_at
 from .endpoint import Endpoint
 from .errors import BrokenOffError, error_response, in_words, response_of
 from .lookups import by_id, current, current_weights
@@ -260,7 +260,7 @@ class Stream(Response):
             if not piece:
                 break
             place += len(piece)
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await hand_over(send, {"type": "http.response.body", "body": piece, "more_body": True})
         return place
 
 
