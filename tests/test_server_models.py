@@ -178,15 +178,29 @@ def test_filters_add_up(server):
     assert server.get(f"{API}/?dataset_name=x").status == 422
 
 
-def test_archived_models_show_when_asked_for_and_gone_ones_never(server, root):
+def test_archived_models_show_when_asked_for_and_gone_ones_by_name_only(server, root):
     names = listed(server, "status=archived")
     assert names == ["archived"]
-    assert not {"archived", "gone"} & set(listed(server, "name=archived") + listed(server, "name=gone"))
+    assert not {"archived", "gone"} & set(listed(server, ""))
+    for name in ("archived", "gone"):
+        assert listed(server, f"name={name}", OLD_SDK) == listed(server, f"name={name}") == [name]
+        assert listed(server, f"name={name}", MIRROR) == listed(server, f"name={name}&status=ready") == []
     for name in ("archived", "gone"):
         for address in (entry(root, name).id, name, f"by-name/{name}"):
             assert server.get(f"{API}/{address}").json["data"]["name"] == name
         assert server.get(server.download_url(name)).status == 200
     assert server.get(f"{API}/gone", MIRROR).status == 404
+
+
+def test_of_one_name_the_live_model_comes_before_archived_and_gone_ones(tmp_path):
+    root = Root(tmp_path / "root")
+    root.add("x", b"gone", created="2026-03-03T00:00:00Z", gone_at=GONE)
+    root.add("x", b"archived", created="2026-03-02T00:00:00Z", status="archived")
+    live = root.add("x", b"live", created="2026-03-01T00:00:00Z", status="failed")
+    root.publish()
+    with Serving(root.path) as server:
+        rows = server.get(f"{API}/?name=x&limit=1", OLD_SDK).json
+        assert ([row["id"] for row in rows["models"]], rows["pagination"]["total"]) == ([live.id], 3)
 
 
 def test_each_sdk_sees_the_types_that_it_knows(server):

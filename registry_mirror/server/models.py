@@ -72,7 +72,11 @@ class ModelsApi(Endpoint):
         return self.site.reader.read(listed)
 
     def _page(self, snapshot: Snapshot, picture: Hashable, query: ListQuery, who: Reader) -> bytes:
-        selection = Selection(query.status, query.model_type, name=query.name, types=who.types, statuses=who.statuses)
+        # SDKs 1.8.0 to 1.60.0 know no other way from a name to a model, so this finds what `find` finds.
+        lookup = query.name is not None and query.status is None and not who.verbatim
+        selection = Selection(
+            query.status, query.model_type, lookup, lookup, query.name, types=who.types, statuses=who.statuses
+        )
         found = self._pages.page(snapshot, picture, selection, query.limit, query.offset)
         documents = [fitted(each.text, who, partial(gaps_of, snapshot, each.first_seen)) for each in found.documents]
         return answers.page(documents, limit=query.limit, offset=query.offset, total=found.total)
