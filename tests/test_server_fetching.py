@@ -268,6 +268,30 @@ def test_an_upstream_that_is_down_is_502_in_words_without_its_secrets(upstream, 
     assert upstream.api_key not in server.text
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "OSError(30, 'Read-only file system', '/secret/place')",
+        "StoreError('the root /secret/place has layout 99')",
+        "CatalogError('/secret/place/catalog.sqlite is damaged')",
+        "ConfigurationError('the root /secret/place is not a folder')",
+    ],
+)
+def test_what_is_wrong_on_this_machine_is_for_its_log_alone(upstream, root, one, fault):
+    broken = f"""
+import registry_mirror.sync.single as single
+from registry_mirror.errors import *
+def open_workshop(*_args, **_more):
+    raise {fault}
+single.open_workshop = open_workshop
+"""
+    with fetching(upstream, root, broken) as server:
+        answer = take(server.download_url(name(one)))
+        assert (answer.status_code, "secret" in answer.text) == (503, False)
+        assert "/secret/place" in server.text
+        assert "Traceback" not in server.text
+
+
 def test_a_cut_at_the_upstream_goes_on_and_every_client_gets_the_whole(upstream, server, one):
     url, gate, before = server.download_url(name(one)), Gate(), upstream.requests.storage
     upstream.inject(CutAfter(SIZE * 3 // 4), Hold(gate, SIZE * 2 // 3), kind="weights", times=1)

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from ..errors import ApiError, ConflictError, Interrupted, MirrorError, NoSpaceError, NotFoundError
+from ..errors import (
+    ApiError,
+    ConflictError,
+    Interrupted,
+    MirrorError,
+    NetworkError,
+    NoSpaceError,
+    NotFoundError,
+    TransferError,
+)
+from ..log import logger
 from .addressing import segment
 from .artifacts import Wanted, check_variant
 from .blobs import admitted, blob_response, hand_over, read_at
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
 
     from .site import Call, Site
 
+_log = logger("server")
 PREFIX = "/fetch/"
 _PIECE = 128 << 10
 _TAIL = 64 << 10
@@ -272,8 +283,11 @@ def failed(error: Exception) -> Response:
         return error_response(507, "this mirror has no space left for the weights")
     if isinstance(error, Interrupted):
         return error_response(503, "this mirror is about to stop; ask again")
-    if isinstance(error, (ApiError, MirrorError)):
+    if isinstance(error, (ApiError, NetworkError, TransferError)):
         return error_response(502, f"the weights could not be fetched: {in_words(error)}")
+    if isinstance(error, MirrorError):  # the disk, the catalog, a setting: its words name what is only ours
+        _log.error("%s", error)
+        return error_response(503, "this mirror cannot fetch at the moment; see the server's log")
     return response_of(error)
 
 

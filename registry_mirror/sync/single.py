@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConflictError, NotFoundError
 from ..model import ModelStatus, utc_now
+from ..store.faults import store_error
 from ..store.layout import Layout
 from . import identity
 from .fetch import fetch, job_for, record
@@ -39,7 +40,18 @@ def fetch_model(
     Raises:
         NotFoundError: the upstream does not know it.
         ConflictError: it has no weights to give.
+        StoreError: the disk refuses or fails.
+        NoSpaceError: it is full.
     """
+    try:
+        _fetch_model(settings, key, model, weights_format, reporter, stop)
+    except OSError as error:
+        raise store_error(error, f"model {model!r}") from error
+
+
+def _fetch_model(
+    settings: Settings, key: Secret, model: str, weights_format: str, reporter: Reporter, stop: Stop
+) -> None:
     with open_workshop(settings, key, stop.wait, locked=False) as shop:
         row = shop.client.models.api.find(model, settings.upstream.page_size)
         session = shop.client.session
