@@ -358,7 +358,9 @@ def test_a_row_that_comes_between_the_plan_and_the_deletion_saves_the_blob(upstr
     def adopted_first(self, *args):
         monkeypatch.setattr(collector, "run_lock", None)
         env = environment(upstream, root)
-        assert mirror("download", name_of(1), "-o", str(root.parent / "m"), "--fetch", "--version", "x", env=env)
+        # It fetches, because no such version is here, and then says that there still is none.
+        done = mirror("download", name_of(1), "-o", str(root.parent / "m"), "--fetch", "--version", "x", env=env)
+        assert done.returncode == 9
         return original(self, *args)
 
     monkeypatch.setattr(collector._Collector, "_delete", adopted_first)
@@ -368,6 +370,52 @@ def test_a_row_that_comes_between_the_plan_and_the_deletion_saves_the_blob(upstr
     assert len(done.spared) == 1
     assert before.read_bytes() == weights_bytes(1)
     assert Mirror(root).models.path(name_of(1)) == before
+
+
+def older_index(root, before, kept):
+    """A backup of the index is put back, which still names it."""
+    shutil.copy2(kept, root / "coming")
+    os.replace(root / "coming", root / "index.sqlite")
+
+
+def touched(root, before, kept):
+    """A sync on another machine, whose lock is not seen, is about to write its row."""
+    touch(Layout(root), before.stem, "onnx")
+
+
+def wanted_and_let_go_again(root, before, kept):
+    """Its grace period has begun anew."""
+    name = f"{before.parent.name}/{before.name}"
+    with Catalog(root / "catalog.sqlite") as catalog:
+        catalog.forget_notes([name])
+        catalog.note_unnamed([name], utc_now())
+
+
+@pytest.mark.parametrize("event", [older_index, touched, wanted_and_let_go_again])
+def test_what_happens_between_the_plan_and_the_deletion_saves_the_blob(upstream, root, monkeypatch, event):
+    run_sync(upstream, root)
+    kept = shutil.copy2(root / "index.sqlite", root.parent / "index")
+    before = retrain(upstream, root)
+    gc(upstream, root)
+    original = collector._Collector._delete
+
+    def first(self, *args):
+        event(root, before, kept)
+        return original(self, *args)
+
+    monkeypatch.setattr(collector._Collector, "_delete", first)
+    done = gc(upstream, root)
+    assert (len(done.plan.delete), done.removed, len(done.spared)) == (1, (), 1)
+    assert before.read_bytes() == weights_bytes(1)
+
+
+def test_a_row_ends_the_grace_period_at_once(upstream, root):
+    ready_to_delete(upstream, root)
+    with Catalog(root / "catalog.sqlite") as catalog:
+        assert len(catalog.notes()) == 1
+        upstream.replace_weights(id_of(1), weights_bytes(1))
+        assert run_sync(upstream, root).record.tally.reused.files == 1
+        assert catalog.notes() == {}
 
 
 def test_a_blob_that_is_adopted_at_the_very_moment_is_put_back_also_where_no_lock_holds(upstream, root, monkeypatch):
@@ -434,6 +482,24 @@ def test_leftovers_go_by_age_and_the_part_of_a_live_process_stays(upstream, root
     later(31)
     assert [step.name for step in gc(upstream, root, {}).removed] == ["quarantine/x.bad"]
     assert files_under(root / "incoming") == [mine]
+
+
+def test_a_leftover_that_somebody_writes_to_again_stays(upstream, root, later, monkeypatch):
+    run_sync(upstream, root)
+    part = root / "incoming" / "weights.there-1.7.ab.part"
+    part.write_bytes(b"part")
+    original = collector._Collector._sweep
+
+    def written_first(self, step):
+        moment = utc_now() + timedelta(days=8)
+        os.utime(part, (moment.timestamp(), moment.timestamp()))
+        return original(self, step)
+
+    monkeypatch.setattr(collector._Collector, "_sweep", written_first)
+    later(8)
+    done = gc(upstream, root, {})
+    assert (len(done.plan.sweep), done.removed, done.spared) == (1, (), (f"incoming/{part.name}",))
+    assert part.exists()
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EROFS])
