@@ -264,6 +264,15 @@ def test_a_catalog_that_was_made_anew_without_an_index_takes_nothing_before_a_ru
     assert step.name.endswith(before.name)
 
 
+def test_a_root_that_is_new_has_no_past_to_have_lost(upstream, root):
+    run_sync(upstream, root)
+    retrain(upstream, root)
+    for _ in range(2):
+        decided = gc(upstream, root, {"retention.superseded": "0s"}).plan
+        assert decided.doubts == ()
+    assert [step.verdict.rule for step in decided.wait] == ["grace"]
+
+
 def test_names_that_the_store_does_not_give_are_told_and_stay(upstream, root):
     run_sync(upstream, root)
     strangers = ["ab/notes.txt", "README", "ab/" + "ab" * 16 + ".onnx.part", "cd/" + "ab" * 16 + ".onnx", "zz/x/y"]

@@ -209,15 +209,16 @@ def judge_blob(name: str, found: BlobFile | None, note: Note | None, survey: Sur
     reason = note.reason if note and note.reason else "no model is known to have had it"
     objection = (
         _clock_objects(survey)
-        or _index_objects(name, survey, grace)
+        or _index_objects(name, survey)
         or _grace_objects(note, reason, survey.now, grace)
+        or _past_objects(survey, grace)
         or _file_objects(found, survey.now, grace)
         or _stray_objects(note, survey)
     )
     return objection or Verdict(Act.DELETE, "unnamed", reason)
 
 
-def _index_objects(name: str, survey: Survey, grace: float) -> Verdict | None:
+def _index_objects(name: str, survey: Survey) -> Verdict | None:
     index = survey.index
     if index is None:
         return Verdict(Act.DOUBT, "index", "no index can be read, so nobody knows what readers see")
@@ -225,8 +226,16 @@ def _index_objects(name: str, survey: Survey, grace: float) -> Verdict | None:
         return Verdict(Act.KEEP, "index", "the published index names it")
     if not index.follows:
         return Verdict(Act.DOUBT, "index", "the published index is not this catalog's, or ahead of it")
-    built = aged("index", Act.DELETE, "the index has been made anew", index.built_at, grace, survey.now)
-    if built.act is Act.DELETE:
+    return None
+
+
+def _past_objects(survey: Survey, grace: float) -> Verdict | None:
+    """What the indexes before one that was made anew have named is not known.
+
+    In a root that is new there were none before; there, every grace period has begun after the index, and is not over.
+    """
+    built_at = survey.index.built_at if survey.index else None
+    if aged("index", Act.DELETE, "the index has been made anew", built_at, grace, survey.now).act is Act.DELETE:
         return None
     return Verdict(Act.DOUBT, "index", "the index was made anew within the grace period: what older ones named is lost")
 
