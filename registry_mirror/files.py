@@ -54,7 +54,7 @@ def no_space_named(what: str) -> Iterator[None]:
             raise
         raise NoSpaceError(
             f"no space left while writing {what}",
-            hint="free some space or raise the quota, then run again: what is finished is kept",
+            hint="free some space on its disk, then run again",
         ) from error
 
 

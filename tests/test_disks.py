@@ -155,6 +155,43 @@ def test_a_disk_that_others_fill_while_a_file_comes_ends_with_7_and_leaves_nothi
         assert files_under(root / "incoming") == []
 
 
+def fill(disk):
+    with contextlib.suppress(OSError), open(disk / "filler", "wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 4096)
+
+
+def test_gc_frees_room_on_a_full_disk(disk):
+    root = disk / "root"
+    with FaultyUpstream([make_model(1, size=MIB)]) as upstream:
+        env = environment(upstream, root, MIRROR_RETENTION_SUPERSEDED="0s", MIRROR_RETENTION_GRACE="0s")
+        assert mirror("sync", env=env).returncode == 0
+        before = Mirror(root).models.path("model-00001")
+        upstream.replace_weights(make_document(1)["id"], b"other weights")
+        assert mirror("sync", env=env).returncode == 0
+        assert mirror("gc", env=env).returncode == 0  # lets it go
+        fill(disk)
+        done = mirror("gc", env=env)
+    assert done.returncode == 0, done.stderr
+    assert not before.exists()
+    assert free_space(disk) >= MIB
+    check_root(root)
+
+
+def test_gc_that_can_free_nothing_on_a_full_disk_says_so_with_7(disk):
+    root = disk / "root"
+    with FaultyUpstream([make_model(1)]) as upstream:
+        env = environment(upstream, root, MIRROR_RETENTION_SUPERSEDED="0s", MIRROR_RETENTION_GRACE="0s")
+        assert mirror("sync", env=env).returncode == 0
+        upstream.replace_weights(make_document(1)["id"], b"other weights")
+        assert mirror("sync", env=env).returncode == 0
+        fill(disk)
+        done = mirror("gc", env=env)
+    assert done.returncode == 7
+    assert "failed: no space left" in done.stderr
+    check_root(root)
+
+
 # --- read-only, forbidden, failing -----------------------------------------------------------------------------------
 
 
@@ -306,3 +343,19 @@ def test_an_error_of_the_system_says_what_file_and_what_to_do():
     assert error.everywhere
     assert str(error) == "model 'a': Read-only file system (/r/blobs/x); mount it writable, or sync where it is"
     assert not store_error(OSError(errno.EACCES, "Permission denied"), "x").everywhere
+
+
+def test_a_root_and_a_folder_that_are_read_only_are_told_with_the_cure(disk):
+    root, upstream = disk / "root", FaultyUpstream(many_models(1))
+    with upstream:
+        env = environment(upstream, root)
+        assert mirror("sync", env=env).returncode == 0
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        done = mirror("pin", "model-00000", env=env)
+        assert done.returncode == 2
+        assert "cannot write to the root" in done.stderr
+        assert "pin where it is synced" in done.stderr
+        assert mirror("pin", "--list", env=env).returncode == 0
+        done = mirror("download", "model-00000", "-o", str(disk / "m"), env=env)
+        assert done.returncode == 2
+        assert "Read-only file system; name a file in a folder where you may write" in done.stderr

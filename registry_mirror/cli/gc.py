@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import NoSpaceError
 from ..model import format_time
 from ..units import format_duration, format_size
 from ..upkeep.gc.plan import FileStep
@@ -39,7 +40,8 @@ def command(options: GlobalOptions, *, dry_run: bool, grace: float | None, wait:
     no index has named them for the grace period. Over store.quota_high, weights that the upstream can give again make
     room. Leftovers in incoming/ and quarantine/ go by age. On any doubt a file stays.
 
-    Nothing is asked of the upstream. Exits with 0, or with 1 when a file could not be removed.
+    Nothing is asked of the upstream. Exits with 0, with 1 when a file could not be removed, or with 7 when
+    the disk is so full that not even that could be recorded.
     """
     from ..config import load_settings
     from ..sync.stop import Stop
@@ -64,6 +66,8 @@ def command(options: GlobalOptions, *, dry_run: bool, grace: float | None, wait:
     for problem in done.problems:
         click.echo(f"failed: {shown(problem)}", err=True)
     click.echo(_summary(done, dry_run=dry_run), err=True)
+    if any(isinstance(problem, NoSpaceError) for problem in done.problems):
+        return NoSpaceError.exit_code
     return 1 if done.problems else 0
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 _CHUNK = 1 << 20
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 
 
@@ -151,4 +152,5 @@ def _output_named(output: Path) -> Iterator[None]:
         raise ConfigurationError(f"cannot write {str(output)!r}: {error}") from error
     except OSError as error:
         kind = MirrorError if error.errno == errno.EIO else ConfigurationError
-        raise kind(f"cannot write {output}: {error.strerror or error}") from error
+        cure = "name a file in a folder where you may write" if error.errno in _REFUSED else None
+        raise kind(f"cannot write {output}: {error.strerror or error}", hint=cure) from error

@@ -1,6 +1,7 @@
 """Carrying out what `gcplan` decided. Each step leaves a root that reads well, wherever a kill ends it.
 
-Rows leave the record first, then the index is published without them, and only then does a grace period begin. A blob
+What earlier ones have let go leaves the disk first. Then rows leave the record, then the index is published without
+them, and only then does a grace period begin. A blob
 leaves the disk inside a transaction of the catalog that has made sure that no row wants it; the writers of rows make
 sure in theirs that the blob is there. So the run lock is politeness here too.
 """
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ... import catalog as catalogs
-from ...errors import CatalogError, ConfigurationError
+from ...errors import CatalogError, ConfigurationError, NoSpaceError
 from ...files import Modes, fsync_directory, make_directory, part_name
 from ...model import utc_now
 from ...store.faults import store_error
@@ -110,13 +111,19 @@ class _Collector:
     def run(self, retention: RetentionSettings, settings: Settings) -> Collected:
         found = survey(self._layout, self._catalog)
         decided = plan(found, retention, settings.store)
-        self._catalog.forget_notes(decided.forget)
-        let_go = self._let_go(decided.let_go)
-        evicted = self._let_go(decided.evict, evicted_at=found.now)
-        publish_index(self._layout, self._modes, self._catalog, self._sleep)
-        self._begin_grace([*decided.begin, *(row.blob for row in (*let_go, *evicted))])
-        removed = [step for step in decided.delete if self._attempt(step, self._delete, retention.grace, found)]
-        removed += [step for step in decided.sweep if self._attempt(step, self._sweep)]
+        # Files first: on a full disk everything below needs the room that they make.
+        removed = [step for step in decided.sweep if self._attempt(step, self._sweep)]
+        removed += [step for step in decided.delete if self._attempt(step, self._delete, retention.grace, found)]
+        let_go: tuple[RowStep, ...] = ()
+        evicted: tuple[RowStep, ...] = ()
+        try:
+            self._catalog.forget_notes(decided.forget)
+            let_go = self._let_go(decided.let_go)
+            evicted = self._let_go(decided.evict, evicted_at=found.now)
+            publish_index(self._layout, self._modes, self._catalog, self._sleep)
+            self._begin_grace([*decided.begin, *(row.blob for row in (*let_go, *evicted))])
+        except NoSpaceError as error:  # what was removed is told all the same; the next one goes on
+            self._problems.append(error)
         return Collected(decided, let_go, evicted, tuple(removed), tuple(self._spared), tuple(self._problems))
 
     def _let_go(self, rows: Collection[RowStep], evicted_at: datetime | None = None) -> tuple[RowStep, ...]:
@@ -139,7 +146,9 @@ class _Collector:
             return act(step, *more)
         except OSError as error:
             self._problems.append(store_error(error, f"cannot remove {step.name}"))
-            return False
+        except NoSpaceError as error:
+            self._problems.append(error)
+        return False
 
     # -- blobs ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +162,14 @@ class _Collector:
             return not wanted and not self._is_named(name) and self._take(name, trash, found.now, grace)
 
         assert step.since is not None  # noqa: S101 - nothing is deleted without a date
-        if not self._catalog.release(name, md5_of(name), step.since, take):
+        try:
+            released = self._catalog.release(name, md5_of(name), step.since, take)
+        except NoSpaceError:
+            # Nothing could be written after it was found that no row wants it, and it was taken then. The note stays.
+            released = trash.exists()
+            if not released:
+                raise
+        if not released:
             self._spared.append(name)
             return False
         # Outside the transaction: removing gigabytes takes a while, and others wait for the catalog.
