@@ -44,13 +44,19 @@ def fetch_model(
         NoSpaceError: it is full.
     """
     try:
-        _fetch_model(settings, key, model, weights_format, reporter, stop)
+        _fetch_model(settings, key, model, weights_format, reporter, stop, damaged)
     except OSError as error:
         raise store_error(error, f"model {model!r}") from error
 
 
 def _fetch_model(
-    settings: Settings, key: Secret, model: str, weights_format: str, reporter: Reporter, stop: Stop
+    settings: Settings,
+    key: Secret,
+    model: str,
+    weights_format: str,
+    reporter: Reporter,
+    stop: Stop,
+    damaged: str | None,
 ) -> None:
     with open_workshop(settings, key, stop.wait, locked=False) as shop:
         row = shop.client.models.api.find(model, settings.upstream.page_size)
