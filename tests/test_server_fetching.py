@@ -288,7 +288,7 @@ single.open_workshop = open_workshop
     with fetching(upstream, root, broken) as server:
         answer = take(server.download_url(name(one)))
         assert (answer.status_code, "secret" in answer.text) == (503, False)
-        assert "/secret/place" in server.text
+        wait_for(lambda: "/secret/place" in server.text)
         assert "Traceback" not in server.text
 
 
