@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
@@ -12,13 +11,13 @@ from starlette.responses import Response
 from ..errors import NoIndexError
 from ..model import parse_time, utc_now
 from ..status import MirrorStatus, Upkeep
+from ..store.room import free_space
 from . import metrics
 from .errors import JSON, response_of
 from .site import call_of
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from starlette.requests import Request
 
@@ -61,7 +60,7 @@ class Health:
         except NoIndexError:
             status = None
         site = self._site
-        return site.metrics.text(status, published_at(site), free_bytes(site.layout.root))
+        return site.metrics.text(status, published_at(site), free_space(site.layout.root))
 
 
 def status_of(site: Site) -> MirrorStatus:
@@ -86,15 +85,6 @@ def published_at(site: Site) -> datetime | None:
     except NoIndexError:
         return None
     return parse_time(meta.get("published_at"))
-
-
-def free_bytes(folder: Path) -> int | None:
-    """Free bytes for an ordinary user; None where the file system does not say."""
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return None
-    return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
 def _json(value: object, status: int = 200) -> Response:
