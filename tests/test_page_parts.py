@@ -118,6 +118,12 @@ def test_a_fresh_mirror_has_nothing_to_say():
     assert freshness(facts(run)) == ("good", "synced 1 h ago")
 
 
+@pytest.mark.parametrize(("outcome", "tone"), [("ok", "good"), ("partial", "warn"), ("failed", "warn")])
+def test_nothing_is_green_above_a_last_run_that_was_not_well(outcome, tone):
+    run = LastRun({"outcome": outcome}, AT - timedelta(minutes=2))
+    assert page(facts(run), PageQuery(), "http://mirror", "", lambda *_: "").fresh_tone == tone
+
+
 def test_a_mirror_of_more_than_a_day_is_old_and_a_clock_that_was_put_back_makes_none():
     assert freshness(facts(LastRun(None, AT - timedelta(hours=24))))[0] == "good"
     assert freshness(facts(LastRun(None, AT - timedelta(hours=24, seconds=1))))[0] == "warn"

@@ -56,6 +56,8 @@ def page(facts: Facts, query: PageQuery, base_url: str, prefix: str, link: Link)
     meta = index.meta if index else {}
     run = run_of(facts.last_run.record)
     tone, fresh = freshness(facts)
+    if tone == "good" and run is not None and run.tone != "good":
+        tone = "warn"  # nothing green above a notice that the last run failed
     return Page(
         title="Model mirror",
         upstream=clean(meta.get("base_url", ""), LONGEST),
