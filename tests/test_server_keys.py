@@ -250,6 +250,26 @@ def test_a_mistake_is_a_usage_error_and_changes_nothing(tmp_path, args):
     assert (tmp_path / "keys.toml").read_bytes() == before
 
 
+def test_a_folder_that_is_not_there_names_the_setting_that_named_it(tmp_path):
+    (tmp_path / "file").touch()
+    named = run_keys(tmp_path, "list", env={"MIRROR_SERVE_KEYS_FILE": str(tmp_path / "no" / "keys.toml")})
+    assert (named.returncode, "serve.keys_file" in named.stderr, "--root" in named.stderr) == (2, True, False)
+    for folder, said in (("no", "there is no folder"), ("file", "is not a folder")):
+        done = run_keys(tmp_path / folder, "add", "box")
+        assert (done.returncode, said in done.stderr, "--root" in done.stderr) == (2, True, True)
+
+
+def test_a_key_for_a_folder_without_a_mirror_is_made_and_says_so(tmp_path):
+    assert "there is no mirror in" in run_keys(tmp_path, "add", "box").stderr
+    (tmp_path / "index.sqlite").touch()
+    assert "there is no mirror in" not in run_keys(tmp_path, "add", "lab").stderr
+
+
+def test_an_end_that_is_none_is_said(tmp_path):
+    assert "is never good" in run_keys(tmp_path, "add", "box", "--expires", "0d").stderr
+    assert "more than 100 years" in run_keys(tmp_path, "add", "box", "--expires", "99999d").stderr
+
+
 def test_a_damaged_file_is_not_overwritten(tmp_path):
     (tmp_path / "keys.toml").write_text("damaged")
     done = run_keys(tmp_path, "add", "box")

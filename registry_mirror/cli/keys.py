@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ..server.keys import ClientKey
 
+_LONGEST = 100 * 366 * 86_400
+
 
 @click.group(short_help="Make, list and revoke keys for clients of the server.")
 def command() -> None:
@@ -49,7 +51,9 @@ def add(options: GlobalOptions, *, name: str, expires: str | None, as_json: bool
             )
         return (*present, made)
 
-    keys.change(_path(options), edit)
+    path = _path(options)
+    keys.change(path, edit)
+    _note_absent_mirror(path)
     if as_json:
         print_json({"key": secret, **_row(made)})
     else:
@@ -103,12 +107,22 @@ def _path(options: GlobalOptions) -> Path:
     from ..store.layout import Layout
 
     settings = load_settings(root=options.root, config=options.config).settings
-    path = settings.serve.keys_file or Layout(settings.root).keys
+    named = settings.serve.keys_file
+    path = named or Layout(settings.root).keys
     if not path.parent.is_dir():
-        raise ConfigurationError(
-            f"there is no folder {path.parent}", hint="run `mirror sync` first, or name it with --root"
-        )
+        what = f"{path.parent} is not a folder" if path.parent.exists() else f"there is no folder {path.parent}"
+        hint = "run `mirror sync` first, or name it with --root"
+        raise ConfigurationError(what, hint=hint if named is None else "make it, or name another as serve.keys_file")
     return path
+
+
+def _note_absent_mirror(path: Path) -> None:
+    """A key in a folder that nobody serves helps nobody: most likely --root names the wrong one."""
+    from ..store.layout import Layout
+
+    layout = Layout(path.parent)
+    if path == layout.keys and not layout.index.exists():
+        click.echo(f"there is no mirror in {path.parent} yet; the key is for what will be served from there", err=True)
 
 
 def _duration(text: str) -> float:
@@ -116,8 +130,10 @@ def _duration(text: str) -> float:
         seconds = parse_duration(text)
     except ValueError as error:
         raise ConfigurationError(f"--expires: {error}") from error
-    if seconds <= 0 or seconds > 100 * 366 * 86400:
-        raise ConfigurationError(f"--expires: {text!r} is no time in this century", hint='write it like "90d"')
+    if seconds <= 0:
+        raise ConfigurationError(f"--expires: a key that ends after {text!r} is never good", hint='write it like "90d"')
+    if seconds > _LONGEST:
+        raise ConfigurationError(f"--expires: {text!r} is more than 100 years", hint="leave it out for a key for ever")
     return seconds
 
 
