@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import re
 import signal
 import socket
 import ssl
@@ -73,6 +74,8 @@ def test_the_life_of_a_key(root):
         assert refused.headers["www-authenticate"].startswith("Basic ")
         assert refused.json["error"]["code"] == "unauthorized"
         assert statuses(server, KEYED, {"X-API-Key": "mk_wrong"}) == {401}
+        wrong = server.get(f"{API}/", {"X-API-Key": "mk_wrong"}).json["detail"]
+        assert ("asks for a client key" in refused.json["detail"], "does not know" in wrong) == (True, True)
         assert statuses(server, KEYED, {"X-API-Key": box["X-API-Key"] + "x"}) == {401}
         password = base64.b64encode(f"any:{box['X-API-Key']}".encode()).decode()
         for other in ({"Authorization": f"Bearer {box['X-API-Key']}"}, {"Authorization": f"Basic {password}"}):
@@ -251,6 +254,7 @@ def test_a_certificate_that_cannot_be_used_is_said_at_the_start(root, authority,
         names = ("MIRROR_SERVE_TLS_CERT", "MIRROR_SERVE_TLS_KEY")
         said = fails(root.path, "--port", "0", env={name: file for name, file in zip(names, pair, strict=True) if file})
         assert "tls_cert" in said
+        assert ("_ssl.c" in said) == ("in PEM, is in the place" in said or "the certificate was made for" in said)
         assert "tls_key" in said
 
 
@@ -281,7 +285,7 @@ def test_without_its_libraries_the_extra_is_named(root):
         check=False,
     )
     assert done.returncode == 2
-    assert "registry-mirror[serve]" in done.stderr
+    assert "pip install '.[serve]'" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -356,6 +360,35 @@ def _listens(server: Serving) -> bool:
 
 
 # -- several workers --------------------------------------------------------------------------------------------------
+
+
+def test_several_workers_and_fetching_are_refused_before_a_key_is_asked_for(root):
+    said = fails(
+        root.path, "--port", "0", "--fetch", env={"MIRROR_SERVE_WORKERS": "2", "PICTOGRAPH_API_KEY": "pk_live_key"}
+    )
+    assert "fetching for clients needs a single worker" in said
+
+
+@pytest.mark.parametrize("port", ["22x", "-1", "65536", "1.5", ""])
+def test_a_port_that_is_none_is_said(root, port):
+    said = fails(root.path, f"--port={port}")
+    assert f"'{port}' is no port; write a whole number from 0 to 65535" in said
+
+
+def test_a_root_without_an_index_is_said_at_the_start(root, tmp_path):
+    (tmp_path / "other").mkdir()
+    with Serving(tmp_path / "other") as server:
+        server.logged("no index in")
+    with Serving(root.path) as server:
+        assert "no index in" not in server.text
+
+
+def test_both_kinds_of_lines_have_one_form_of_time(root):
+    with Serving(root.path) as server:
+        (root.path / "keys.toml").write_text("damaged")
+        server.get(f"{API}/")
+        lines = [server.logged("not a file of client keys"), server.logged(" 503 ")]
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} ", line) for line in lines)
 
 
 def test_several_workers_need_a_key_that_they_share(root):

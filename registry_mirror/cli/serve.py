@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,21 @@ if TYPE_CHECKING:
     from ..server.fetching import Flight
     from ..server.site import Fetcher
 
+_LARGEST_PORT = 65_535
+
+
+def _port(_context: click.Context, _parameter: click.Parameter, given: str | None) -> int | None:
+    """The number of a port, or 0."""
+    if given is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,5}", given) or int(given) > _LARGEST_PORT:
+        raise click.BadParameter(f"{given!r} is no port; write a whole number from 0 to {_LARGEST_PORT}")
+    return int(given)
+
 
 @click.command(short_help="Serve the mirror over HTTP to the official SDK.")
 @click.option("--host", metavar="ADDRESS", help="The address to listen on. [default: 127.0.0.1]")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), metavar="N", help="The port; 0 takes a free one. [default: 8080]"
-)
+@click.option("--port", callback=_port, metavar="N", help="The port; 0 takes a free one. [default: 8080]")
 @click.option("--without-keys", is_flag=True, default=None, help="Ask nobody for a key: whoever reaches it may read.")
 @click.option("--fetch", is_flag=True, default=None, help="Fetch ready models from the upstream when asked for them.")
 @pass_globals
@@ -45,7 +55,7 @@ def command(
             raise
         raise ConfigurationError(
             f"the HTTP server needs {error.name}, which is not installed",
-            hint="pip install 'registry-mirror[serve]'",
+            hint="install registry-mirror with its extra 'serve': pip install '.[serve]' in its checkout",
         ) from error
     fetches = Fetches(options, settings) if settings.serve.fetch else None
     if fetches is not None:

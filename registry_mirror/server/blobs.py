@@ -79,7 +79,7 @@ def admitted(site: Site, call: Call) -> str:
         return ""
     grant = site.signer.check(call.raw_path.decode("latin-1"), given, site.metrics.now())
     if not site.guard.still_admits(grant.holder):
-        raise BadSignatureError("the client key that this address was made for counts no more")
+        raise BadSignatureError("the client key that this address was made for was revoked or has ended")
     call.holder = holder_of(grant.holder)
     return grant.name
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _log = logger("server")
 
 JSON = "application/json"
+_WRONG_KEY = "this mirror does not know the client key that came; it was revoked, has ended, or is for another server"
 _NO_KEY = "this mirror asks for a client key; send one that `mirror keys add` made as X-API-Key"
 
 
@@ -46,7 +47,8 @@ def response_of(error: Exception) -> Response:
         if isinstance(error, kind):
             return error_response(status, str(error))
     if isinstance(error, UnauthorizedError):
-        return error_response(401, _NO_KEY, {"WWW-Authenticate": 'Basic realm="registry-mirror", charset="UTF-8"'})
+        said = _WRONG_KEY if error.presented else _NO_KEY
+        return error_response(401, said, {"WWW-Authenticate": 'Basic realm="registry-mirror", charset="UTF-8"'})
     if isinstance(error, KeysUnreadableError):
         return error_response(503, "this mirror cannot read its client keys at the moment; see the server's log")
     if isinstance(error, NoIndexError):

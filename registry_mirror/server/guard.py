@@ -20,7 +20,11 @@ _log = logger("server")
 
 
 class UnauthorizedError(Exception):
-    """No key, or one that nobody has."""
+    """No key, or one that nobody has: `presented` tells which of the two."""
+
+    def __init__(self, *, presented: bool) -> None:
+        super().__init__()
+        self.presented = presented
 
 
 class KeysUnreadableError(Exception):
@@ -69,7 +73,7 @@ class Guard:
         self._keys()
         holder = self._ring.holder(presented, utc_now()) if presented else None
         if holder is None:
-            raise UnauthorizedError
+            raise UnauthorizedError(presented=bool(presented))
         return holder
 
     def ticket(self, holder: str) -> str:

@@ -19,6 +19,7 @@ from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 
 from ..errors import ConfigurationError
+from ..store.layout import Layout
 from ..systemd import Notifier
 from .app import application
 from .front import LARGEST_HEAD
@@ -38,6 +39,7 @@ _HEADERS_WITHIN = 10_000
 _PING_EVERY = 20_000
 _STEP = 0.1
 _LINE = "%(asctime)s %(message)s"
+_TIME = "%Y-%m-%dT%H:%M:%S%z"
 _QUIET_SECONDS = 8
 """How long answers that are being sent may take to end when the server is told to stop; Docker kills after 10 s."""
 
@@ -59,6 +61,8 @@ def serve(settings: Settings, say: Callable[[str], None], fetcher: Callable[[], 
         if settings.serve.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         say(plan.described())
+        if not Layout(settings.root).index.exists():
+            say(f"no index in {settings.root} yet: every model is a 503 until `mirror sync` publishes one there")
         ended, ending = multiprocessing.Pipe(duplex=False)
         _server(plan, port, ending).serve(target_loader=Loader(plan, fetcher, ended), wrap_loader=False)
 
@@ -182,12 +186,12 @@ def free_port(host: str, port: int) -> int:
 def access_log(line: str) -> None:
     """One line to standard error, in one write. `logging` would take as long as the answer."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or the disk that it goes to is full
-        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}\n")
+        sys.stderr.write(f"{time.strftime(_TIME)} {line}\n")
 
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(_LINE))
+    handler.setFormatter(logging.Formatter(_LINE, _TIME))
     logger = logging.getLogger("registry_mirror.server")
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.INFO)

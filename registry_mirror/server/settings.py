@@ -70,13 +70,13 @@ def decide(settings: Settings, port: int) -> Plan:
     serve = settings.serve
     ring = KeyRing(keys_path(settings))
     asks = _asks(settings, ring)
-    if serve.workers > 1 and serve.signing_key_file is None:
-        raise ConfigurationError("several workers need one key to sign addresses with", hint=_MANY_NEED_A_KEY)
     if serve.workers > 1 and serve.fetch:
         raise ConfigurationError(
             "fetching for clients needs a single worker, so that everything is fetched once",
             hint="set serve.workers to 1, or leave --fetch out",
         )
+    if serve.workers > 1 and serve.signing_key_file is None:
+        raise ConfigurationError("several workers need one key to sign addresses with", hint=_MANY_NEED_A_KEY)
     _check_tls(serve.tls_cert, serve.tls_key)
     _signing_key(settings)
     scheme = "http" if serve.tls_cert is None else "https"
@@ -120,11 +120,21 @@ def _check_tls(certificate: Path | None, key: Path | None) -> None:
         # A key with a password would be asked for on a terminal that a service does not have.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = _tls_reason(error)
         raise ConfigurationError(
             f"serve.tls_cert {certificate} and serve.tls_key {key} cannot be used: {reason}",
             hint="name a certificate with its chain and its private key without a password, both in PEM",
         ) from error
+
+
+def _tls_reason(error: OSError | ValueError) -> str:
+    """OpenSSL's own words say little to whoever has not read its source."""
+    raw = getattr(error, "strerror", None) or str(error)
+    if not isinstance(error, ssl.SSLError):
+        return raw
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"the key is not the one that the certificate was made for ({raw})"
+    return f"one of them is not in PEM, is in the place of the other, or the key has a password ({raw})"
 
 
 def site_of(plan: Plan, fetcher: Callable[[], Fetcher] | None) -> Site:
