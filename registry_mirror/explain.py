@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .errors import ConflictError, NotFoundError
 from .index.rank import ARCHIVED, GONE
-from .model import ModelStatus, format_time
+from .model import ITS_FILE, ModelStatus, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -131,9 +131,16 @@ def _cure(situation: Situation) -> list[str]:
         cures = [f"add {wish.format!r} to sync.formats, then run `mirror sync`"]
     last = next((one for one in situation.failures if one.format == wish.format), None)
     if last is not None:
-        times = "once" if last.attempts == 1 else f"{last.attempts} times"
-        cures.append(f"fetching it failed {times}, last at {format_time(last.last_failed_at)}: {plain(last.error)}")
+        cures.append(_failed(last))
     return cures
+
+
+def _failed(last: FailureEntry) -> str:
+    at, error = format_time(last.last_failed_at), plain(last.error)
+    if last.error.startswith(ITS_FILE):
+        return f"found damaged or missing at {at}: {error}; `mirror sync` fetches it again"
+    times = "once" if last.attempts == 1 else f"{last.attempts} times"
+    return f"fetching it failed {times}, last at {at}: {error}"
 
 
 def _back(row: ModelRow, evicted: EvictedEntry) -> str:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=StrEnum)
 
+ITS_FILE = "its file "
+"""What a failure begins with that is no fetch's: weights whose stored file was found damaged or missing."""
+
 
 class ModelStatus(StrEnum):
     """Life of a model, as the platform's models page lists it."""

@@ -201,3 +201,18 @@ def test_a_terminal_sees_a_bar_and_the_same_last_line(offline):
     assert b" of 6 files" in seen
     assert b"(model-00001): its file does not match its digest" in seen
     assert b"bad: hashed 6 files" in seen
+
+
+def test_a_file_that_was_found_damaged_is_not_told_as_a_fetch_that_failed(offline):
+    root, env = offline
+    flip(blob_of(root, 1))
+    mirror("verify", env=env)
+    done = mirror("path", "model-00001", env=env)
+    assert done.returncode == 9
+    assert "found damaged or missing at " in done.stderr
+    assert "its file does not match its digest; `mirror sync` fetches it again" in done.stderr
+    assert "failed" not in done.stderr
+    lines = mirror("status", env=env).stdout.splitlines()
+    assert [line for line in lines if line.startswith(("not fetched", "found bad"))] == ["found bad    1"]
+    (said,) = [line for line in lines if line.startswith("  model-00001 (onnx): its file does not match")]
+    assert "; found 2" in said

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import StaleError, after_name
-from ..model import format_time
+from ..model import ITS_FILE, format_time
 from ..units import counted, format_duration, format_size
 from .duration import duration
 from .globals import GlobalOptions, pass_globals
@@ -16,6 +16,7 @@ from .render import note, open_mirror, print_json, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ..index.found import OpenFailure
     from ..status import MirrorStatus, Upkeep
 
 _MOST_FAILURES = 20
@@ -126,14 +127,23 @@ def _upkeep(status: MirrorStatus) -> Iterator[str]:
 
 
 def _failures(status: MirrorStatus) -> Iterator[str]:
-    if not status.failures:
-        return
-    yield f"not fetched  {len(status.failures)}"
-    for one in status.failures[:_MOST_FAILURES]:
-        failure = one.failure
-        when = format_time(failure.last_failed_at)
-        what = f"{shown(one.name, 40)} ({shown(failure.format, 20)})"
-        why = shown(after_name(one.name, failure.error).removesuffix("."), 200)
-        yield f"  {what}: {why}; {counted(failure.attempts, 'attempt')}, last {when}; id {shown(one.model_id)}"
-    if len(status.failures) > _MOST_FAILURES:
-        yield f"  and {len(status.failures) - _MOST_FAILURES} more: see --json"
+    found_bad = [one for one in status.failures if one.failure.error.startswith(ITS_FILE)]
+    not_fetched = [one for one in status.failures if one not in found_bad]
+    for title, failures in (("not fetched", not_fetched), ("found bad", found_bad)):
+        if failures:
+            yield f"{title:<12} {len(failures)}"
+            yield from map(_failure, failures[:_MOST_FAILURES])
+        if len(failures) > _MOST_FAILURES:
+            yield f"  and {len(failures) - _MOST_FAILURES} more: see --json"
+
+
+def _failure(one: OpenFailure) -> str:
+    failure, when = one.failure, format_time(one.failure.last_failed_at)
+    how = (
+        f"found {when}"
+        if failure.error.startswith(ITS_FILE)
+        else f"{counted(failure.attempts, 'attempt')}, last {when}"
+    )
+    what = f"{shown(one.name, 40)} ({shown(failure.format, 20)})"
+    why = shown(after_name(one.name, failure.error).removesuffix("."), 200)
+    return f"  {what}: {why}; {how}; id {shown(one.model_id)}"

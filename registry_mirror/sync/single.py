@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ConflictError, NotFoundError
-from ..model import ModelStatus, utc_now
+from ..model import ITS_FILE, ModelStatus, utc_now
 from ..store.faults import store_error
 from ..store.layout import Layout
 from . import identity
@@ -70,7 +70,7 @@ def _fetch_model(
             )
         shop.catalog.record_models([record_of(row)], utc_now())
         if damaged is not None:
-            shop.catalog.record_lost(damaged, weights_format, "its file does not match its digest", utc_now())
+            shop.catalog.record_lost(damaged, weights_format, f"{ITS_FILE}does not match its digest", utc_now())
         _fetch(shop, row, weights_format, reporter, stop)
 
 

@@ -93,7 +93,12 @@ def leftovers(patient: Patient) -> Iterable[Answer]:
     files, size = folder_size(patient.layout.quarantine)
     found: list[Answer] = []
     if parts:
-        found.append(warning(f"{len(parts)} abandoned files are in incoming/", "the next `mirror sync` removes them"))
+        found.append(
+            warning(
+                f"{len(parts)} abandoned files are in incoming/",
+                "the next `mirror sync` goes on with what it can use, and removes the rest",
+            )
+        )
     if files:
         cure = "find out why they went bad, then remove them: nothing needs them"
         found.append(warning(f"{files} bad files are in quarantine/, {format_size(size)}", cure))

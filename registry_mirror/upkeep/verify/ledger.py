@@ -14,7 +14,7 @@ from ...catalog import Verified
 from ...errors import NotFoundError
 from ...index.entries import BlobEntry
 from ...index.reader import IndexReader
-from ...model import utc_now
+from ...model import ITS_FILE, utc_now
 from ...store.layout import Layout
 from ...sync.books import check_entry_of, open_books, publish_index
 from .record import Holder
@@ -108,7 +108,7 @@ class CatalogLedger:
 
     def record_lost(self, finding: Finding) -> None:
         blob = finding.blob
-        self.catalog.record_lost(blob.md5, blob.format, f"its file {finding.reason}", utc_now())
+        self.catalog.record_lost(blob.md5, blob.format, f"{ITS_FILE}{finding.reason}", utc_now())
 
     def publish(self) -> None:
         publish_index(self._layout, self._modes, self.catalog, self._wait)
