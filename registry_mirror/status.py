@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LONGEST_LOOK = 2.0
 """Seconds that a status spends on looking at files; a slow network share has time for some of them."""
 
-_COARSEST_TIME = 2_000_000_000
+COARSEST_TIME = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def look_at_files(layout: Layout, blobs: Iterable[BlobEntry], seconds: float = L
             continue
         then = blob.check.mtime_ns if blob.check else None
         damaged += found.st_size != blob.size
-        touched += found.st_size == blob.size and then is not None and abs(found.st_mtime_ns - then) > _COARSEST_TIME
+        touched += found.st_size == blob.size and then is not None and abs(found.st_mtime_ns - then) > COARSEST_TIME
     return Files(looked, of, damaged, touched)
 
 

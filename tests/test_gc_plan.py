@@ -233,6 +233,21 @@ def test_nothing_is_evicted_unless_the_upstream_has_lately_said_what_it_has(list
     assert words in decided.remarks[0]
 
 
+@pytest.mark.parametrize("changes", [{"last_run": ago(-400)}, {"index": replace(INDEX, published_at=ago(-1))}])
+def test_a_clock_that_is_known_to_be_wrong_lets_nothing_go_either(changes):
+    rows, blobs = several(1, 2, 3, 4, 5)
+    files = {name: BlobFile(size, ago(60)) for name, size in blobs.items()}
+    survey = replace(SURVEY, holdings=(*rows, held("now"), superseded(900, model_id="m1")), blobs=files)
+    settings = replace(RETENTION, superseded=0.0)
+    whole = plan(replace(survey, blobs=files | {blob_of("now"): BlobFile(10, ago(60))}), settings, GIVEN)
+    assert whole.evict
+    assert whole.let_go
+    decided = plan(replace(survey, blobs=files | {blob_of("now"): BlobFile(10, ago(60))}, **changes), settings, GIVEN)
+    assert decided.let_go == decided.evict == ()
+    assert [row.verdict.rule for row in decided.doubts] == ["clock"]
+    assert "the clock is behind" in decided.remarks[0]
+
+
 def test_a_file_that_several_models_have_goes_with_all_of_them_or_not_at_all():
     rows, blobs = several(9, 8, 2, 3, 1)
     shared = held("w0", model_id="other", size=20, fetched_at=ago(0))

@@ -149,13 +149,14 @@ class Plan:
 def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> Plan:
     """Decides about everything."""
     whole = frozenset((held.model_id, held.format) for held in survey.holdings if _is_whole(held, survey.blobs))
-    rows = [RowStep(held, retain(held, retention, whole, survey.now)) for held in survey.holdings]
+    clock = _clock_objects(survey)
+    rows = [RowStep(held, _timely(retain(held, retention, whole, survey.now), clock)) for held in survey.holdings]
     let_go = tuple(row for row in rows if row.verdict.act is Act.LET_GO)
     staying = [row.held for row in rows if row.verdict.act is not Act.LET_GO]
     sizes = {name: found.size for name, found in survey.blobs.items() if found is not None}
     wanted = {blob_name(held.md5, held.format) for held in staying}
     used = sum(sizes.get(name, 0) for name in wanted)
-    evictions = evict(staying, used, store, sizes, distrust(survey.listed_at, survey.now))
+    evictions = evict(staying, used, store, sizes, clock.reason if clock else distrust(survey.listed_at, survey.now))
     on_record = frozenset(row.blob for row in rows)
     files = _judge_blobs(survey, on_record, retention.grace)
     leftovers = _judge_leftovers(survey, retention.quarantine)
@@ -175,6 +176,11 @@ def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> 
         ),
         remarks=() if evictions.remark is None else (evictions.remark,),
     )
+
+
+def _timely(verdict: Verdict, clock: Verdict | None) -> Verdict:
+    """The verdict on a row, unless the clock that it went by is known to be wrong."""
+    return clock if clock is not None and verdict.act is Act.LET_GO else verdict
 
 
 def _is_whole(held: Holding, blobs: Mapping[str, BlobFile | None]) -> bool:
