@@ -24,6 +24,7 @@ LONGEST_LOOK = 2.0
 """Seconds that a status spends on looking at files; a slow network share has time for some of them."""
 
 COARSEST_TIME = 2_000_000_000
+"""Nanoseconds by which a copy may change a file's time: FAT keeps even seconds only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ def test_a_quick_look_hashes_nothing_and_finds_what_is_gone_or_cut(synced, monke
     run_verify(synced)
     monkeypatch.setattr(look, "_hash", lambda *_, **__: pytest.fail("hashed"))
     flip(blob_of(synced, 0))  # neither size nor time tell
-    os.utime(blob_of(synced, 1))
+    os.utime(blob_of(synced, 1), (1, 1))
     blob_of(synced, 2).unlink()
     os.truncate(blob_of(synced, 3), 9)
     record = run_verify(synced, quick=True)
@@ -170,7 +170,7 @@ def test_a_quick_look_hashes_nothing_and_finds_what_is_gone_or_cut(synced, monke
 
 def test_another_time_alone_is_nothing_bad_and_is_hashed_first(synced):
     run_verify(synced)
-    os.utime(blob_of(synced, 4))
+    os.utime(blob_of(synced, 4), (1, 1))
     record = run_verify(synced, quick=True)
     assert (record.outcome, record.tally.touched[0].blob.md5) == (Outcome.OK, blob_of(synced, 4).stem)
     assert Mirror(synced).status().upkeep.checks.never == 1
@@ -179,6 +179,15 @@ def test_another_time_alone_is_nothing_bad_and_is_hashed_first(synced):
     assert run_verify(synced, time_limit=0, workers=1).tally.checked == 1
     assert Mirror(synced).status().upkeep.checks.never == 0
     assert run_verify(synced, quick=True).tally.touched == []
+
+
+def test_a_quick_look_takes_the_times_of_a_copy_on_fat_for_the_same(synced):
+    run_verify(synced)
+    for number, beside in ((1, 1_999_999_999), (2, 2_000_000_001)):
+        state = blob_of(synced, number).stat()
+        os.utime(blob_of(synced, number), ns=(state.st_atime_ns, state.st_mtime_ns - beside))
+    (touched,) = run_verify(synced, quick=True).tally.touched
+    assert touched.blob.md5 == blob_of(synced, 2).stem
 
 
 def test_a_quick_look_is_no_check(synced):

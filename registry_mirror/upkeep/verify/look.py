@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from ...status import COARSEST_TIME
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -86,7 +88,7 @@ def glance(path: Path, blob: BlobEntry) -> Finding:
     if isinstance(found, Finding):
         return found
     then = blob.check.mtime_ns if blob.check else None
-    if then is not None and then != found.mtime_ns:
+    if then is not None and abs(then - found.mtime_ns) > COARSEST_TIME:
         return Finding(blob, Verdict.TOUCHED, "has another time than when it was last hashed", found)
     return Finding(blob, Verdict.GOOD, identity=found)
 
