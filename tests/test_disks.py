@@ -19,11 +19,13 @@ from support.upstream import FaultyUpstream, Gate, Hold
 from test_kill import check_root
 
 from registry_mirror import Mirror
+from registry_mirror.catalog import Catalog
 from registry_mirror.errors import NoSpaceError, StoreError
 from registry_mirror.store import room as rooms
 from registry_mirror.store.faults import store_error
 from registry_mirror.store.layout import Layout
 from registry_mirror.store.room import Limits, Room, Space, free_space, misfit
+from registry_mirror.sync.reporter import Reporter
 
 MIB = 1 << 20
 
@@ -153,6 +155,31 @@ def test_a_disk_that_others_fill_while_a_file_comes_ends_with_7_and_leaves_nothi
         assert mirror("sync", env=env).returncode == 0
         check_root(root)
         assert files_under(root / "incoming") == []
+
+
+class Told(Reporter):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+def test_files_that_came_and_could_not_be_recorded_are_told_once_and_recognised_by_the_next_run(root, monkeypatch):
+    def full(*_):
+        raise NoSpaceError("no space left while writing the catalog")
+
+    told = Told()
+    with FaultyUpstream(many_models(2)) as upstream:
+        with monkeypatch.context() as broken:
+            broken.setattr(Catalog, "record_weights", full)
+            done = run_sync(upstream, root, {"sync.workers": 1}, reporter=told)
+        assert (done.exit_code, done.record.tally.fetched.files) == (7, 0)
+        (line,) = told.lines
+        count = int(line.removeprefix("files fetched that could not be recorded: ").split(";")[0])
+        assert count == len(list((root / "blobs").glob("*/*"))) > 0
+        again = run_sync(upstream, root).record.tally
+    assert (again.reused.files, again.fetched.files) == (count, 2 - count)
 
 
 def fill(disk):

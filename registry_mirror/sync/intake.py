@@ -43,6 +43,11 @@ class Intake:
         left = f"{counted(self._left, 'file')} {'is' if self._left == 1 else 'are'} left for the next run"
         return None if reason is None else f"{left}: {reason}"
 
+    @property
+    def unrecorded(self) -> int:
+        """How many files have come whole whose rows are not written."""
+        return sum(bool(each.stored and each.stored.published) for each in self._pool.results(0))
+
     def wait(self, *, ending: bool = False) -> None:
         """Takes what is done within a fraction of a second, or the first that comes then.
 

@@ -142,7 +142,10 @@ class Run:
                 self._let_end()
         except Exception as later:  # noqa: BLE001
             # The first error is the reason; what was not written now is found again by the next run.
-            self._reporter.say(f"while ending the run: {named(later)}")
+            if str(named(later)) != str(error):
+                self._reporter.say(f"while ending the run: {named(later)}")
+            if count := self._intake.unrecorded:
+                self._reporter.say(f"files fetched that could not be recorded: {count}; the next run recognises them")
         return error
 
     def _let_end(self) -> None:
