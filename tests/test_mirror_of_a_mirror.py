@@ -97,7 +97,8 @@ def test_a_mirror_of_a_mirror_holds_the_same_to_the_letter_and_so_does_a_third(u
     assert picture(second) == picture(first)
     assert picture(third) == picture(first)
     assert len(picture(first)["models"]) == 20
-    assert run["fetched"] == {"files": 15, "bytes": sum(map(len, picture(first)["blobs"].values()))}
+    assert len(picture(first)["blobs"]) == 15
+    assert run["fetched"]["files"] + run["reused"]["files"] == 16  # two share their bytes, and may come at once
     for each in (again, idle):
         assert each["fetched"] == each["reused"] == {"files": 0, "bytes": 0}
         assert each["requests"] == {"api": 2, "storage": 0}

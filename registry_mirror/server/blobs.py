@@ -35,6 +35,7 @@ _NAME = re.compile(rb"/blobs/([0-9a-f]{32})(\.[a-z]{1,16})")
 _FORMATS = {suffix: weights_format for weights_format, suffix in SUFFIXES.items()}
 # Larger ones are no faster, and a client that does not read keeps about seven of them in memory.
 _PIECE = 128 << 10
+_BLOCK = 1 << 20
 _TAKEN_WITHIN = 60.0
 _MESSAGES = {
     412: "the weights have another ETag",
@@ -160,11 +161,13 @@ class FileSlice(Response):
             await send(dict(start))
             place, stop = self._ruling.start, self._ruling.stop
             while place < stop and not gone.done():
-                piece = await read_at(descriptor, memoryview(buffer)[: stop - place], place)
-                if not piece:
+                block = await read_at(descriptor, buffer, place, stop)
+                if not block:
                     raise BrokenOffError(f"{self._path.name} ended early")
-                place += len(piece)
-                await hand_over(send, {"type": "http.response.body", "body": piece, "more_body": place < stop})
+                for first in range(0, len(block), _PIECE):
+                    piece = block[first : first + _PIECE]
+                    place += len(piece)
+                    await hand_over(send, {"type": "http.response.body", "body": piece, "more_body": place < stop})
         finally:
             gone.cancel()
             os.close(descriptor)
@@ -183,12 +186,16 @@ async def hand_over(send: Send, message: dict[str, Any]) -> None:
         raise BrokenOffError(f"the client took nothing for {_TAKEN_WITHIN:g} s") from None
 
 
-async def read_at(descriptor: int, buffer: memoryview, place: int) -> bytes:
-    """Bytes of a file: at once where the page cache has them, else on a thread, so that a slow disk holds up nobody."""
-    with contextlib.suppress(OSError, AttributeError):  # EAGAIN; and systems that know no such read
-        count = os.preadv(descriptor, [buffer], place, os.RWF_NOWAIT)
-        return bytes(buffer[:count])
-    return await asyncio.to_thread(os.pread, descriptor, len(buffer), place)
+async def read_at(descriptor: int, buffer: bytearray, place: int, stop: int) -> bytes:
+    """Some bytes of a file from `place` on, none beyond `stop`.
+
+    At once where the page cache has them, else on a thread, so that a slow disk holds up nobody. There it takes more at
+    a time: handing over to a thread and back costs as much as reading a piece.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # EAGAIN; and systems and file systems that know no such read
+        count = os.preadv(descriptor, [memoryview(buffer)[: stop - place]], place, os.RWF_NOWAIT)
+        return bytes(memoryview(buffer)[:count])
+    return await asyncio.to_thread(os.pread, descriptor, min(_BLOCK, stop - place), place)
 
 
 async def _disconnected(receive: Receive) -> None:

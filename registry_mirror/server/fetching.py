@@ -267,7 +267,7 @@ class Stream(Response):
 
     async def _send_up_to(self, stop: int, place: int, send: Send) -> int:
         while place < stop:
-            piece = await read_at(self._descriptor, memoryview(self._buffer)[: stop - place], place)
+            piece = await read_at(self._descriptor, self._buffer, place, stop)
             if not piece:
                 break
             place += len(piece)
