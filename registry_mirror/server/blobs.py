@@ -24,6 +24,7 @@ from .signing import BadSignatureError
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from typing import Self
 
     from starlette.types import Receive, Scope, Send
 
@@ -34,7 +35,7 @@ PREFIX = "/blobs/"
 _NAME = re.compile(rb"/blobs/([0-9a-f]{32})(\.[a-z]{1,16})")
 _FORMATS = {suffix: weights_format for weights_format, suffix in SUFFIXES.items()}
 # Larger ones are no faster, and a client that does not read keeps about seven of them in memory.
-_PIECE = 128 << 10
+_PIECE = 256 << 10
 _BLOCK = 1 << 20
 _TAKEN_WITHIN = 60.0
 _MESSAGES = {
@@ -155,22 +156,55 @@ class FileSlice(Response):
 
     async def _pieces(self, start: Mapping[str, object], receive: Receive, send: Send) -> None:
         # Opened before anything is sent: a file that cannot be opened is still an answer then.
-        descriptor, buffer = os.open(self._path, os.O_RDONLY), bytearray(_PIECE)
+        descriptor = os.open(self._path, os.O_RDONLY)
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await send(dict(start))
             place, stop = self._ruling.start, self._ruling.stop
-            while place < stop and not gone.done():
-                block = await read_at(descriptor, buffer, place, stop)
-                if not block:
-                    raise BrokenOffError(f"{self._path.name} ended early")
-                for first in range(0, len(block), _PIECE):
-                    piece = block[first : first + _PIECE]
+            with Patience() as patience:
+                while place < stop and not gone.done():
+                    piece = await read_at(descriptor, place, stop)
+                    if not piece:
+                        raise BrokenOffError(f"{self._path.name} ended early")
                     place += len(piece)
-                    await hand_over(send, {"type": "http.response.body", "body": piece, "more_body": place < stop})
+                    patience.renew()
+                    await send({"type": "http.response.body", "body": piece, "more_body": place < stop})
         finally:
             gone.cancel()
             os.close(descriptor)
+
+
+class Patience:
+    """Ends the task that it is made in when that has moved nothing for a while: a client that stands still holds a
+    descriptor. One timer for a whole body, because one for each piece costs more than the piece.
+    """
+
+    def __init__(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._until, self._over = 0.0, False
+
+    def __enter__(self) -> Self:
+        self.renew()
+        self._timer = self._loop.call_later(_TAKEN_WITHIN, self._look)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        self._timer.cancel()
+        if self._over and kind is asyncio.CancelledError and self._task is not None:
+            self._task.uncancel()
+            raise BrokenOffError(f"the client took nothing for {_TAKEN_WITHIN:g} s") from None
+
+    def renew(self) -> None:
+        """Something moved."""
+        self._until = self._loop.time() + _TAKEN_WITHIN
+
+    def _look(self) -> None:
+        left = self._until - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        elif self._task is not None:
+            self._over = True
+            self._task.cancel()
 
 
 async def hand_over(send: Send, message: dict[str, Any]) -> None:
@@ -186,16 +220,23 @@ async def hand_over(send: Send, message: dict[str, Any]) -> None:
         raise BrokenOffError(f"the client took nothing for {_TAKEN_WITHIN:g} s") from None
 
 
-async def read_at(descriptor: int, buffer: bytearray, place: int, stop: int) -> bytes:
+async def read_at(descriptor: int, place: int, stop: int) -> bytes:
     """Some bytes of a file from `place` on, none beyond `stop`.
 
-    At once where the page cache has them, else on a thread, so that a slow disk holds up nobody. There it takes more at
-    a time: handing over to a thread and back costs as much as reading a piece.
+    At once where the page cache has both ends of a piece, else on a thread, so that a slow disk holds up nobody. There
+    it takes more at a time: handing over to a thread and back costs as much as reading a piece.
     """
-    with contextlib.suppress(OSError, AttributeError):  # EAGAIN; and systems and file systems that know no such read
-        count = os.preadv(descriptor, [memoryview(buffer)[: stop - place]], place, os.RWF_NOWAIT)
-        return bytes(memoryview(buffer)[:count])
+    count = min(_PIECE, stop - place)
+    if _is_cached(descriptor, place) and _is_cached(descriptor, place + count - 1):
+        return os.pread(descriptor, count, place)
     return await asyncio.to_thread(os.pread, descriptor, min(_BLOCK, stop - place), place)
+
+
+def _is_cached(descriptor: int, place: int) -> bool:
+    """Whether a byte can be had without waiting; False where the system or the file system does not say."""
+    with contextlib.suppress(OSError, AttributeError):
+        return os.preadv(descriptor, [bytearray(1)], place, os.RWF_NOWAIT) == 1
+    return False
 
 
 async def _disconnected(receive: Receive) -> None:

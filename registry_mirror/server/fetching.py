@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 _log = logger("server")
 PREFIX = "/fetch/"
-_PIECE = 128 << 10
 _TAIL = 64 << 10
 _TELL_EVERY = 0.02
 _CLEAR_UP_WITHIN = 1.0
@@ -224,7 +223,7 @@ class Stream(Response):
     def __init__(self, flight: Flight, name: str) -> None:
         assert flight.path is not None  # noqa: S101 - asked for once it is known
         self._flight, self._attempt, self._size = flight, flight.attempt, flight.size
-        self._descriptor, self._buffer = os.open(flight.path, os.O_RDONLY), bytearray(_PIECE)
+        self._descriptor = os.open(flight.path, os.O_RDONLY)
         self.status_code, self.background, self.body = 200, None, b""
         length = {} if self._size is None else {"Content-Length": str(self._size)}
         disposition = {"Content-Disposition": f'attachment; filename="{name}"'} if name else {}
@@ -267,7 +266,7 @@ class Stream(Response):
 
     async def _send_up_to(self, stop: int, place: int, send: Send) -> int:
         while place < stop:
-            piece = await read_at(self._descriptor, self._buffer, place, stop)
+            piece = await read_at(self._descriptor, place, stop)
             if not piece:
                 break
             place += len(piece)
