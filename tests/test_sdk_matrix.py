@@ -369,7 +369,7 @@ def test_any_version_lists_pages_gets_downloads_and_meets_the_errors_that_it_kno
     assert "Dock Door Watch" in message
     assert "training" in message
     assert saw["wrong key"][:2] == ["AuthError", 401]
-    assert "mirror keys add" in saw["wrong key"][2]
+    assert "does not know the client key" in saw["wrong key"][2]
     assert saw["write"][:2] == ["ServerError", 501]
     assert "read-only" in saw["write"][2]
     assert saw["over the cap"][:2] == saw["by dataset"][:2] == ["ValidationError", 422]

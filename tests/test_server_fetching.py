@@ -49,7 +49,7 @@ NUMBERS = itertools.count()
 @pytest.fixture(scope="module")
 def registry():
     """Models whose weights no sync has fetched."""
-    models = many_models(20, size=SIZE)
+    models = many_models(40, size=SIZE)
     with FaultyUpstream([*models, make_model(99, status="training")]) as running:
         yield running
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PREFIX = "/blobs/"
 _NAME = re.compile(rb"/blobs/([0-9a-f]{32})(\.[a-z]{1,16})")
 _FORMATS = {suffix: weights_format for weights_format, suffix in SUFFIXES.items()}
-# Larger ones are no faster, and a client that does not read keeps about seven of them in memory.
+# Larger ones are hardly faster, and a client that does not read keeps about seven of them in memory.
 _PIECE = 256 << 10
 _BLOCK = 1 << 20
 _TAKEN_WITHIN = 60.0
