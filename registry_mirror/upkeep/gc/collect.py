@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from ...errors import MirrorError
     from .plan import IndexView, Survey
 
+_TICK = 0.02
+"""Seconds by which a file's time of change may lie behind the clock: the kernel dates it by its last tick."""
+
 
 @dataclass(frozen=True, slots=True)
 class Collected:
@@ -188,7 +191,7 @@ class _Collector:
             before = os.lstat(blob)
         except FileNotFoundError:
             return True
-        if (now - datetime.fromtimestamp(before.st_ctime, UTC)).total_seconds() < grace:
+        if (now - datetime.fromtimestamp(before.st_ctime, UTC)).total_seconds() < max(grace, _TICK):
             return False
         os.rename(blob, trash)
         if _traits(os.lstat(trash)) != _traits(before):
