@@ -52,6 +52,11 @@ class Hasher:
         return Digest(self._md5.hexdigest(), self._sha256.hexdigest(), self.size)
 
 
+def text_digest(text: bytes | memoryview) -> bytes:
+    """By which a JSON text is recognised: the same for the same bytes, and for no others."""
+    return hashlib.sha256(text).digest()
+
+
 def digest_file(path: Path) -> Digest:
     """Reads the whole file, in constant memory.
 

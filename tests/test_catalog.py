@@ -21,6 +21,7 @@ from registry_mirror.catalog import Catalog, Weights, migrate, needs_migration, 
 from registry_mirror.catalog.engine import connect
 from registry_mirror.catalog.schema import metadata
 from registry_mirror.catalog.upgrade import HEAD, REVISIONS
+from registry_mirror.digests import text_digest
 from registry_mirror.store.incoming import sweep_root
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -143,6 +144,14 @@ def test_a_catalog_of_the_first_schema_keeps_its_rows(path):
         assert known["m1"].weights[0].md5 == f"{1:032x}"
         assert known["m1"].weights[0].validator is None
         assert known["m1"].absent == frozenset()
+
+
+def test_a_migrated_catalog_recognises_every_model_by_its_text(path):
+    first_schema(path, models=2500)  # more than one statement fills
+    migrate(path)
+    with Catalog(path) as catalog:
+        digests = {model_id: digest for model_id, *_, digest in catalog.recorded()}
+    assert digests == {f"m{number}": text_digest(f'{{"id": "m{number}"}}'.encode()) for number in range(2500)}
 
 
 KILLED = """

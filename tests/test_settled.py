@@ -15,13 +15,14 @@ from support.syncing import run_sync
 from support.upstream import FaultyUpstream, many_models
 from support.verifying import blob_of
 
-from registry_mirror.catalog import Held, Known, KnownWeights, Recorded
+from registry_mirror.catalog import Known, KnownWeights
 from registry_mirror.demo import DemoModel
+from registry_mirror.digests import text_digest
 from registry_mirror.store.layout import Layout, blob_name
 from registry_mirror.store.publish import inventory
 from registry_mirror.sync.plan import Change, Policy, plan_model
 from registry_mirror.sync.settled import Done, here, settle
-from registry_mirror.upstream import Row, decode, text_digest
+from registry_mirror.upstream import Row, decode
 from registry_mirror.upstream.decode import decode_page, decode_row
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ def test_a_model_needs_no_look_exactly_when_its_plan_would_do_nothing(
     known = Known(row.name, row.status, fingerprint, row.stamp, False, held, absent, evicted)
     done = [
         Done(
-            here([Held(row.id, one.md5, one.size, one.stamp) for one in held if one.format == each and not one.lost],
+            here([(row.id, one.md5, one.size, one.stamp) for one in held if one.format == each and not one.lost],
                  each, sizes),
             {(row.id, stamp) for name, stamp in absent | evicted if name == each},
         )
         for each in formats
     ]  # fmt: skip
-    found = settle([Recorded(row.id, row.status, row.stamp, fingerprint, row.document)], done)
+    found = settle([(row.id, row.status, row.stamp, fingerprint, row.text_digest)], done)
     step = plan_model(row, known, Policy(formats), sizes)
     assert found.present == (row.id,)
     assert bool(found.texts) is (step.change is Change.UNCHANGED and not step.fetches)
@@ -90,8 +91,9 @@ def test_a_model_needs_no_look_exactly_when_its_plan_would_do_nothing(
 
 def test_a_model_with_an_open_failure_is_looked_at():
     row = row_of(json.dumps(make_document(1, status="training")))
-    recorded = Recorded(row.id, row.status, row.stamp, row.fingerprint, row.document)
+    recorded = (row.id, row.status, row.stamp, row.fingerprint, row.text_digest)
     assert settle([recorded], []).texts == {text_digest(row.document.encode()): row.id}
+    assert settle([(*recorded[:4], None)], []).texts == {}
     assert settle([recorded], [], {row.id}).texts == {}
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
 _RUNS_KEPT = 1000
+_UNKNOWN = {"text_digest": None, "gone_at": None}
 
 
 class Catalog(Memory, Checks, Retention, Heir):
@@ -95,7 +96,7 @@ class Catalog(Memory, Checks, Retention, Heir):
 
         Args:
             rows: `id`, `name`, `status`, `model_type`, `architecture`, `version`, `created_at`, `updated_at`,
-                `document`, `fingerprint`, `stamp`.
+                `document`, `fingerprint`, `stamp`; `text_digest` where it is known.
         """
         if not rows:
             return
@@ -103,7 +104,7 @@ class Catalog(Memory, Checks, Retention, Heir):
             revision = next_revision(connection)
             present = _present(connection, [row["id"] for row in rows])
             marked = [
-                {**row, "revision": revision, "gone_at": None, "archived_at": _archived_at(row, present, now)}
+                {**_UNKNOWN, **row, "revision": revision, "archived_at": _archived_at(row, present, now)}
                 for row in rows
             ]
             fresh = [{**row, "first_seen": format_time(now)} for row in marked if row["id"] not in present]

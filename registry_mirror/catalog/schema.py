@@ -5,7 +5,7 @@ Times are ISO-8601 texts in UTC, so that a row reads the same from every tool.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s"})
 
@@ -35,6 +35,7 @@ models = Table(
     Column("gone_at", String),
     Column("revision", BigInteger, nullable=False, comment="of the catalog, when this model last changed"),
     Column("archived_at", String, comment="when it was first seen archived; NULL: it is not"),
+    Column("text_digest", LargeBinary, comment="SHA-256 of the JSON text of the row in the listing"),
     Index(None, "revision"),
 )
 

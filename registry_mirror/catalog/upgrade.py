@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that this version works with; a test holds it equal to the newest migration."""
 
-REVISIONS = ("0001", "0002", "0003", HEAD)
+REVISIONS = ("0001", "0002", "0003", "0004", HEAD)
 
 _VERSION_TABLE = (
     "CREATE TABLE alembic_version "

@@ -245,4 +245,5 @@ def record_of(row: Row, detail: Row | None = None) -> dict[str, Any]:
         "document": (detail or row).document,
         "fingerprint": row.fingerprint,
         "stamp": row.stamp,
+        "text_digest": row.text_digest,
     }

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ..model import ModelStatus
 from ..store.layout import suffix
-from ..upstream import text_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -45,10 +44,6 @@ class Done:
     here: Mapping[str, str]
     waived: Collection[tuple[str, str]] = ()
 
-    def covers(self, model_id: str, stamp: str) -> bool:
-        """Whether nothing is to be fetched of a model with this stamp."""
-        return self.here.get(model_id) == stamp or (model_id, stamp) in self.waived
-
 
 def settle(models: Iterable[Recorded], formats: Sequence[Done], failing: Collection[str] = ()) -> Settled:
     """Finds out which models need no look.
@@ -59,13 +54,18 @@ def settle(models: Iterable[Recorded], formats: Sequence[Done], failing: Collect
         failing: models with an open failure, which a look may end.
     """
     present, texts, ready = [], {}, str(ModelStatus.READY)
-    for model_id, status, stamp, fingerprint, document in models:
+    for model_id, status, stamp, fingerprint, text in models:
         present.append(model_id)
-        if not fingerprint or model_id in failing:
+        if not fingerprint or text is None or model_id in failing:
             continue
-        if status == ready and not all([done.covers(model_id, stamp) for done in formats]):  # noqa: C419 - twice as fast
-            continue
-        texts[text_digest(document.encode())] = model_id
+        if status == ready:
+            for done in formats:  # no call and no generator for each of a hundred thousand models
+                if done.here.get(model_id) != stamp and (model_id, stamp) not in done.waived:
+                    break
+            else:
+                texts[text] = model_id
+        else:
+            texts[text] = model_id
     return Settled(tuple(present), texts)
 
 

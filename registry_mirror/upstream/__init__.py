@@ -3,7 +3,7 @@
 from .api import ModelsApi
 from .client import Client, Models, model_of
 from .declared import Declared, of_part
-from .decode import BadRow, Page, Row, decode_row, text_digest
+from .decode import BadRow, Page, Row, decode_row
 from .load import Begun, Sink
 from .retry import RetryPolicy, is_long_limit
 from .transfer import Received, Storage
@@ -25,5 +25,4 @@ __all__ = [
     "is_long_limit",
     "model_of",
     "of_part",
-    "text_digest",
 ]

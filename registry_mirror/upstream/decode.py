@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..digests import text_digest
 from ..errors import ProtocolError
 from .answers import looks_like_html, one_line
 from .slices import elements, members
@@ -43,6 +44,7 @@ class Row:
         stamp: changes when the weights may have: a digest of `updated_at`, the version fields and checksums, or the
             fingerprint where there is no `updated_at`.
         detailed: whether the row carries metrics and class mapping; if not, `get` has more.
+        text_digest: of the JSON text as it was sent.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Row:
     fingerprint: str
     stamp: str
     detailed: bool
+    text_digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +114,6 @@ _canonical = msgspec.json.Encoder(order="deterministic")
 _NONE: Mapping[bytes, str] = {}
 
 
-def text_digest(text: bytes | msgspec.Raw) -> bytes:
-    """By which the JSON text of a row is recognised: the same for the same bytes, and for no others."""
-    return hashlib.sha256(text).digest()
-
-
 def decode_page(body: bytes, texts: Mapping[bytes, str] = _NONE) -> Page:
     """The rows of a listing.
 
@@ -139,7 +137,7 @@ def decode_page(body: bytes, texts: Mapping[bytes, str] = _NONE) -> Page:
 def _page(listed: Iterable[msgspec.Raw | bytes], texts: Mapping[bytes, str], pagination: object) -> Page:
     rows, same = [], []
     for raw in listed:
-        known = texts.get(text_digest(raw)) if texts else None
+        known = texts.get(text_digest(memoryview(raw))) if texts else None
         if known is None:
             rows.append(decode_row(bytes(raw)))
         else:
@@ -175,15 +173,16 @@ def decode_row(raw: bytes) -> Row | BadRow:
             document = _any.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             document = json.loads(raw)
-        return row_of(document, raw.decode("utf-8", "replace"))
+        return row_of(document, raw)
     except RecursionError:
         return BadRow(None, None, "nested too deeply")
     except ValueError:
         return BadRow(None, None, "not JSON")
 
 
-def row_of(document: object, text: str) -> Row | BadRow:
-    """Reads a decoded document, of which `text` is the JSON."""
+def row_of(document: object, raw: bytes) -> Row | BadRow:
+    """Reads a decoded document, of which `raw` is the JSON."""
+    text = raw.decode("utf-8", "replace")
     if not isinstance(document, dict):
         return BadRow(None, None, f"not an object: {one_line(text[:60])}")
     identity, name = _text(document.get("id")), _text(document.get("name"))
@@ -207,6 +206,7 @@ def row_of(document: object, text: str) -> Row | BadRow:
         fingerprint=fingerprint,
         stamp=_stamp(document, fingerprint),
         detailed="metrics" in document and "class_mapping" in document,
+        text_digest=text_digest(raw),
     )
 
 

@@ -39,6 +39,16 @@ class RetryPolicy:
         `progressed` is asked after each failure: one that brought the work on is the first of the four again.
         """
         tries = _Tries(progressed)
+        try:
+            return tries.counted(act)
+        except Exception as error:  # noqa: BLE001 - looked at below
+            first = error
+        # Only now: what counts tries and waits costs as much as a small answer, and most calls need none.
+        return self._again(act, tries, first)
+
+    def _again(self, act: Callable[[], T], tries: _Tries, first: Exception) -> T:
+        """Goes on after the first failure."""
+        failed = [first]
 
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -52,7 +62,13 @@ class RetryPolicy:
             sleep=self.sleep,
             reraise=True,
         )
-        return retrying(lambda: tries.counted(act))
+
+        def once() -> T:
+            if failed:
+                raise failed.pop()
+            return tries.counted(act)
+
+        return retrying(once)
 
 
 class _Tries:

@@ -9,7 +9,7 @@ import threading
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 
@@ -144,8 +144,7 @@ class ApiSession:
         self.requests = Counter()
         self.chain: tuple[str, ...] = ()
         """The catalogs that an upstream which is itself a mirror says its answers came through."""
-        self.skew: float | None = None
-        """Seconds that the upstream's clock was ahead of ours in its last answer; None when it did not tell."""
+        self._last_date: tuple[str | None, datetime] | None = None
 
     def __repr__(self) -> str:
         return f"ApiSession({self.base_url!r})"
@@ -153,6 +152,11 @@ class ApiSession:
     def close(self) -> None:
         """Closes its connections."""
         self._client.close()
+
+    @property
+    def skew(self) -> float | None:
+        """Seconds that the upstream's clock was ahead of ours in its last answer; None when it did not tell."""
+        return None if self._last_date is None else skew_of(*self._last_date)
 
     def call(
         self,
@@ -184,7 +188,7 @@ class ApiSession:
             # The path alone: parameters are ours and dull, and a header or an address could be a secret.
             _log.debug("%s %s: HTTP %d", method, path, response.status_code)
             body = self._read(what, response)
-        self.skew = skew_of(response.headers.get("Date"), utc_now())
+        self._last_date = response.headers.get("Date"), utc_now()
         failure = error_for(
             what, response.status_code, response.headers, body, utc_now(), classes, hide=self._key.reveal()
         )
@@ -194,9 +198,10 @@ class ApiSession:
         return body
 
     def _send(self, what: str, method: str, path: str, params: Mapping[str, Any] | None) -> httpx.Response:
-        url, headers = f"{self.base_url}{API_PATH}{path}", {"X-API-Key": self._key.reveal()}
+        # Not as `params`: the client library would take the address apart once more for them.
+        url = f"{self.base_url}{API_PATH}{path}" + (f"?{urlencode(params)}" if params else "")
         try:
-            request = self._client.build_request(method, url, params=params, headers=headers)
+            request = self._client.build_request(method, url, headers={"X-API-Key": self._key.reveal()})
             return self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = network_error(what, self.base_url, error)
