@@ -317,6 +317,14 @@ def test_new_weights_take_the_place_of_old_ones_which_stay_on_record(catalog):
     assert catalog.known()["m1"].weights[0].md5 == "a" * 32
 
 
+def test_of_two_weights_of_a_model_that_are_recorded_together_the_later_is_current(catalog):
+    catalog.record_models([row(), row("m2")], NOW)
+    catalog.record_weights([weights(md5="a" * 32), weights("m2", md5="b" * 32), weights(md5="c" * 32)])
+    first, second = catalog.models_since(None)
+    assert {(each.md5[0], each.current) for each in first.weights} == {("a", 0), ("c", 1)}
+    assert [(each.md5[0], each.current) for each in second.weights] == [("b", 1)]
+
+
 def test_failures_count_their_attempts_until_the_weights_come(catalog):
     catalog.record_models([row()], NOW)
     for _ in range(3):

@@ -17,10 +17,11 @@ from sqlalchemy.exc import DatabaseError
 from ..errors import CatalogError, NoSpaceError
 from ..model import ModelStatus, format_time
 from .checks import Checks, found_again, is_lost
+from .current import make_current
 from .engine import connect
 from .heir import TAKEN_OVER, Heir
 from .memory import Memory
-from .retention import Retention, wanted_again
+from .retention import Retention
 from .rows import batches, clear_failure, next_revision, put_failure, set_fact, touch
 from .schema import absences, evictions, facts, failures, models, pins, runs, weights
 from .values import CatalogModel, Weights
@@ -141,7 +142,7 @@ class Catalog(Memory, Checks, Retention, Heir):
     def sha256_of(self, md5: str) -> set[str]:
         """Every SHA-256 on record under an MD5, also of blobs that are lost: the same bytes must come again."""
         with self._reading() as connection:
-            return set(connection.scalars(select(weights.c.sha256).where(weights.c.md5 == md5, _verified_here())))
+            return set(connection.scalars(_SHA256_OF, {"under": md5}))
 
     def record_weights(
         self, several: Sequence[Weights], there: Callable[[Weights], bool] | None = None
@@ -164,8 +165,7 @@ class Catalog(Memory, Checks, Retention, Heir):
             kept = [found for found in several if found not in lost]
             if kept:
                 touch(connection, [found.model_id for found in kept])
-            for found in kept:
-                _make_current(connection, found)
+                make_current(connection, kept)
             found_again(connection, [(found.md5, found.format) for found in kept])
         return lost
 
@@ -272,31 +272,7 @@ def _verified_here() -> ColumnElement[bool]:
     return weights.c.stamp != TAKEN_OVER
 
 
-def _make_current(connection: Connection, found: Weights) -> None:
-    key = (weights.c.model_id == found.model_id) & (weights.c.format == found.format)
-    others = key & (weights.c.md5 != found.md5) & (weights.c.current == 1)
-    superseded = {"current": 0, "superseded_at": format_time(found.fetched_at)}
-    connection.execute(update(weights).where(others).values(superseded))
-    connection.execute(delete(weights).where(key, weights.c.md5 == found.md5))
-    connection.execute(insert(weights), _weights_values(found))
-    clear_failure(connection, found.model_id, found.format)
-    wanted_again(connection, found.model_id, found.format, found.md5)
-
-
-def _weights_values(found: Weights) -> dict[str, Any]:
-    return {
-        "model_id": found.model_id,
-        "format": found.format,
-        "version": found.version,
-        "md5": found.md5,
-        "sha256": found.sha256,
-        "size": found.size,
-        "stamp": found.stamp,
-        "declared_md5": int(found.declared_md5),
-        "validator": found.validator,
-        "fetched_at": format_time(found.fetched_at),
-        "current": 1,
-    }
+_SHA256_OF = select(weights.c.sha256).where(weights.c.md5 == bindparam("under"), _verified_here())
 
 
 def _present(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy import bindparam, delete, exists, insert, select, update
 
 from ..model import format_time, parse_time
 from .rows import batches, touch
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Connection
+
+    from .values import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,16 @@ class Pin:
     pinned_at: datetime | None
 
 
-def wanted_again(connection: Connection, model_id: str, weights_format: str, md5: str) -> None:
-    """Ends an eviction, and the grace period of a blob: the next time that nobody wants it, it has one of its own."""
-    evicted = (evictions.c.model_id == model_id) & (evictions.c.format == weights_format)
-    connection.execute(delete(evictions).where(evicted))
-    connection.execute(delete(unnamed).where(unnamed.c.blob.startswith(f"{md5[:2]}/{md5}.")))
+def wanted_again(connection: Connection, several: Sequence[Weights]) -> None:
+    """Ends evictions, and the grace periods of blobs: the next time that nobody wants one, it has another."""
+    connection.execute(_EVICTION_OVER, [{"of": each.model_id, "in_format": each.format} for each in several])
+    connection.execute(_NOTE_OVER, [{"start": f"{each.md5[:2]}/{each.md5}."} for each in several])
+
+
+_EVICTION_OVER = delete(evictions).where(
+    evictions.c.model_id == bindparam("of"), evictions.c.format == bindparam("in_format")
+)
+_NOTE_OVER = delete(unnamed).where(unnamed.c.blob.startswith(bindparam("start")))
 
 
 class Retention:

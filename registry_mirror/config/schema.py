@@ -147,9 +147,9 @@ OPTIONS = (
         "sync.workers",
         kinds.whole(1, 64),
         8,
-        "How many models are fetched at once.",
+        "How many models are fetched at once, at most.",
         "Eight fill most lines, also from a storage that is slow for one connection; more mostly meet the upstream's "
-        "rate limit sooner.",
+        "rate limit sooner. While the processor is busy with three, no more are begun.",
     ),
     Option(
         "sync.connections",

@@ -15,6 +15,7 @@ from ..store.faults import store_error
 from ..units import format_size
 from .breaker import Breaker
 from .fetch import Job, Stored, fetch
+from .width import Width
 
 if TYPE_CHECKING:
     from .reporter import Reporter
@@ -45,6 +46,7 @@ class FetchPool:
         self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._unsettled: list[Result] = []
         self._ending = False
+        self._width = Width(shop.settings.sync.workers)
         self.breaker = Breaker(patience=2 * shop.settings.sync.workers)
 
     def submit(self, job: Job) -> None:
@@ -102,10 +104,11 @@ class FetchPool:
 
     def _fetched(self, job: Job) -> Result:
         try:
-            if self.breaker.reason is not None:
-                return Result(job, None, Interrupted("left for the next run"))
-            self._check()
-            stored = fetch(self._shop, job, self._reporter, self._check)
+            with self._width.place(self._check):
+                if self.breaker.reason is not None:
+                    return Result(job, None, Interrupted("left for the next run"))
+                self._check()
+                stored = fetch(self._shop, job, self._reporter, self._check)
         except MirrorError as error:
             if not self._ends():
                 self.breaker.failure(error)
