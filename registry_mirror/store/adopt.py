@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..digests import Hasher
 from ..errors import NoSpaceError
 from ..log import logger
-from .incoming import Part, is_adoptable, listing
+from .incoming import Part, is_adoptable, is_written_here, listing
 from .origin import SIDECAR, UnreadableError, open_regular, read_into, read_origin, sidecar
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def adopt(
 def left_behind(folder: Path, key: str) -> list[Left]:
     """The parts of these weights that nobody writes to any more."""
     several = []
-    for found in listing(folder):
-        if found.path.name.endswith(SIDECAR) or not is_adoptable(found):
+    for found in listing(folder, lambda name: not name.endswith(SIDECAR) and not is_written_here(name)):
+        if not is_adoptable(found):
             continue
         origin = read_origin(sidecar(found.path))
         if origin is not None and origin.key == key:

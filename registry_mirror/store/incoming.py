@@ -221,15 +221,25 @@ def sweep_root(root: Path) -> None:
                 leftover.unlink()
 
 
-def listing(folder: Path) -> list[Found]:
-    """What lies in `incoming/`."""
+def is_written_here(name: str) -> bool:
+    """Whether this process has a part of this name open."""
+    return name in _written_here
+
+
+def listing(folder: Path, among: Callable[[str], bool] = lambda _name: True) -> list[Found]:
+    """What lies in `incoming/`.
+
+    Args:
+        among: says by its name whether a file is looked at.
+    """
     found = []
     try:
-        entries = sorted(folder.iterdir())
+        names = sorted(filter(among, os.listdir(folder)))
     except FileNotFoundError:
         return []
-    for path in entries:
+    for name in names:
         with contextlib.suppress(OSError):  # it was published or removed in between
+            path = folder / name
             owner = _PART.fullmatch(path.name)
             status = path.lstat()
             host, pid = (owner["host"], int(owner["pid"])) if owner else (None, None)

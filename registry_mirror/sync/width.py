@@ -19,7 +19,7 @@ FEW = 3
 """A file that is received, one that is hashed, one that is asked for."""
 
 _LOOK = 0.02
-_IDLE, _HALF_IDLE, _BUSY = 0.3, 0.55, 0.8
+_IDLE, _HALF_IDLE, _BUSY = 0.35, 0.65, 0.8
 _CORES = 4
 """Cores that one interpreter keeps busy at most: hashing and system calls run beside it, all else one after another."""
 
