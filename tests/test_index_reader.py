@@ -97,7 +97,8 @@ def test_every_question_has_its_answer(root, reader):
     assert reader.read(lambda picture: picture.by_id("nobody", "onnx")) is None
     assert {one.md5 for one in reader.read(lambda picture: picture.weights(model.id))} == {one.md5 for one in weights}
     assert reader.read(lambda picture: picture.weights(model.id))[-1] == weights[1]
-    assert reader.read(lambda picture: picture.by_md5(weights[1].md5)) == [(model.id, weights[1])]
+    assert reader.read(lambda picture: picture.by_md5(weights[1].md5, "onnx")) == weights[1]
+    assert reader.read(lambda picture: picture.by_md5(weights[1].md5, "pytorch")) is None
     assert reader.read(lambda picture: picture.failures(model.id)) == [failure("x")]
     (opened,) = reader.read(Snapshot.open_failures)
     assert (opened.model_id, opened.name, opened.failure) == (model.id, "a", failure("x"))

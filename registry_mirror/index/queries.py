@@ -151,10 +151,11 @@ class Snapshot:
             self._current[model, weights_format] = rows[0] if len(rows) == 1 else None
         return self._current[model, weights_format]
 
-    def by_md5(self, md5: str) -> list[tuple[str, WeightsEntry]]:
-        """The models that have, or had, a file with this MD5, by id."""
-        query = f"{_WEIGHTS.replace('SELECT', 'SELECT model_id,')} WHERE md5 = ? ORDER BY model_id, format"
-        return [(row[0], _weights(row[1:])) for row in self._connection.execute(query, (storable(md5),))]
+    def by_md5(self, md5: str, weights_format: str) -> WeightsEntry | None:
+        """A file with this MD5 that some model has, or had; thousands may have the same one."""
+        query = f"{_WEIGHTS} WHERE md5 = ? AND format = ? LIMIT 1"
+        row = self._connection.execute(query, (storable(md5), weights_format)).fetchone()
+        return None if row is None else _weights(row)
 
     def blobs(self, model_ids: Collection[str] | None = None) -> Iterator[BlobEntry]:
         """Every blob that weights name, or those of some models."""

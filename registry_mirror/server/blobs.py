@@ -61,8 +61,7 @@ class Blobs(Endpoint):
         return blob_response(self.site.layout.blob(md5, weights_format), entry, call, name, asks=self.site.guard.asks)
 
     def _entry(self, md5: str, weights_format: str) -> WeightsEntry:
-        found = self.site.reader.read(lambda snapshot: snapshot.by_md5(md5))
-        entry = next((each for _, each in found if each.format == weights_format), None)
+        entry = self.site.reader.read(lambda snapshot: snapshot.by_md5(md5, weights_format))
         if entry is None:
             raise NotFoundError("this mirror has no such weights", status=404)
         return entry
