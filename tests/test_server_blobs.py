@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -16,6 +17,7 @@ from support.roots import Root
 from support.serving import API, Serving
 
 from registry_mirror.secret import Secret
+from registry_mirror.server.blobs import in_memory, read_at
 from registry_mirror.server.signing import Signer
 
 CONTENT = random.Random(3).randbytes(3_500_001)
@@ -273,6 +275,23 @@ def test_a_blob_that_is_lost_or_damaged_is_an_error_in_words_and_comes_back(own)
     assert server.get(other).status in (404, 409)  # by its size, where folders have another one
     assert server.get(f"{API}/page/download").status == 409
     assert str(root.path) not in server.get(other).body.decode()
+
+
+def test_what_a_file_system_has_in_memory_is_read_without_a_thread(disk, monkeypatch):
+    """tmpfs does not say what it has at hand; a file on it would be read over a thread, piece by piece."""
+    (disk / "blob").write_bytes(CONTENT[: 1 << 20])
+    monkeypatch.setattr(asyncio, "to_thread", None)
+    descriptor = os.open(disk / "blob", os.O_RDONLY)
+    try:
+        assert asyncio.run(read_at(descriptor, 7, 1 << 20)) == CONTENT[7 : 7 + (256 << 10)]
+    finally:
+        os.close(descriptor)
+
+
+def test_only_memory_counts_as_memory(disk):
+    assert in_memory(os.stat(disk).st_dev)
+    assert not in_memory(os.stat("/proc").st_dev)
+    assert not in_memory(0)
 
 
 def test_a_download_under_way_outlives_its_file(own):

@@ -6,6 +6,7 @@ import base64
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -237,6 +238,27 @@ def test_tls_with_addresses_that_say_so(root, authority, certificate):
         assert server.stop() == 0
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl, for HTTP/2")
+def test_a_range_over_http_2_is_whole_or_told(authority, certificate, tmp_path):
+    root, content = Root(tmp_path / "root"), os.urandom(1 << 20) * 24
+    blob = root.path_of(root.add("big", content).weights[0])
+    root.publish()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with Serving(root.path, env=certificate, tls=trusting(authority)) as server:
+        curl = ["curl", "-sS", "--noproxy", "*", "--cacert", str(tmp_path / "ca.pem"), "--http2", "-r", "1-"]
+        curl.append(server.download_url("big"))
+        said = subprocess.run([*curl, "-w", "%{stderr}%{http_version}"], capture_output=True, check=True)
+        assert (said.stdout == content[1:], said.stderr) == (True, b"2")
+        with subprocess.Popen([*curl, "--limit-rate", "1M"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as slow:
+            assert slow.stdout is not None
+            slow.stdout.read(1)
+            blob.chmod(0o644)
+            os.truncate(blob, 1 << 20)
+            assert len(slow.stdout.read()) < len(content) - 2
+        assert slow.returncode != 0
+        server.logged("ended early")
+
+
 def test_a_certificate_that_cannot_be_used_is_said_at_the_start(root, authority, certificate, tmp_path):
     cert, key = certificate.values()
     other = tmp_path / "other.pem"
@@ -331,14 +353,15 @@ def test_a_slow_download_holds_the_end_up_for_a_while_only(tmp_path):
     assert "Traceback" not in server.text
 
 
-def test_a_download_under_way_is_finished_when_the_end_comes(tmp_path):
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=1-"}], ids=["whole", "part"])
+def test_a_download_under_way_is_finished_when_the_end_comes(tmp_path, headers):
     root = Root(tmp_path / "root")
     root.add("big", CONTENT * 200)
     root.publish()
     with Serving(root.path) as server:
         parts = urlsplit(server.download_url("big"))
         connection = http.client.HTTPConnection(server.host, server.port, timeout=20)
-        connection.request("GET", f"{parts.path}?{parts.query}")
+        connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
         answer = connection.getresponse()
         got = answer.read(1000)
         ender = threading.Thread(target=server.stop)
@@ -347,7 +370,7 @@ def test_a_download_under_way_is_finished_when_the_end_comes(tmp_path):
         got += answer.read()
         connection.close()
         ender.join()
-        assert got == CONTENT * 200
+        assert got == (CONTENT * 200)[len(headers) :]
         assert server.process.returncode == 0
 
 
