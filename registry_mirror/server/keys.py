@@ -182,7 +182,12 @@ class KeyRing:
         Raises:
             ConfigurationError: the file cannot be read.
         """
-        identity = self._present()
+        try:
+            identity = self._present()
+        except FileNotFoundError:
+            with self._lock:
+                self._keys, self._identity = (), None
+                return self._keys
         with self._lock:
             if identity != self._identity or identity is None:
                 self._keys = read(self._path)
@@ -217,6 +222,8 @@ class KeyRing:
     def _present(self) -> tuple[int, ...] | None:
         try:
             found = os.stat(self._path)
-        except OSError:
+        except FileNotFoundError:
+            raise
+        except OSError:  # reading it tells why
             return None
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -45,7 +45,10 @@ class Metrics:
         self._fetched = Counter(
             "mirror_weights_fetches", "Weights fetched through.", ("outcome",), registry=self._registry
         )
+        # Finding a counter by its labels costs more than counting.
         self._known: dict[tuple[str, str, int], Counter] = {}
+        self._sent: dict[str, Counter] = {}
+        self._begun: dict[str, Histogram] = {}
 
     @staticmethod
     def now() -> float:
@@ -62,8 +65,12 @@ class Metrics:
             self._known[(route, shown, status)] = counter
         counter.inc()
         if sent:
-            self._bytes.labels(route).inc(sent)
-        self._seconds.labels(route).observe(seconds)
+            if route not in self._sent:
+                self._sent[route] = self._bytes.labels(route)
+            self._sent[route].inc(sent)
+        if route not in self._begun:
+            self._begun[route] = self._seconds.labels(route)
+        self._begun[route].observe(seconds)
 
     def hit(self) -> None:
         """Weights were asked for and are here."""

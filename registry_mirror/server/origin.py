@@ -105,9 +105,9 @@ def is_own(host: str, names: frozenset[str]) -> bool:
 
 def client_address(headers: Mapping[str, str], peer: Peer, proxies: Proxies) -> str:
     """The client's address for the log: the last one in X-Forwarded-For that is not a trusted proxy's."""
-    if not proxies.trust(peer.address):
+    if "x-forwarded-for" not in headers or not proxies.trust(peer.address):
         return peer.address
-    for hop in reversed([each.strip() for each in headers.get("x-forwarded-for", "").split(",")]):
+    for hop in reversed([each.strip() for each in headers["x-forwarded-for"].split(",")]):
         if not _is_address(hop):
             break
         if not proxies.trust(hop):
