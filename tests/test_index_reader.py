@@ -12,7 +12,7 @@ from support.roots import GONE as AWAY
 from support.roots import Root, failure
 
 from registry_mirror.errors import NoIndexError, NotFoundError
-from registry_mirror.index.found import Selection
+from registry_mirror.index.found import Record, Selection
 from registry_mirror.index.queries import Snapshot
 from registry_mirror.index.rank import ARCHIVED, GONE, LIVE, LIVE_CACHED, READY, rank, shadowed
 from registry_mirror.index.reader import IndexReader
@@ -103,6 +103,29 @@ def test_every_question_has_its_answer(root, reader):
     (opened,) = reader.read(Snapshot.open_failures)
     assert (opened.model_id, opened.name, opened.failure) == (model.id, "a", failure("x"))
     assert reader.read(lambda picture: picture.names("B", 1)) == ["b", "a"]
+
+
+def test_a_record_is_that_of_the_model_that_an_id_or_else_a_name_means(root, reader):
+    old = root.add("same", None, created="2024-01-01T00:00:00Z")
+    new = root.add("same", None, created="2025-01-01T00:00:00Z")
+    named = root.add(old.id, None)  # somebody's name is somebody else's id
+    gone = root.add("gone", None, gone_at=AWAY)
+    root.publish()
+
+    def asked(ids: tuple[str, ...], name: str) -> Record | None:
+        found = reader.read(lambda picture: picture.record(ids, name))
+        rows = [reader.read(lambda picture, each=each: picture.by_id(each, "onnx")) for each in ids]
+        rows += reader.read(lambda picture: picture.by_name(name, "onnx", limit=1))
+        row = next(filter(None, rows), None)
+        assert found == (None if row is None else (row.document, row.first_seen, row.gone_at is not None))
+        return found
+
+    assert asked((old.id,), old.id).text == old.document
+    assert asked((), old.id).text == named.document
+    assert asked(("nobody", new.id), "gone").text == new.document
+    assert asked(("same",), "same").text == new.document
+    assert asked(("gone", "nobody"), "gone") == (gone.document, gone.first_seen, True)
+    assert asked(("nobody",), "nobody") is None
 
 
 def test_totals_count_blobs_once_and_gone_models_as_gone(root, reader):

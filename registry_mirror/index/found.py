@@ -53,6 +53,14 @@ class Document(NamedTuple):
     place: Place
 
 
+class Record(NamedTuple):
+    """One model as the upstream sent it, when it was first seen, and whether it is gone from there."""
+
+    text: str
+    first_seen: datetime
+    gone: bool
+
+
 @dataclass(frozen=True, slots=True)
 class OpenFailure:
     """Weights that are wanted and could not be fetched so far."""

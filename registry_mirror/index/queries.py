@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from ..model import ModelStatus
 from . import kept
 from .entries import BlobEntry, CheckEntry, EvictedEntry, FailureEntry, WeightsEntry
-from .found import CheckTotals, Condition, Document, ModelRow, OpenFailure, Place, Selection, Totals
+from .found import CheckTotals, Condition, Document, ModelRow, OpenFailure, Place, Record, Selection, Totals
 from .rank import shadowed
 from .schema import moment, storable
 from .search import TALLY, Search, State
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
 _LIST_ORDER = "m.created DESC, m.updated DESC, m.id DESC"
@@ -46,6 +46,13 @@ SELECT md5, size FROM weights WHERE model_id = coalesce(
     (SELECT id FROM models WHERE id = ?1),
     (SELECT id FROM models WHERE name = ?1 ORDER BY rank, created DESC, updated DESC, id DESC LIMIT 1)
 ) AND format = ?2 AND current
+"""
+_RECORD = """
+SELECT document, first_seen, gone_at IS NOT NULL FROM models WHERE id = coalesce(
+    (SELECT id FROM models WHERE id = ?1),
+    (SELECT id FROM models WHERE id = ?2),
+    (SELECT id FROM models WHERE name = ?3 ORDER BY rank, created DESC, updated DESC, id DESC LIMIT 1)
+)
 """
 _REMEMBERED = 10_000
 _ASKED_SINGLY = 8
@@ -81,6 +88,15 @@ class Snapshot:
         values = {"name": storable(name), "format": weights_format, "limit": limit}
         query = f"{_MODELS} WHERE m.name = :name ORDER BY m.rank, {_LIST_ORDER} LIMIT :limit"
         return [self._model(row) for row in self._connection.execute(query, values)]
+
+    def record(self, ids: Sequence[str], name: str) -> Record | None:
+        """The document of the model with one of up to two ids, the first that is there, or else that a name means.
+
+        It is the model that `by_id` and then `by_name` find, in one question and without its weights.
+        """
+        first, second = (*map(storable, ids), None, None)[:2]
+        row = self._connection.execute(_RECORD, (first, second, storable(name))).fetchone()
+        return None if row is None else Record(row[0], _known(row[1]), bool(row[2]))
 
     def models(self, selection: Condition, weights_format: str, limit: int = -1, offset: int = 0) -> Iterator[ModelRow]:
         """Models newest first; read as they are asked for."""

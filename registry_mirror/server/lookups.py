@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..index.entries import WeightsEntry
-    from ..index.found import ModelRow
+    from ..index.found import ModelRow, Record
     from ..index.queries import Snapshot
     from .addressing import Address
     from .rows import Reader
@@ -66,13 +66,36 @@ def find(snapshot: Snapshot, asked: Address, who: Reader) -> ModelRow:
     Raises:
         NotFoundError: there is none.
     """
-    spellings = () if asked.by_name else dict.fromkeys((asked.model, usual_id(asked.model)))
-    row = next(filter(None, (snapshot.by_id(each, _FORMAT) for each in spellings)), None)
+    row = next(filter(None, (snapshot.by_id(each, _FORMAT) for each in _ids(asked))), None)
     if row is None:
         row = next(iter(snapshot.by_name(asked.model, _FORMAT, limit=1)), None)
     if row is None or (who.verbatim and row.gone_at is not None):
-        raise NotFoundError(f"no model {quoted(asked.model)} in this mirror", status=404)
+        raise _no_model(asked)
     return row
+
+
+def record(snapshot: Snapshot, asked: Address, who: Reader) -> Record:
+    """The document of the model that `find` finds.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = snapshot.record(_ids(asked), asked.model)
+    if found is None or (who.verbatim and found.gone):
+        raise _no_model(asked)
+    return found
+
+
+def _ids(asked: Address) -> tuple[str, ...]:
+    """What may be the id of the model: as it was written, then as ids are."""
+    if asked.by_name:
+        return ()
+    usual = usual_id(asked.model)
+    return (asked.model,) if usual == asked.model else (asked.model, usual)
+
+
+def _no_model(asked: Address) -> NotFoundError:
+    return NotFoundError(f"no model {quoted(asked.model)} in this mirror", status=404)
 
 
 def current(found: Found, weights_format: str) -> WeightsEntry | None:
