@@ -85,6 +85,12 @@ def entry(root: Root, name: str):
     return next(each for each in root.entries.values() if each.name == name)
 
 
+def test_what_only_begins_like_an_address_is_none(server):
+    for path in (f"{API}x", f"{API}x/y", "/blobs", "/fetch", "/api", "//"):
+        answer = server.get(path)
+        assert (answer.status, answer.json["detail"]) == (404, "no such address here")
+
+
 def test_a_page_has_both_envelopes_and_a_true_boolean(server):
     answer = server.get(f"{API}/?limit=3&offset=2")
     body = answer.json

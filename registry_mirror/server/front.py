@@ -16,7 +16,7 @@ from .origin import client_address, is_own
 from .site import CALL, read_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -44,29 +44,38 @@ _PLAIN_ROUTES = {
 
 
 class Front:
-    """Wraps the application. `log` takes a line for each request, None for no log."""
+    """Wraps the application.
 
-    def __init__(self, app: ASGIApp, site: Site, log: Callable[[str], None] | None) -> None:
-        self._app, self._site, self._log = app, site, log
+    Args:
+        apps: what answers the routes with these words.
+        rest: what answers all others.
+        log: takes a line for each request; None for no log.
+    """
+
+    def __init__(
+        self, apps: Mapping[str, ASGIApp], rest: ASGIApp, site: Site, log: Callable[[str], None] | None
+    ) -> None:
+        self._apps, self._rest, self._site, self._log = apps, rest, site, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, whatever happens in it."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._rest(scope, receive, send)
             return
         call = read_call(scope)
         call.raw_path, had = without_prefix(call.raw_path.partition(b"?")[0], self._site.path_prefix)
         call.prefix = (self._site.path_prefix or "") if had else ""
         # Routes are told apart before anything is decoded: a name may have a line break in it, which no route matches.
         scope = {**scope, CALL: call, "raw_path": call.raw_path, "path": call.raw_path.decode("latin-1")}
+        route = route_of(call.raw_path)
         answer = _Answer(send, request_id(call.headers.get("x-request-id")))
         try:
             if head_size(scope) > LARGEST_HEAD:
                 await answer.words(431, f"the head of a request may have {LARGEST_HEAD} bytes")
-            elif self._is_misdirected(call):
+            elif self._is_misdirected(call, route):
                 await answer.words(421, _MISDIRECTED)
             else:
-                await self._app(scope, receive, answer.send)
+                await self._apps.get(route, self._rest)(scope, receive, answer.send)
         except BrokenOffError as error:
             _fault_log.error("request %s broke off: %s", answer.request_id, error)
             raise
@@ -76,20 +85,19 @@ class Front:
                 raise
             await answer.words(500, "a fault in registry-mirror; the server's log has it under this request's id")
         finally:
-            self._note(call, answer)
+            self._note(call, route, answer)
 
-    def _is_misdirected(self, call: Call) -> bool:
+    def _is_misdirected(self, call: Call, route: str) -> bool:
         """Whether nobody is asked for a key here, and the request is for a name that is not ours."""
         names = self._site.own_hosts
-        if names is None or is_own(call.headers.get("host", "").strip(), names) or route_of(call.raw_path) == "health":
+        if names is None or is_own(call.headers.get("host", "").strip(), names) or route == "health":
             return False
         try:
             return not self._site.guard.asks
         except KeysUnreadableError:  # nobody is let in then
             return False
 
-    def _note(self, call: Call, answer: _Answer) -> None:
-        route = route_of(call.raw_path)
+    def _note(self, call: Call, route: str, answer: _Answer) -> None:
         self._site.metrics.answered(route, call.method, answer.status, answer.sent, answer.seconds)
         if self._log is not None:
             self._log(log_line(call, answer.status, answer.sent, answer.seconds, answer.request_id, self._site))
@@ -112,9 +120,9 @@ class _Answer:
             self.seconds = time.perf_counter() - self._began
             headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
             message = {**message, "headers": headers}
-            self._length = next((int(v) for k, v in headers if k == b"content-length"), 0)
+            self._headers = headers
         elif message["type"] == "http.response.pathsend":
-            self.sent = self._length
+            self.sent = next((int(v) for k, v in self._headers if k == b"content-length"), 0)
         else:
             self.sent += len(message.get("body", b""))
         await self._send(message)

@@ -13,7 +13,7 @@ from .addressing import API_PREFIX, Action, Address, address
 from .endpoint import Endpoint
 from .errors import error_response, json_response
 from .listing import Pages
-from .lookups import Found, current, current_weights, find, found_of, gaps_of
+from .lookups import Found, current, current_weights, find, found_of, gaps_of, record
 from .query import list_query, parameters
 from .rows import Reader, fitted, reader
 
@@ -43,9 +43,10 @@ class ModelsApi(Endpoint):
 
     async def answer(self, call: Call) -> Response:
         """Answers one request."""
-        if not call.raw_path.startswith(_PREFIX):
+        rest = call.raw_path[len(_PREFIX) :]
+        if not call.raw_path.startswith(_PREFIX) or rest[:1] not in (b"", b"/"):
             return error_response(404, "no such address here")
-        asked = address(call.raw_path[len(_PREFIX) :])
+        asked = address(rest)
         call.holder = self.site.guard.admit(call.headers)
         if asked.action is Action.NOWHERE:
             return error_response(404, f"no such address here; the list of models is at {API_PREFIX}/")
@@ -99,8 +100,8 @@ class ModelsApi(Endpoint):
 
     @staticmethod
     def _record(snapshot: Snapshot, asked: Address, who: Reader) -> Response:
-        row = find(snapshot, asked, who)
-        body = answers.record(fitted(row.document, who, partial(gaps_of, snapshot, row.first_seen)))
+        found = record(snapshot, asked, who)
+        body = answers.record(fitted(found.text, who, partial(gaps_of, snapshot, found.first_seen)))
         # Only a mirror asks where it came from; everybody else is spared the question.
         return chained(body, snapshot.meta()) if who.verbatim else json_response(body)
 
