@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -12,6 +13,7 @@ from support.roots import GONE as AWAY
 from support.roots import Root, failure
 
 from registry_mirror.errors import NoIndexError, NotFoundError
+from registry_mirror.index import queries
 from registry_mirror.index.found import Record, Selection
 from registry_mirror.index.queries import Snapshot
 from registry_mirror.index.rank import ARCHIVED, GONE, LIVE, LIVE_CACHED, READY, rank, shadowed
@@ -126,6 +128,25 @@ def test_a_record_is_that_of_the_model_that_an_id_or_else_a_name_means(root, rea
     assert asked(("same",), "same").text == new.document
     assert asked(("gone", "nobody"), "gone") == (gone.document, gone.first_seen, True)
     assert asked(("nobody",), "nobody") is None
+    assert asked((), old.id).text == named.document  # also when it was asked before
+
+
+def test_records_are_remembered_up_to_a_size(root, monkeypatch):
+    monkeypatch.setattr(queries, "_RECORDS", 10_000)
+    for number in range(20):
+        root.add(f"m{number}", None)
+    root.publish()
+    with contextlib.closing(sqlite3.connect(root.layout.index)) as connection:
+        said: list[str] = []
+        picture = Snapshot(connection)
+        connection.set_trace_callback(said.append)
+        assert picture.record((), "m0") == picture.record((), "m0") is not None
+        assert len(said) == 1
+        for number in range(20):
+            assert json.loads(picture.record((), f"m{number}").text)["name"] == f"m{number}"
+        assert len(said) == 20
+        assert picture.record((), "m0") == picture.record((), "m0")
+        assert len(said) == 21
 
 
 def test_totals_count_blobs_once_and_gone_models_as_gone(root, reader):

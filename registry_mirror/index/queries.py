@@ -15,7 +15,7 @@ from .search import TALLY, Search, State
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
     from datetime import datetime
 
 _LIST_ORDER = "m.created DESC, m.updated DESC, m.id DESC"
@@ -55,6 +55,9 @@ SELECT document, first_seen, gone_at IS NOT NULL FROM models WHERE id = coalesce
 )
 """
 _REMEMBERED = 10_000
+# Letters of documents, and what an answer costs beside them.
+_RECORDS = 4 << 20
+_RECORD_COSTS = 1 << 10
 _ASKED_SINGLY = 8
 _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
 
@@ -68,6 +71,8 @@ class Snapshot:
         self._pinned: frozenset[str] | None = None
         self._singly = _ASKED_SINGLY
         self._current: dict[tuple[str, str], tuple[str, int] | None] = {}
+        self._records: dict[tuple[tuple[str, ...], str], Record | None] = {}
+        self._room = _RECORDS
 
     def rest(self) -> None:
         """Lets go of what grows with the questions; what is true of the whole picture is kept for the next one."""
@@ -89,14 +94,25 @@ class Snapshot:
         query = f"{_MODELS} WHERE m.name = :name ORDER BY m.rank, {_LIST_ORDER} LIMIT :limit"
         return [self._model(row) for row in self._connection.execute(query, values)]
 
-    def record(self, ids: Sequence[str], name: str) -> Record | None:
+    def record(self, ids: tuple[str, ...], name: str) -> Record | None:
         """The document of the model with one of up to two ids, the first that is there, or else that a name means.
 
-        It is the model that `by_id` and then `by_name` find, in one question and without its weights.
+        It is the model that `by_id` and then `by_name` find, in one question and without its weights. Some MiB of
+        answers are remembered: many machines ask for the same few models.
         """
+        asked = (ids, name)
+        if asked in self._records:
+            return self._records[asked]
         first, second = (*map(storable, ids), None, None)[:2]
         row = self._connection.execute(_RECORD, (first, second, storable(name))).fetchone()
-        return None if row is None else Record(row[0], _known(row[1]), bool(row[2]))
+        found = None if row is None else Record(row[0], _known(row[1]), bool(row[2]))
+        self._room -= _RECORD_COSTS + len(name) + (0 if found is None else len(found.text))
+        if self._room < 0:
+            self._records.clear()
+            self._room = _RECORDS
+        else:
+            self._records[asked] = found
+        return found
 
     def models(self, selection: Condition, weights_format: str, limit: int = -1, offset: int = 0) -> Iterator[ModelRow]:
         """Models newest first; read as they are asked for."""
