@@ -30,6 +30,7 @@ NGINX, CONSTANT = "nginx", "mirror serve, a constant answer"
 RANGES = 8
 CONNECTIONS = 16
 API = "/api/v1/developer/models"
+_ANY_NAME = 'request = function() return wrk.format("GET", string.format("%s%%06d", math.random(%d) - 1)) end'
 _SERVER = "server {{ listen 127.0.0.1:{port}; root {root}; }}"
 
 
@@ -60,16 +61,26 @@ def ranges(setting: Setting) -> list[Line]:
 
 
 def answers(setting: Setting) -> list[Line]:
-    """One model's document by its name, on sixteen connections, against the cheapest answer of the same server."""
+    """Documents by name, on sixteen connections, against the cheapest answer of the same server.
+
+    Once by one name, as machines that all deploy the same model ask, and once by any, most of them not asked for yet.
+    """
     tools.require("wrk")
     pair = _pair(setting)
     seconds, models = setting.sizes.seconds, max(1, setting.sizes.models // 10)
-    contenders = [
-        Contender(OURS, lambda: _rate(f"{pair.ours}{API}/{model_name(models // 2)}", seconds)),
-        Contender(CONSTANT, lambda: _rate(f"{pair.ours}/healthz", seconds), "wrk"),
-    ]
-    what = f"serve: GET /models/NAME of {models:,}"
-    return against(what, setting.alternate(contenders, "answers/s"), {CONSTANT: Target(Kind.SPEED, 0.4)})
+    any_name = setting.folder / "names.lua"
+    any_name.write_text(_ANY_NAME % (f"{API}/{model_name(0)[:-6]}", models))
+    asked = {
+        "one name": lambda: _rate(f"{pair.ours}{API}/{model_name(models // 2)}", seconds),
+        "any name": lambda: _rate(pair.ours, seconds, "-s", str(any_name)),
+    }
+    constant = Contender(CONSTANT, lambda: _rate(f"{pair.ours}/healthz", seconds), "wrk")
+    lines = []
+    for which, ask in asked.items():
+        series = setting.alternate([Contender(OURS, ask), constant], "answers/s")
+        what = f"serve: GET /models/NAME of {models:,}, {which}"
+        lines += against(what, series, {CONSTANT: Target(Kind.SPEED, 0.4)})
+    return lines
 
 
 def _compared(setting: Setting, what: str, pair: Pair, parts: list[str], target: float) -> list[Line]:
@@ -127,9 +138,9 @@ def _curl(url: str, *options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, env=tools.environment())
 
 
-def _rate(url: str, seconds: int) -> float:
+def _rate(url: str, seconds: int, *options: str) -> float:
     """Answers in a second."""
-    said = tools.run(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", url])
+    said = tools.run(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *options, url])
     found = re.search(r"Requests/sec:\s+([\d.]+)", said)
     if found is None or "Non-2xx" in said:
         raise NotMeasuredError(f"wrk did not get answers from {url}")
