@@ -10,8 +10,8 @@ def main() -> None:
     import gc
     import sys
 
-    # Imports and catalogs make objects by the hundred thousand that all stay. Looking for cycles in them after every
-    # 700 takes a twentieth of a short run.
+    # Imports and catalogs make objects by the hundred thousand that all stay. To look for cycles in them as often as
+    # Python does by itself takes a twentieth of a short run.
     gc.set_threshold(20_000)
     try:
         from .cli import main as run

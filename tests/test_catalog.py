@@ -317,6 +317,18 @@ def test_new_weights_take_the_place_of_old_ones_which_stay_on_record(catalog):
     assert catalog.known()["m1"].weights[0].md5 == "a" * 32
 
 
+@pytest.mark.parametrize("ask", [Catalog.recorded, Catalog.known])
+def test_a_catalog_that_is_damaged_in_its_middle_is_named(path, ask):
+    migrate(path)
+    with Catalog(path) as catalog:
+        catalog.record_models([row(f"m{number:04}", document="x" * 500) for number in range(500)], NOW)
+    data = path.read_bytes()
+    third = len(data) // 3 // 4096 * 4096
+    path.write_bytes(data[:third] + b"\xff" * third + data[2 * third :])  # rows come before it fails
+    with Catalog(path) as catalog, pytest.raises(CatalogError, match="the catalog failed: "):
+        list(ask(catalog))
+
+
 def test_of_two_weights_of_a_model_that_are_recorded_together_the_later_is_current(catalog):
     catalog.record_models([row(), row("m2")], NOW)
     catalog.record_weights([weights(md5="a" * 32), weights("m2", md5="b" * 32), weights(md5="c" * 32)])

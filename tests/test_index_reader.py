@@ -133,6 +133,8 @@ def test_a_record_is_that_of_the_model_that_an_id_or_else_a_name_means(root, rea
 
 def test_records_are_remembered_up_to_a_size(root, monkeypatch):
     monkeypatch.setattr(queries, "_RECORDS", 10_000)
+    monkeypatch.setattr(queries, "_LARGEST_RECORD", 2_000)
+    root.add("large", None, description="x" * 2_000)
     for number in range(20):
         root.add(f"m{number}", None)
     root.publish()
@@ -142,11 +144,16 @@ def test_records_are_remembered_up_to_a_size(root, monkeypatch):
         connection.set_trace_callback(said.append)
         assert picture.record((), "m0") == picture.record((), "m0") is not None
         assert len(said) == 1
+        assert picture.record((), "large") == picture.record((), "large") is not None
+        assert len(said) == 3  # never remembered, and nothing was forgotten for it
+        picture.record((), "m0")
+        assert len(said) == 3
+        said.clear()
         for number in range(20):
             assert json.loads(picture.record((), f"m{number}").text)["name"] == f"m{number}"
-        assert len(said) == 20
+        assert len(said) == 19
         assert picture.record((), "m0") == picture.record((), "m0")
-        assert len(said) == 21
+        assert len(said) == 20
 
 
 def test_totals_count_blobs_once_and_gone_models_as_gone(root, reader):

@@ -289,9 +289,9 @@ def test_what_a_file_system_has_in_memory_is_read_without_a_thread(disk, monkeyp
 
 
 def test_only_memory_counts_as_memory(disk):
-    assert in_memory(os.stat(disk).st_dev)
-    assert not in_memory(os.stat("/proc").st_dev)
-    assert not in_memory(0)
+    assert in_memory(os.stat(disk).st_dev, 0)
+    assert not in_memory(os.stat("/proc").st_dev, 0)
+    assert not in_memory(0, 0)
 
 
 def test_a_download_under_way_outlives_its_file(own):

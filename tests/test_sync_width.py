@@ -8,11 +8,12 @@ import time
 import pytest
 from support.documents import many_models
 from support.syncing import run_sync, wait_for
-from support.upstream import FaultyUpstream, Gate, Hold
+from support.upstream import FaultyUpstream, Gate, Hold, error, kind_of
 
 from registry_mirror.errors import Interrupted
 from registry_mirror.sync import width
-from registry_mirror.sync.width import FEW, Width, next_width
+from registry_mirror.sync.pool import FetchPool
+from registry_mirror.sync.width import FEW, Width, next_width, quota_of
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,26 @@ def test_where_the_processor_is_the_limit_a_few_do(monkeypatch):
     assert len(inside) == 12
 
 
+def test_where_a_few_come_at_once_they_come_in_their_order(root, monkeypatch):
+    monkeypatch.setattr(width.time, "process_time", lambda: 64 * time.monotonic())
+    with FaultyUpstream(many_models(40)) as upstream:
+        run_sync(upstream, root, {"sync.workers": 8})
+        listed = [model.id for model in upstream.models]
+        came = [request.path for request in upstream.requests.entries if kind_of(request) == "download"]
+    places = [next(place for place, path in enumerate(came) if model in path) for model in listed]
+    assert sorted(places) == list(range(40))
+    asked = places if places[0] < places[-1] else places[::-1]  # whichever way the listing goes
+    assert max(abs(place - number) for number, place in enumerate(asked)) <= FEW
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [("max 100000\n", None), ("50000 100000\n", 0.5), ("400000 100000", 4.0), ("", None), ("0 0", None), ("x", None)],
+)
+def test_a_container_may_have_less_than_the_machine(text, cores):
+    assert quota_of(text) == cores
+
+
 def _interrupt():
     raise Interrupted("interrupted")
 
@@ -95,3 +116,28 @@ def test_a_sync_from_a_storage_that_keeps_it_waiting_has_all_its_workers_there(r
             gate.release.set()
         running.join(20)
     assert len(list((root / "blobs").glob("*/*"))) == 6
+
+
+def test_files_that_wait_for_a_place_when_the_listing_fails_are_left(root, monkeypatch):
+    forgotten, forget = threading.Event(), FetchPool.forget_queued
+    monkeypatch.setattr(FetchPool, "forget_queued", lambda pool: (forget(pool), forgotten.set()))
+    monkeypatch.setattr(width.time, "process_time", lambda: 64 * time.monotonic())
+    gates = [Gate() for _ in range(FEW)]
+    with FaultyUpstream(many_models(20)) as upstream:
+        for model, gate in zip(upstream.models, gates, strict=False):
+            upstream.inject(Hold(gate), kind="weights", path=model.id)
+        upstream.inject(kind="list")  # the first page comes
+        upstream.inject(error(404), kind="list")
+        ended = []
+        settings = {"sync.workers": 8, "upstream.page_size": 10}
+        running = threading.Thread(target=lambda: ended.append(run_sync(upstream, root, settings)))
+        running.start()
+        for gate in gates:
+            gate.wait_reached()
+        assert forgotten.wait(20)
+        for gate in gates:
+            gate.release.set()
+        running.join(20)
+    (finished,) = ended
+    assert finished.exit_code == 1
+    assert finished.record.tally.fetched.files == FEW

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
 _RUNS_KEPT = 1000
-_UNKNOWN = {"text_digest": None, "gone_at": None}
 
 
 class Catalog(Memory, Checks, Retention, Heir):
@@ -105,7 +105,13 @@ class Catalog(Memory, Checks, Retention, Heir):
             revision = next_revision(connection)
             present = _present(connection, [row["id"] for row in rows])
             marked = [
-                {**_UNKNOWN, **row, "revision": revision, "archived_at": _archived_at(row, present, now)}
+                {
+                    "text_digest": None,
+                    **row,
+                    "revision": revision,
+                    "gone_at": None,
+                    "archived_at": _archived_at(row, present, now),
+                }
                 for row in rows
             ]
             fresh = [{**row, "first_seen": format_time(now)} for row in marked if row["id"] not in present]
@@ -250,9 +256,9 @@ class Catalog(Memory, Checks, Retention, Heir):
     def _errors_named(self) -> Iterator[None]:
         try:
             yield
-        except DatabaseError as error:
+        except (DatabaseError, sqlite3.DatabaseError) as error:  # the driver's own where its rows are taken as they are
             self._check_there()
-            reason = str(error.orig or error)
+            reason = str(getattr(error, "orig", None) or error)
             if "disk is full" in reason:
                 raise NoSpaceError(
                     "no space left while writing the catalog",

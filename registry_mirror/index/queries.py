@@ -58,6 +58,7 @@ _REMEMBERED = 10_000
 # Letters of documents, and what an answer costs beside them.
 _RECORDS = 4 << 20
 _RECORD_COSTS = 1 << 10
+_LARGEST_RECORD = _RECORDS // 8
 _ASKED_SINGLY = 8
 _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
 
@@ -75,7 +76,7 @@ class Snapshot:
         self._room = _RECORDS
 
     def rest(self) -> None:
-        """Lets go of what grows with the questions; what is true of the whole picture is kept for the next one."""
+        """Lets go of what a listing has gathered; what is bounded, or true of the whole picture, is kept."""
         self._namesakes.clear()
 
     def meta(self) -> dict[str, str]:
@@ -106,12 +107,14 @@ class Snapshot:
         first, second = (*map(storable, ids), None, None)[:2]
         row = self._connection.execute(_RECORD, (first, second, storable(name))).fetchone()
         found = None if row is None else Record(row[0], _known(row[1]), bool(row[2]))
-        self._room -= _RECORD_COSTS + len(name) + (0 if found is None else len(found.text))
-        if self._room < 0:
+        cost = _RECORD_COSTS + len(name) + (0 if found is None else len(found.text))
+        if cost > _LARGEST_RECORD:
+            return found
+        if cost > self._room:
             self._records.clear()
             self._room = _RECORDS
-        else:
-            self._records[asked] = found
+        self._room -= cost
+        self._records[asked] = found
         return found
 
     def models(self, selection: Condition, weights_format: str, limit: int = -1, offset: int = 0) -> Iterator[ModelRow]:

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -40,6 +41,7 @@ _PIECE = 256 << 10
 _BLOCK = 1 << 20
 _TAKEN_WITHIN = 60.0
 _IN_MEMORY = ("tmpfs", "ramfs")
+_BELIEVED = 60.0
 _MESSAGES = {
     412: "the weights have another ETag",
     416: "the weights have no such bytes",
@@ -240,12 +242,14 @@ def _is_cached(descriptor: int, place: int) -> bool:
     except BlockingIOError:
         return False
     except (OSError, AttributeError):
-        return in_memory(os.fstat(descriptor).st_dev)
+        return in_memory(os.fstat(descriptor).st_dev, int(time.monotonic() // _BELIEVED))
 
 
 @functools.lru_cache(maxsize=64)
-def in_memory(device: int) -> bool:
+def in_memory(device: int, _moment: int) -> bool:
     """Whether a file system has its files in memory, by the number that files have as `st_dev`; Linux tells.
+
+    It is asked again in another `moment`: after an unmount, another file system may get the number.
 
     tmpfs does not answer `RWF_NOWAIT`, and a thread for each piece costs twice what the piece does.
     """

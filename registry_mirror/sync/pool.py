@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,12 +38,17 @@ class Result:
 
 
 class FetchPool:
-    """Runs jobs on a few threads, in the order they came."""
+    """Runs jobs on a few threads, in the order they came.
+
+    A thread takes a job only when it has a place for it: one that waited with a job would hold up the oldest.
+    """
 
     def __init__(self, shop: Workshop, reporter: Reporter, stop: Stop) -> None:
         self._shop, self._reporter, self._stop = shop, reporter, stop
         self._executor = ThreadPoolExecutor(shop.settings.sync.workers, thread_name_prefix="fetch")
-        self._futures: dict[str, Future[None]] = {}
+        self._open: dict[str, Job] = {}
+        self._queue: deque[Job] = deque()
+        self._turns: set[Future[None]] = set()
         self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._unsettled: list[Result] = []
         self._ending = False
@@ -51,19 +57,23 @@ class FetchPool:
 
     def submit(self, job: Job) -> None:
         """Queues a job."""
-        self._futures[job.key] = self._executor.submit(self._work, job)
+        self._open[job.key] = job
+        self._queue.append(job)
+        turn = self._executor.submit(self._work)
+        self._turns.add(turn)
+        turn.add_done_callback(self._turns.discard)
 
     def __len__(self) -> int:
-        return len(self._futures)
+        return len(self._open)
 
     def results(self, timeout: float) -> list[Result]:
         """Those that are done, after at most `timeout` seconds without one. They come again until they are settled."""
         with contextlib.suppress(queue.Empty):
-            if not self._unsettled and self._futures and timeout:
+            if not self._unsettled and self._open and timeout:
                 self._unsettled.append(self._done.get(timeout=timeout))
                 # Small files come by the dozen: their rows are written together, and not a transaction for each.
                 until = time.monotonic() + _TOGETHER
-                while len(self._unsettled) < len(self._futures):
+                while len(self._unsettled) < len(self._open):
                     self._unsettled.append(self._done.get(timeout=max(0.0, until - time.monotonic())))
             while True:
                 self._unsettled.append(self._done.get_nowait())
@@ -72,43 +82,48 @@ class FetchPool:
     def settle(self) -> None:
         """Forgets the results whose rows are written. A signal before that must not lose the row of a whole blob."""
         for result in self._unsettled:
-            self._futures.pop(result.job.key, None)
+            self._open.pop(result.job.key, None)
         self._unsettled = []
 
     def forget_queued(self) -> int:
         """Drops the jobs that have not begun and says how many they were."""
-        dropped = [key for key, future in self._futures.items() if future.cancel()]
-        for key in dropped:
-            del self._futures[key]
-        return len(dropped)
+        dropped = 0
+        with contextlib.suppress(IndexError):  # the threads take from it meanwhile
+            while True:
+                del self._open[self._queue.popleft().key]
+                dropped += 1
+        return dropped
 
     def abort(self) -> list[Result]:
         """Ends everything now; gives back what was done all the same."""
         self._ending = True
         self.forget_queued()
         self._shop.client.storage.abort()
-        wait(self._futures.values(), timeout=_GRACE)
+        wait(list(self._turns), timeout=_GRACE)
         return self.results(0)
 
     def close(self) -> None:
         """Lets the threads go."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _work(self, job: Job) -> None:
+    def _work(self) -> None:
+        """One turn: the oldest job, unless none is left."""
+        with contextlib.suppress(Interrupted, IndexError), self._width.place(self._check):
+            self._done.put(self._result(self._queue.popleft()))
+
+    def _result(self, job: Job) -> Result:
         try:
-            result = self._fetched(job)
+            return self._fetched(job)
         except Exception as error:  # noqa: BLE001 - a run must not wait for ever for a job that met a fault of ours
             _log.exception("fetching %r", job.row.name)
-            result = self._failed(job, MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}"))
-        self._done.put(result)
+            return self._failed(job, MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}"))
 
     def _fetched(self, job: Job) -> Result:
         try:
-            with self._width.place(self._check):
-                if self.breaker.reason is not None:
-                    return Result(job, None, Interrupted("left for the next run"))
-                self._check()
-                stored = fetch(self._shop, job, self._reporter, self._check)
+            if self.breaker.reason is not None:
+                return Result(job, None, Interrupted("left for the next run"))
+            self._check()
+            stored = fetch(self._shop, job, self._reporter, self._check)
         except MirrorError as error:
             if not self._ends():
                 self.breaker.failure(error)

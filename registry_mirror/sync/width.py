@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,18 +21,19 @@ FEW = 3
 
 _LOOK = 0.02
 _IDLE, _HALF_IDLE, _BUSY = 0.35, 0.65, 0.8
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _CORES = 4
 """Cores that one interpreter keeps busy at most: hashing and system calls run beside it, all else one after another."""
 
 
-def next_width(width: int, busy: float, most: int, cores: int) -> int:
+def next_width(width: int, busy: float, most: int, cores: float) -> int:
     """How many files are to come at once from now on.
 
     Args:
         width: how many came at once.
         busy: seconds of the processor that the process took in each second meanwhile.
         most: how many may.
-        cores: of the machine, as far as the process may use them.
+        cores: of the machine, as far as the process may use them; a container may have half a one.
     """
     share = busy / min(cores, _CORES)
     if share < _IDLE:
@@ -42,7 +44,7 @@ def next_width(width: int, busy: float, most: int, cores: int) -> int:
 
 
 class Width:
-    """Lets threads through. The first ones pass at once."""
+    """Lets threads through, in no order. The first ones pass at once."""
 
     def __init__(self, most: int) -> None:
         self._most, self._cores = most, _cores()
@@ -81,8 +83,20 @@ class Width:
         self._changed.notify_all()
 
 
-def _cores() -> int:
+def _cores() -> float:
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    quota = None
+    with contextlib.suppress(OSError):
+        quota = quota_of(_QUOTA.read_text())
+    return min(cores, quota or cores)
+
+
+def quota_of(text: str) -> float | None:
+    """How much of the processor a container may have, in cores, by its `cpu.max`; None for no limit."""
+    words = text.split()
+    if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
+        return None
+    return int(words[0]) / int(words[1])

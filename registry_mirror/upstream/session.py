@@ -144,6 +144,7 @@ class ApiSession:
         self.requests = Counter()
         self.chain: tuple[str, ...] = ()
         """The catalogs that an upstream which is itself a mirror says its answers came through."""
+        # `Date` of the last answer, and when that came; taken apart only when `skew` is asked for.
         self._last_date: tuple[str | None, datetime] | None = None
 
     def __repr__(self) -> str:
