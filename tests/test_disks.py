@@ -226,6 +226,18 @@ def test_gc_that_can_free_nothing_on_a_full_disk_says_so_with_7(disk):
 # --- read-only, forbidden, failing -----------------------------------------------------------------------------------
 
 
+def wait_for_index(root, name):
+    """Until a model is in the index: one that is on its way from folder to folder would be stopped by the mounts."""
+
+    def is_there():
+        if not (root / "index.sqlite").exists() or any("index" in each for each in files_under(root / "incoming")):
+            return False
+        with Mirror(root) as mirror:
+            return name in {model.name for model in mirror.models.iter()}
+
+    wait_for(is_there)
+
+
 def test_folders_that_become_read_only_in_the_middle_end_it_with_1_and_the_next_run_goes_on(disk):
     """The folders, each with a mount of its own: the kernel refuses to turn a whole disk while a file is written."""
     root, gate = disk / "root", Gate()
@@ -238,9 +250,7 @@ def test_folders_that_become_read_only_in_the_middle_end_it_with_1_and_the_next_
         upstream.inject(Hold(gate), kind="download", path=make_document(8)["id"])
         running = start_mirror("sync", env=env)
         gate.wait_reached()
-        # Not while an index is on its way from one folder to the other: the mounts themselves would stop that.
-        wait_for(lambda: "model-00009" in {model.name for model in Mirror(root).models.iter()})
-        wait_for(lambda: not [name for name in files_under(root / "incoming") if name.startswith("index")])
+        wait_for_index(root, "model-00009")
         for folder in folders:
             subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
             subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
@@ -266,6 +276,7 @@ def test_a_mount_that_goes_away_in_the_middle_ends_with_1_and_nothing_is_written
         upstream.inject(Hold(gate), kind="download", path=make_document(1)["id"])
         running = start_mirror("sync", env={**env, "MIRROR_SYNC_WORKERS": "1"})
         gate.wait_reached()
+        wait_for_index(root, "model-00002")
         subprocess.run(["mount", "--bind", str(disk), str(disk)], check=True)  # what the fixture takes away again
         subprocess.run(["umount", "-l", str(disk)], check=True)
         subprocess.run(["umount", "-l", str(disk)], check=True)
