@@ -120,16 +120,23 @@ def test_a_sync_from_a_storage_that_keeps_it_waiting_has_all_its_workers_there(r
 
 def test_files_that_wait_for_a_place_when_the_listing_fails_are_left(root, monkeypatch):
     forgotten, forget = threading.Event(), FetchPool.forget_queued
-    monkeypatch.setattr(FetchPool, "forget_queued", lambda pool: (forget(pool), forgotten.set()))
+
+    def observed(pool):
+        forget(pool)
+        turns.append(len(pool._turns))
+        forgotten.set()
+
+    turns = []
+    monkeypatch.setattr(FetchPool, "forget_queued", observed)
     monkeypatch.setattr(width.time, "process_time", lambda: 64 * time.monotonic())
     gates = [Gate() for _ in range(FEW)]
-    with FaultyUpstream(many_models(20)) as upstream:
+    with FaultyUpstream(many_models(40)) as upstream:
         for model, gate in zip(upstream.models, gates, strict=False):
             upstream.inject(Hold(gate), kind="weights", path=model.id)
         upstream.inject(kind="list")  # the first page comes
         upstream.inject(error(404), kind="list")
         ended = []
-        settings = {"sync.workers": 8, "upstream.page_size": 10}
+        settings = {"sync.workers": 8, "upstream.page_size": 20}
         running = threading.Thread(target=lambda: ended.append(run_sync(upstream, root, settings)))
         running.start()
         for gate in gates:
@@ -141,3 +148,4 @@ def test_files_that_wait_for_a_place_when_the_listing_fails_are_left(root, monke
     (finished,) = ended
     assert finished.exit_code == 1
     assert finished.record.tally.fetched.files == FEW
+    assert turns[0] <= 8  # those that have begun, or wait for a place

@@ -92,6 +92,8 @@ class FetchPool:
             while True:
                 del self._open[self._queue.popleft().key]
                 dropped += 1
+        for turn in list(self._turns):  # those of the dropped: a hundred thousand would take seconds to find nothing
+            turn.cancel()
         return dropped
 
     def abort(self) -> list[Result]:

@@ -47,7 +47,7 @@ class Width:
     """Lets threads through, in no order. The first ones pass at once."""
 
     def __init__(self, most: int) -> None:
-        self._most, self._cores = most, _cores()
+        self._most, self._cores = most, _share_of_cores()
         self._width, self._used = min(FEW, most), 0
         self._changed = threading.Condition()
         self._since, self._spent = time.monotonic(), time.process_time()
@@ -83,15 +83,17 @@ class Width:
         self._changed.notify_all()
 
 
-def _cores() -> float:
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        cores = os.cpu_count() or 1
+def cores() -> int:
+    """How many cores this process may use; a quota is not seen in it."""
+    usable: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+def _share_of_cores() -> float:
     quota = None
     with contextlib.suppress(OSError):
         quota = quota_of(_QUOTA.read_text())
-    return min(cores, quota or cores)
+    return min(cores(), quota or cores())
 
 
 def quota_of(text: str) -> float | None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from ...errors import Interrupted
+from ...sync.width import cores
 from .look import glance, study
 from .plan import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ...index.entries import BlobEntry
     from ...store.layout import Layout
@@ -141,9 +141,3 @@ def _taken(found: queue.SimpleQueue[Finding | BaseException], timeout: float) ->
             taken.append(each)
             each = found.get_nowait()
     return taken
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    usable: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
