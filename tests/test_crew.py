@@ -136,6 +136,16 @@ def test_what_goes_wrong_with_a_range_does_not_reach_the_body(upstream, tmp_path
 
 
 @several
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_where_further_connections_are_refused_for_good_the_first_one_brings_it_all(upstream, tmp_path, status):
+    fault = InRange(error(status), 10_000)
+    upstream.inject(fault, kind="weights", times=None)
+    assert download(upstream, tmp_path) == DATA
+    assert [start for start, _ in upstream.ranges()].count(None) == 1
+    assert 0 < fault.hits <= 3 * 8  # three tries of each connection, and nobody takes its place
+
+
+@several
 def test_a_storage_that_knows_no_ranges_sends_the_body_once(tmp_path):
     with CountingUpstream([make_model(1, data=DATA)], deaf=True) as upstream:
         assert download(upstream, tmp_path) == DATA

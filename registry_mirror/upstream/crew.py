@@ -89,6 +89,7 @@ class Crew:
         self._bodies: set[Body] = set()
         self._threads: list[threading.Thread] = []
         self._wanted, self._working, self._first = 0, 0, True
+        self._given_up = 0
         self._closed = False
         self.came = 0
         self.error: Exception | None = None
@@ -102,6 +103,11 @@ class Crew:
         return self._working > 0
 
     @property
+    def failed(self) -> bool:
+        """Whether ranges of this body are not to be had, or nobody is left to fetch those that are missing."""
+        return self.broken or (self._given_up > 0 and not self.works and self._pieces.remain)
+
+    @property
     def reached(self) -> int:
         """The end of the last piece that was handed out."""
         return self._pieces.reached
@@ -110,7 +116,8 @@ class Crew:
         """Lets so many connections work, the first one among them, as far as there may be so many."""
         with self._changed:
             self._wanted = wanted - 1 if self._first else wanted
-            while not self._over and self._working < self._wanted and self._source.lines.enter_more():
+            # Whoever has given up has no successor: it would meet the same.
+            while not self._over and self._working < self._wanted - self._given_up and self._source.lines.enter_more():
                 self._start()
 
     def inherit(self) -> None:
@@ -206,6 +213,7 @@ class Crew:
             self._source.lines.leave()
             with self._changed:
                 self._working -= 1
+                self._given_up += failed >= _FAILURES
                 self._changed.notify_all()
 
     def _note(self, error: MirrorError | OSError) -> None:

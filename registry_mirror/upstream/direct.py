@@ -59,7 +59,7 @@ class Direct(Generic[S]):
             return
         finally:
             if self._crew is not None:
-                self._load.alone = self._load.alone or self._crew.broken
+                self._load.alone = self._load.alone or self._crew.failed
                 self._crew.close()
         raise failure
 
@@ -92,7 +92,7 @@ class Direct(Generic[S]):
         """Whether the first connection has come to the pieces of others. Where they fail it goes on by itself."""
         if self._crew is None or self._mine is None:
             return False
-        return not self._crew.advance(self._mine, self._load.size) and not self._crew.broken
+        return not self._crew.advance(self._mine, self._load.size) and not self._crew.failed
 
     def _follow(self, ring: Ring, crew: Crew) -> None:
         """What others bring. One of their connections takes the place of the first one."""
