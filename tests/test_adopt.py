@@ -341,7 +341,7 @@ def test_the_longest_fitting_part_is_taken_and_shorter_ones_of_the_object_go(fol
     stranger = leave(folder, b"x" * 900, dead, nonce="05", origin=Origin("another/onnx", SIZE, MD5))
     taken = adopted(folder)
     assert taken.hasher.size == 300
-    assert taken.head == DATA[:64]
+    assert taken.head == DATA[:300]
     kept = {taken.part.path, other, stranger}
     assert set(folder.glob("weights.*.part")) == kept
     taken.part.discard()
@@ -387,6 +387,10 @@ HOSTILE = {
             ("etag", '"é"'),
             ("last_modified", "now\r\nX: y"),
             ("last_modified", 5),
+            ("digests", ["crc32c"]),
+            ("digests", {"crc32c": "zz"}),
+            ("digests", {"sha-256": "00"}),
+            ("digests", {"unheard-of": ""}),
         ]
     },
 }

@@ -51,7 +51,7 @@ def row(model_id="m1", **values):
 def weights(model_id="m1", md5="a" * 32, **values):
     return Weights(**{
         "model_id": model_id, "format": "onnx", "version": "1", "md5": md5, "sha256": "b" * 64, "size": 5, "stamp": "s",
-        "declared_md5": True, "validator": None, "fetched_at": NOW, **values,
+        "declared_md5": True, "fetched_at": NOW, **values,
     })  # fmt: skip
 
 
@@ -142,7 +142,6 @@ def test_a_catalog_of_the_first_schema_keeps_its_rows(path):
         known = catalog.known()
         assert sorted(known) == ["m0", "m1", "m2"]
         assert known["m1"].weights[0].md5 == f"{1:032x}"
-        assert known["m1"].weights[0].validator is None
         assert known["m1"].absent == frozenset()
 
 

@@ -9,7 +9,7 @@ import pytest
 from registry_mirror import errors
 from registry_mirror.upstream.declared import Declared, declared
 from registry_mirror.upstream.load import is_worth_keeping
-from registry_mirror.upstream.ranges import Fit, Rest, judge_rest
+from registry_mirror.upstream.ranges import Fit, Rest, judge_rest, judge_whole
 
 MD5 = "0123456789abcdef0123456789abcdef"
 B64 = base64.b64encode(bytes.fromhex(MD5)).decode()
@@ -18,13 +18,13 @@ DATE = "Mon, 02 Mar 2026 09:30:00 GMT"
 
 
 def said(**values):
-    given = {"size": 100, "md5": MD5, "hint": None, "validator": '"v1"', "modified": None}
-    return Declared(**{"content_type": "", "framed": True, "encoded": False, **given, **values})
+    given = {"size": 100, "md5": MD5, "hint": None, "validator": '"v1"', "framed": True}
+    return Declared(**{**given, **values})
 
 
 def test_a_rest_is_asked_for_under_the_condition_that_the_object_is_the_same():
     assert Rest(40, said()).headers() == {"Range": "bytes=40-", "If-Range": '"v1"'}
-    assert Rest(40, said(validator=None, modified=DATE)).headers()["If-Range"] == DATE
+    assert Rest(40, said(validator=None, modified=DATE, settled=True)).headers()["If-Range"] == DATE
     assert Rest(40, said(validator=None)).headers() == {"Range": "bytes=40-"}
 
 
@@ -52,6 +52,7 @@ GOOD = {"content-range": "bytes 40-99/100", "etag": '"v1"', "content-length": "6
         ({"content-range": f"bytes 40-99/{'9' * 5000}"}, Fit.MISFIT),
         ({"content-length": "61"}, Fit.MISFIT),
         ({"content-encoding": "gzip"}, Fit.MISFIT),
+        ({"content-encoding": "aws-chunked"}, Fit.REST),
         ({"etag": '"v2"'}, Fit.MISFIT),
         ({"etag": 'W/"v1"'}, Fit.MISFIT),
         ({"x-goog-hash": f"md5={OTHER}"}, Fit.MISFIT),
@@ -67,7 +68,7 @@ def test_without_a_digest_a_partial_answer_has_to_name_its_object():
     headers = {**GOOD}
     del headers["etag"]
     assert judge_rest(Rest(40, said(md5=None)), 206, headers)[0] is Fit.MISFIT
-    dated = said(md5=None, validator=None, modified=DATE)
+    dated = said(md5=None, validator=None, modified=DATE, settled=True)
     assert judge_rest(Rest(40, dated), 206, headers)[0] is Fit.REST
     changed = {**headers, "last-modified": "Tue, 03 Mar 2026 09:30:00 GMT"}
     assert judge_rest(Rest(40, dated), 206, changed)[0] is Fit.MISFIT
@@ -88,11 +89,95 @@ def test_no_rest_means_whole_only_when_the_size_says_so_under_a_condition(start,
     assert judge_rest(Rest(start, said(validator=condition)), 416, {"content-range": total})[0] is fit
 
 
+LATER = "Tue, 03 Mar 2026 09:30:00 GMT"
+
+
 @pytest.mark.parametrize(
-    ("status", "fit"), [(200, Fit.WHOLE), (204, Fit.OTHER), (302, Fit.OTHER), (403, Fit.OTHER), (503, Fit.OTHER)]
+    ("before", "now"),
+    [
+        ({"modified": DATE}, {"last-modified": LATER}),
+        ({"generation": "1"}, {"x-goog-generation": "2"}),
+        ({"others": {"crc32c": "00000000"}}, {"x-goog-hash": "crc32c=AAAAAQ=="}),
+        ({"others": {"sha-256": "00" * 32}}, {"repr-digest": f"sha-256=:{base64.b64encode(b'1' * 32).decode()}:"}),
+    ],
 )
-def test_any_other_status_is_what_it_is_for_every_request(status, fit):
-    assert judge_rest(Rest(40, said()), status, GOOD)[0] is fit
+def test_the_same_etag_proves_nothing_where_something_else_says_that_the_object_has_changed(before, now):
+    rest = Rest(40, said(md5=None, **before))
+    assert judge_rest(rest, 206, {**GOOD, **now})[0] is Fit.MISFIT
+    assert judge_rest(rest, 206, GOOD)[0] is Fit.REST
+
+
+def test_a_digest_that_stays_the_same_outranks_a_date_that_does_not():
+    headers = {**GOOD, "last-modified": LATER, "x-goog-hash": f"md5={B64}"}
+    assert judge_rest(Rest(40, said(modified=DATE)), 206, headers)[0] is Fit.REST
+
+
+@pytest.mark.parametrize("status", [200, 203, 206])
+@pytest.mark.parametrize(
+    ("headers", "fit"),
+    [
+        (GOOD, Fit.REST),
+        ({**GOOD, "content-range": "bytes 0-99/100"}, Fit.MISFIT),
+        ({**GOOD, "content-length": "59"}, Fit.MISFIT),
+        ({**GOOD, "etag": '"v2"'}, Fit.MISFIT),
+    ],
+)
+def test_a_part_that_says_which_it_is_is_judged_the_same_whatever_its_status(status, headers, fit):
+    assert judge_rest(Rest(40, said()), status, headers)[0] is fit
+
+
+@pytest.mark.parametrize(
+    ("of", "headers", "fit"),
+    [
+        ({}, {"content-length": "100"}, Fit.WHOLE),
+        ({}, {"content-length": "100", "etag": '"v2"'}, Fit.WHOLE),  # it has changed, and kept its length
+        ({}, {"content-length": "60"}, Fit.MISFIT),
+        ({}, {"content-length": "60", "etag": '"v2"'}, Fit.MISFIT),
+        ({}, {"content-length": "0"}, Fit.MISFIT),
+        ({}, {"transfer-encoding": "chunked"}, Fit.MISFIT),
+        ({}, {}, Fit.MISFIT),
+        ({}, {"content-length": "100", "content-encoding": "gzip"}, Fit.MISFIT),
+        ({"size": None}, {"content-length": "100"}, Fit.MISFIT),
+    ],
+)
+def test_a_success_that_names_no_range_is_the_whole_only_when_its_length_says_so(of, headers, fit):
+    assert judge_rest(Rest(40, said(**of)), 200, headers)[0] is fit
+
+
+@pytest.mark.parametrize("status", [204, 302, 304, 400, 401, 403, 404, 405, 410, 412, 501, 520])
+def test_an_error_for_a_rest_may_be_about_the_range_alone(status):
+    assert judge_rest(Rest(40, said()), status, GOOD)[0] is Fit.REFUSED
+    assert judge_whole(status, GOOD)[0] is Fit.OTHER
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_an_error_that_passes_is_about_any_request(status):
+    assert judge_rest(Rest(40, said()), status, GOOD)[0] is Fit.OTHER
+    assert judge_whole(status, GOOD)[0] is Fit.OTHER
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "fit"),
+    [
+        (200, {}, Fit.WHOLE),
+        (200, {"content-length": "100"}, Fit.WHOLE),
+        (203, {"content-length": "100"}, Fit.WHOLE),
+        (200, {"content-range": "bytes 0-99/100", "content-length": "100"}, Fit.WHOLE),
+        (206, {"content-range": "bytes 0-99/100", "content-length": "100"}, Fit.WHOLE),
+        (206, {"content-range": "bytes 0-99/100"}, Fit.WHOLE),
+        (206, {"content-length": "100"}, Fit.MISFIT),
+        (206, {"content-range": "bytes 0-49/100", "content-length": "50"}, Fit.MISFIT),
+        (200, {"content-range": "bytes 0-49/100", "content-length": "50"}, Fit.MISFIT),
+        (200, {"content-range": "bytes 0-99/100", "content-length": "50"}, Fit.MISFIT),
+        (200, {"content-range": "bytes 50-99/100", "content-length": "50"}, Fit.MISFIT),
+        (200, {"content-range": "bytes 0-99/*"}, Fit.MISFIT),
+        (200, {"content-range": "x" * 5000}, Fit.MISFIT),
+    ],
+)
+def test_an_answer_is_the_whole_object_only_when_nothing_in_it_says_otherwise(status, headers, fit):
+    found, reason = judge_whole(status, headers)
+    assert found is fit
+    assert len(reason) < 200
 
 
 @pytest.mark.parametrize(
@@ -124,9 +209,11 @@ def test_an_etag_that_cannot_be_sent_back_is_no_condition(etag):
         (said(validator=None), True, True),
         (said(md5=None), True, False),
         (said(md5=None, hint=MD5), True, True),
+        (said(md5=None, others={"crc32c": "00000000"}), True, True),
         (said(md5=None, validator=None), False, False),
+        (said(md5=None, validator=None, modified=DATE), False, False),
         (said(size=None), True, False),
-        (said(encoded=True), False, False),
+        (said(coding="gzip"), False, False),
     ],
 )
 def test_a_cut_body_goes_on_where_a_change_would_show_and_is_kept_where_a_digest_is_known(what, resumable, lasting):

@@ -48,7 +48,6 @@ weights = st.builds(
     sha256=st.just("0" * 64),
     size=st.sampled_from([1, 2]),
     stamp=st.sampled_from(["same", "older"]),
-    validator=st.none(),
     lost=st.booleans(),
 )
 pairs = st.frozensets(st.tuples(st.sampled_from(FORMATS), st.sampled_from(["same", "older"])), max_size=2)
@@ -69,8 +68,7 @@ def test_a_model_needs_no_look_exactly_when_its_plan_would_do_nothing(
     row = row_of(json.dumps(make_document(1, status=status)))
     stamps = {"same": row.stamp, "older": "older"}
     held = tuple(
-        KnownWeights(each.format, each.md5, each.sha256, each.size, stamps[each.stamp], None, each.lost)
-        for each in held
+        KnownWeights(each.format, each.md5, each.sha256, each.size, stamps[each.stamp], each.lost) for each in held
     )
     absent, evicted = (frozenset((name, stamps[stamp]) for name, stamp in each) for each in (absent, evicted))
     fingerprint = row.fingerprint if whole else ""

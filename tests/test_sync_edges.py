@@ -195,11 +195,11 @@ def test_an_etag_of_other_bytes_and_another_length_is_not_taken_for_what_is_here
     held = hashlib.md5(weights_bytes(1), usedforsecurity=False).hexdigest()
     with FaultyUpstream([make_model(1)]) as upstream:
         run_sync(upstream, root)
-        upstream.add(make_model(2, data=b"entirely different"))
+        upstream.add(make_model(2, data=b"\x08entirely different"))
         lying = Headers({"ETag": f'"{held}"', "Content-MD5": None, "x-goog-hash": None})
         upstream.inject(lying, kind="weights", path=make_document(2)["id"], times=None)
         assert run_sync(upstream, root).exit_code == 0
-    assert Mirror(root).models.path("model-00002").read_bytes() == b"entirely different"
+    assert Mirror(root).models.path("model-00002").read_bytes() == b"\x08entirely different"
 
 
 def test_a_failed_run_does_not_make_the_mirror_look_fresh(upstream, root):

@@ -66,7 +66,6 @@ def _values(found: Weights) -> dict[str, Any]:
         "size": found.size,
         "stamp": found.stamp,
         "declared_md5": int(found.declared_md5),
-        "validator": found.validator,
         "fetched_at": format_time(found.fetched_at),
         "current": 1,
     }

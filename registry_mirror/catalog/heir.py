@@ -69,7 +69,7 @@ class Heir:
 
 def _insert(connection: Connection, several: Sequence[Heirloom], revision: int) -> None:
     fresh = {"fingerprint": "", "stamp": TAKEN_OVER, "revision": revision}
-    unknown = {"stamp": TAKEN_OVER, "declared_md5": 0, "validator": None}
+    unknown = {"stamp": TAKEN_OVER, "declared_md5": 0}
     tables: tuple[tuple[Any, list[dict[str, Any]]], ...] = (
         (models, [{**each.model, **fresh} for each in several]),
         (weights, [{**row, **unknown, "model_id": each.model["id"]} for each in several for row in each.weights]),

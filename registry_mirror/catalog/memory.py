@@ -117,11 +117,11 @@ def _of(chosen: Select[Any], column: Any, ids: Collection[str] | None) -> Select
 
 def _current_weights(connection: Connection, ids: Collection[str] | None) -> dict[str, tuple[KnownWeights, ...]]:
     of = weights.c
-    chosen = select(of.model_id, of.format, of.md5, of.sha256, of.size, of.stamp, of.validator, is_lost())
+    chosen = select(of.model_id, of.format, of.md5, of.sha256, of.size, of.stamp, is_lost())
     found: dict[str, tuple[KnownWeights, ...]] = {}
     for row in _rows(connection, _of(chosen.where(of.current == 1), of.model_id, ids)):
-        model_id, weights_format, md5, sha256, size, stamp, validator, lost = row
-        each = KnownWeights(weights_format, md5, sha256, size, stamp, validator, bool(lost))
+        model_id, weights_format, md5, sha256, size, stamp, lost = row
+        each = KnownWeights(weights_format, md5, sha256, size, stamp, bool(lost))
         found[model_id] = (*found.get(model_id, ()), each)
     return found
 

@@ -52,7 +52,7 @@ weights = Table(
     Column("stamp", String, nullable=False, comment="of the model, when these weights were last seen to be its own"),
     Column("current", Integer, nullable=False),
     Column("declared_md5", Integer, nullable=False, comment="1: storage's word; 0: ours alone"),
-    Column("validator", String, comment="strong ETag of storage, to recognise weights where it declares no MD5"),
+    Column("validator", String, comment="no longer used: an ETag proves nothing against a changed row"),
     Column("superseded_at", String, comment="when others took their place; NULL for current ones"),
     Index(None, "md5"),
 )

@@ -20,7 +20,6 @@ class KnownWeights:
     sha256: str
     size: int
     stamp: str
-    validator: str | None
     lost: bool = False
     """Its blob was found damaged or missing, and has not come again since."""
 
@@ -57,7 +56,6 @@ class Weights:
     size: int
     stamp: str
     declared_md5: bool
-    validator: str | None
     fetched_at: datetime
 
 

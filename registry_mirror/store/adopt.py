@@ -12,7 +12,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..digests import Hasher
+from ..digests import HEAD, Hasher
 from ..errors import NoSpaceError
 from ..log import logger
 from .incoming import Part, is_adoptable, is_written_here, listing
@@ -109,22 +109,23 @@ def _copied_from(
 ) -> Adopted:
     part = Part(folder, modes, origin=origin)
     try:
-        hasher, head = _copy(source, part, origin.size, step)
+        hasher, head = _copy(source, part, origin, step)
     except BaseException:
         part.discard()
         raise
     return Adopted(part, origin, hasher, head)
 
 
-def _copy(source: BinaryIO, part: Part, limit: int, step: Callable[[int, int], None]) -> tuple[Hasher, bytes]:
-    hasher, head, view = Hasher(), b"", memoryview(bytearray(_READ))
+def _copy(source: BinaryIO, part: Part, origin: Origin, step: Callable[[int, int], None]) -> tuple[Hasher, bytes]:
+    limit, view = origin.size, memoryview(bytearray(_READ))
+    hasher, head = Hasher(origin.digests), b""
     while hasher.size < limit:
         count = read_into(source, view[: min(_READ, limit - hasher.size)])
         if not count:
             break
         part.write(view[:count])
         hasher.update(view[:count])
-        head = head or bytes(view[:64])
+        head = head or bytes(view[: min(count, HEAD)])
         step(hasher.size, limit)
     return hasher, head
 

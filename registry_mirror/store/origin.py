@@ -10,12 +10,14 @@ import json
 import os
 import re
 import stat
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from ..digests import LENGTHS
 from ..model import format_time, utc_now
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -36,8 +38,9 @@ class Origin:
         size: bytes of the whole object.
         md5: of the whole object, as storage declared it.
         etag: strong, verbatim.
-        last_modified: verbatim, where it can serve as a validator.
+        last_modified: verbatim, where it can serve as a validator, or beside one.
         started_at: when the first byte came, ISO 8601, for people.
+        digests: further ones of the whole object in hex, by algorithm.
     """
 
     key: str
@@ -46,6 +49,7 @@ class Origin:
     etag: str | None = None
     last_modified: str | None = None
     started_at: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """As the sidecar holds it."""
@@ -54,11 +58,8 @@ class Origin:
 
     def same_object(self, other: Origin) -> bool:
         """Whether two parts are of one object, as far as storage told."""
-        return (self.size, self.md5, self.etag, self.last_modified) == (
-            other.size,
-            other.md5,
-            other.etag,
-            other.last_modified,
+        return all(
+            getattr(self, name) == getattr(other, name) for name in ("size", "md5", "etag", "last_modified", "digests")
         )
 
 
@@ -77,6 +78,7 @@ def parse_origin(data: bytes) -> Origin | None:
         said.get("etag"),
         said.get("last_modified"),
         said.get("started_at"),
+        said.get("digests", {}),
     )
     return origin if _is_sound(origin) else None
 
@@ -91,7 +93,15 @@ def _is_sound(origin: Origin) -> bool:
             text is None or (isinstance(text, str) and pattern.fullmatch(text) is not None)
             for text, pattern in ((origin.md5, _MD5), (origin.etag, _ETAG), (origin.last_modified, _DATE))
         )
-        and any((origin.md5, origin.etag, origin.last_modified))
+        and _are_digests(origin.digests)
+        and any((origin.md5, origin.etag, origin.last_modified, origin.digests))
+    )
+
+
+def _are_digests(digests: object) -> bool:
+    return isinstance(digests, dict) and all(
+        isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{2 * LENGTHS.get(name, 0)}}}", value) and name in LENGTHS
+        for name, value in digests.items()
     )
 
 

@@ -53,7 +53,6 @@ class Stored:
     sha256: str
     size: int
     declared_md5: bool = False
-    validator: str | None = None
     published: bool = False
     kept: int = 0
 
@@ -135,7 +134,7 @@ def _begun(shop: Workshop, job: Job, reporter: Reporter, progress: _Progress) ->
     except MirrorError:
         kept.part.keep()
         raise
-    declared = of_part(said.size, said.md5, said.etag, said.last_modified)
+    declared = of_part(said.size, said.md5, said.etag, said.last_modified, said.digests)
     return Begun(kept.part, kept.hasher, kept.head, declared)
 
 
@@ -143,7 +142,9 @@ def _origin(job: Job, declared: Declared) -> Origin | None:
     """The sidecar of a part; None where a later run could not rely on it."""
     if declared.size is None or not declared.lasting:
         return None
-    return Origin(job.key, declared.size, declared.md5, declared.validator, declared.modified)
+    # A date that cannot be a validator by itself still tells a changed object beside one.
+    modified = declared.modified if declared.settled or declared.validator else None
+    return Origin(job.key, declared.size, declared.md5, declared.validator, modified, digests=dict(declared.others))
 
 
 def _publish(shop: Workshop, job: Job, received: Received[Part]) -> Stored:
@@ -154,13 +155,11 @@ def _publish(shop: Workshop, job: Job, received: Received[Part]) -> Stored:
         received.sink.discard()
         raise
     published = publish(shop.layout, received.sink, digest, job.format)
-    validator = received.declared.validator
     return Stored(
         digest.md5,
         digest.sha256,
         digest.size,
         declared_md5=received.declared_md5,
-        validator=validator,
         published=published,
         kept=received.kept,
     )
@@ -178,18 +177,21 @@ def _refuse_other_content(shop: Workshop, digest: Digest) -> None:
 
 
 def _held(shop: Workshop, job: Job, declared: Declared) -> Stored | None:
-    """The blob that the storage's headers speak of, when it is in the store; then the body need not come."""
+    """The blob that the storage's headers speak of, when it is in the store; then the body need not come.
+
+    Only a digest proves it. The same ETag and size do not: the model's row says that something has changed.
+    """
+    if declared.coding:  # the digests may be of the compressed bytes
+        return None
     md5 = declared.md5 or declared.hint
     if md5 is not None:
-        stored = _held_by_md5(shop, job.format, md5, declared)
-        if stored is not None or declared.md5 is not None:
-            return stored
+        return _held_by_md5(shop, job.format, md5, declared)
     current = job.current
-    if current is None or current.validator is None or declared.validator != current.validator:
+    if current is None or declared.others.get("sha-256") != current.sha256 or current.lost:
         return None
-    if declared.size != current.size or not _is_whole(shop, current.md5, job.format, current.size):
+    if declared.size not in (None, current.size) or not _is_whole(shop, current.md5, job.format, current.size):
         return None
-    return Stored(current.md5, current.sha256, current.size, validator=current.validator)
+    return Stored(current.md5, current.sha256, current.size)
 
 
 def _held_by_md5(shop: Workshop, weights_format: str, md5: str, declared: Declared) -> Stored | None:
@@ -209,7 +211,9 @@ def _held_by_md5(shop: Workshop, weights_format: str, md5: str, declared: Declar
     # An ETag is a hint: only together with the length is it believed. A binding MD5 may come without one.
     if declared.size != size and (declared.md5 is None or declared.size is not None):
         return None
-    return Stored(md5, sha256, size, declared_md5=declared.md5 is not None, validator=declared.validator)
+    if declared.others.get("sha-256", sha256) != sha256:
+        return None
+    return Stored(md5, sha256, size, declared_md5=declared.md5 is not None)
 
 
 def _is_whole(shop: Workshop, md5: str, weights_format: str, size: int) -> bool:
@@ -229,7 +233,6 @@ def weights_of(job: Job, stored: Stored) -> Weights:
         size=stored.size,
         stamp=job.row.stamp,
         declared_md5=stored.declared_md5,
-        validator=stored.validator,
         fetched_at=utc_now(),
     )
 

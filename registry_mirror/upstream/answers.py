@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from email.utils import parsedate_to_datetime
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _MESSAGE_LIMIT = 300
+_XML = re.compile(rb"<(code|message)>([^<]{1,2000})</\1>", re.IGNORECASE)
+# The words of S3 ("Request has expired", ExpiredToken), of Google's storage, and of Azure's.
+_EXPIRED = re.compile(r"expired|not valid in the specified time frame", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 _CLASSES: dict[int, type[ApiError]] = {
@@ -91,6 +95,8 @@ def message_of(body: bytes) -> str | None:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
+        if said := xml_reason(body):
+            return said
         return "it answered with a page, not with JSON" if looks_like_html(body) else None
     if not isinstance(document, dict):
         return None
@@ -98,6 +104,20 @@ def message_of(body: bytes) -> str | None:
         if isinstance(candidate, str) and candidate.strip():
             return one_line(candidate)
     return _field_errors(document.get("detail"))
+
+
+def xml_reason(body: bytes) -> str | None:
+    """Code and message of an error of S3, Google's or Azure's storage, in one line; None when the body is none.
+
+    It is searched for and not parsed: the body may be cut, and is nobody's we trust.
+    """
+    found = {tag.lower(): one_line(html.unescape(text.decode("utf-8", "replace"))) for tag, text in _XML.findall(body)}
+    return ": ".join(found[tag] for tag in (b"code", b"message") if found.get(tag)) or None
+
+
+def says_expired(reason: str) -> bool:
+    """Whether a storage's reason is that the address has expired: whatever the status, a fresh one is good again."""
+    return _EXPIRED.search(reason) is not None
 
 
 def _candidates(document: dict[str, Any]) -> list[object]:

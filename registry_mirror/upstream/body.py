@@ -6,17 +6,18 @@ import contextlib
 import logging
 import socket
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
-from ..errors import TransferError
+from ..digests import Hasher
+from ..errors import NetworkError, TransferError
 from ..model import utc_now
-from .answers import TRANSIENT, retry_after
+from .answers import TRANSIENT, looks_like_html, message_of, retry_after, says_expired, xml_reason
 from .declared import declared
 from .inflate import InflateError, inflate
-from .ranges import Fit, judge_rest
-from .session import network_error
+from .ranges import Fit, judge_rest, judge_whole
+from .session import first_bytes, network_error
 from .wire import WORTH, Wire, bare_socket, counts_by_itself
 
 if TYPE_CHECKING:
@@ -28,32 +29,53 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("registry_mirror.upstream")
 
+_REASON = 16 << 10
+"""Bytes of an error in which its reason is looked for."""
+
+_SECRET = 8
+"""Characters from which on a value in a signed address may be one that somebody could use."""
+
+_CURES = {
+    "InvalidObjectState": "the object is archived in the upstream's storage, and has to be restored there first",
+    "RequestTimeTooSkewed": "set this machine's clock by NTP",
+}
+
 
 class Body:
     """An answer whose body is still to be read.
 
     Args:
         rest: what is wanted; None for the whole object.
+        packed: whether the object is wanted compressed, as storage keeps it.
 
     Attributes:
-        fit: what the answer is to the question; `WHOLE` when the whole object was wanted.
+        fit: what the answer is to the question: `WHOLE` where the whole object was wanted; of a rest also `REST`,
+            `COMPLETE`, `MISFIT` or `REFUSED`.
         reason: why, in words.
         declared: what it says of the object; of a rest it says less.
+        packed: takes the digests of the body as it comes, where it may be compressed.
 
     Raises:
         TransferError: it is no success; transient unless the object is not there.
         NetworkError: no answer came.
     """
 
-    def __init__(self, what: str, url: str, client: httpx.Client, rest: Rest | None = None) -> None:
+    def __init__(
+        self, what: str, url: str, client: httpx.Client, rest: Rest | None = None, *, packed: bool = False
+    ) -> None:
         self._what, self._url = what, url
         self._pieces: Iterator[bytes] | None = None
-        self._response = _open(what, url, client, rest.headers() if rest else {})
+        self.packed: Hasher | None = None
+        asked = {"Accept-Encoding": "gzip"} if packed else {}
+        self._response = _open(what, url, client, asked | (rest.headers() if rest else {}))
         try:
-            self.fit, self.reason = self._judge(rest)
-            _log.debug("%s: storage %s answered HTTP %d", what, self.host, self._response.status_code)
-            self._refuse_failure()
-            self.declared = declared(self._response.headers)
+            status, headers = self._response.status_code, self._response.headers
+            self.fit, self.reason = judge_whole(status, headers) if rest is None else judge_rest(rest, status, headers)
+            _log.debug("%s: storage %s answered HTTP %d: %s", what, self.host, status, self.reason)
+            self._refuse_failure(rest)
+            self.declared = declared(headers, part=self.fit is not Fit.WHOLE)
+            if self.declared.coding:
+                self.packed = Hasher(self.declared.others)
         except BaseException:
             self._response.close()
             raise
@@ -85,6 +107,8 @@ class Body:
 
         The connection is not used again.
         """
+        if self.declared.coding:
+            return None
         response = self._response
         version = response.extensions.get("http_version", b"")
         length, raw = counts_by_itself(version, response.headers), bare_socket(response)
@@ -96,9 +120,8 @@ class Body:
 
     def chunks(self) -> Iterator[bytes]:
         """The body as it comes, in pieces of tens of KiB, unpacked where it is compressed."""
-        encoding = self._response.headers.get("content-encoding", "").strip().lower()
         try:
-            yield from inflate(encoding, self._raw())
+            yield from inflate(self.declared.coding, self._raw())
         except InflateError as error:
             raise TransferError(f"{self._what}: storage {self.host}: {error}") from None
 
@@ -110,7 +133,10 @@ class Body:
 
     def _iterated(self) -> Iterator[bytes]:
         try:
-            yield from self._response.iter_raw()
+            for chunk in self._response.iter_raw():
+                if self.packed is not None:
+                    self.packed.update(chunk)
+                yield chunk
         except httpx.HTTPError as error:
             failure = network_error(self._what, self._url, error)
         else:
@@ -118,23 +144,38 @@ class Body:
         # Raised out here: inside, httpx's error, which holds the signed address, would stay attached to ours.
         raise failure
 
-    def _judge(self, rest: Rest | None) -> tuple[Fit, str]:
-        status = self._response.status_code
-        if rest is not None:
-            return judge_rest(rest, status, self._response.headers)
-        return (Fit.WHOLE if status == 200 else Fit.OTHER), f"HTTP {status}"
-
-    def _refuse_failure(self) -> None:
-        if self.fit is not Fit.OTHER:
+    def _refuse_failure(self, rest: Rest | None) -> None:
+        """Ends a fetch by the answer's status. A refused rest ends none by itself: the whole may be had."""
+        if self.fit is Fit.MISFIT and rest is None:
+            raise TransferError(f"{self._what}: storage {self.host}: {self.reason}", transient=True)
+        if self.fit not in (Fit.OTHER, Fit.REFUSED):
             return
-        status = self._response.status_code
-        # 401 and 403 are how signed addresses expire: the next try brings a fresh one.
+        status, reason = self._response.status_code, self._reason()
+        expired = says_expired(reason)
+        if self.fit is Fit.REFUSED and not expired:
+            self.reason += f" ({reason})" if reason else ""
+            return
+        cure = next((cure for code, cure in _CURES.items() if code in reason), None)
         raise TransferError(
-            f"{self._what}: storage {self.host} answered HTTP {status}",
-            hint="the weights are missing in the upstream's storage" if status in (404, 410) else None,
-            transient=status in TRANSIENT or status in (401, 403),
+            f"{self._what}: storage {self.host} answered HTTP {status}{f' ({reason})' if reason else ''}",
+            hint="the weights are missing in the upstream's storage" if status in (404, 410) else cure,
+            # 401 and 403 are how signed addresses expire: the next try brings a fresh one.
+            transient=status in TRANSIENT or status in (401, 403) or expired,
             retry_after=retry_after(self._response.headers.get("retry-after"), utc_now()),
         )
+
+    def _reason(self) -> str:
+        """What storage says of its error, in one line without anything of the signed address."""
+        encoding = self._response.headers.get("content-encoding", "")
+        try:
+            body = first_bytes(inflate(encoding, self._raw()), _REASON, whole=False)
+        except (InflateError, NetworkError):
+            return ""
+        reason = xml_reason(body) or ("" if looks_like_html(body) else message_of(body) or "")
+        query = urlsplit(self._url).query
+        for secret in (query, *(value for _, value in parse_qsl(query) if len(value) >= _SECRET)):
+            reason = reason.replace(secret, "****") if secret else reason
+        return reason
 
 
 def _open(what: str, url: str, client: httpx.Client, headers: dict[str, str]) -> httpx.Response:

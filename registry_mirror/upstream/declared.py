@@ -1,8 +1,8 @@
 """What storage's headers say about an object, and what a whole body is worth. Pure.
 
-The rules are promise 2 of the architecture: what the storage declares about the object (`x-goog-hash`, `Content-MD5`,
-`Content-Length`) must hold; an ETag of 32 hex digits is a hint that some stores give another meaning; where nothing
-was declared, a web page must not pass for weights.
+The rules are promises 2 and 10 of the architecture: every digest and length that storage declares of the object must
+hold, whatever the status and the labels say; an ETag of 32 hex digits is a hint that some stores give another meaning;
+where nothing was declared, a text must not pass for weights, whatever it is called.
 """
 
 from __future__ import annotations
@@ -10,20 +10,27 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from .answers import looks_like_html
+from ..digests import LENGTHS
+from .answers import looks_like_html, xml_reason
+from .inflate import codings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ..digests import Digest
 
 _HEX_MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _SETTLED = 60.0
+_CHECKSUMS = ("crc32c", "crc32")
+"""They find accidents only, and are computed only where storage declares nothing stronger."""
+
+_PAIR = re.compile(r"([A-Za-z0-9-]+)=:?([A-Za-z0-9+/]+={0,2}):?(?=\s*[,;]|\s*$)")
+"""One member of `x-goog-hash`, `Digest` (RFC 3230), `Repr-Digest` or `Content-Digest` (RFC 9530)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +38,49 @@ class Declared:
     """What the headers of a storage answer say about the object.
 
     Attributes:
-        size: bytes of the body; None when not said, or when the body is encoded on its way.
-        md5: of `x-goog-hash` or `Content-MD5`: binding.
+        size: bytes of the body; None when not said, or when the body is compressed.
+        md5: binding.
         hint: an ETag of 32 hex digits, mostly the MD5, but not in every store.
         validator: a strong ETag, verbatim.
-        modified: `Last-Modified`, verbatim, where it was old enough to tell two contents apart.
-        content_type: the media type alone, lower case.
         framed: whether a cut body shows (by a length or chunks) without a digest.
-        encoded: whether the body is compressed on its way although identity was asked for.
+        coding: the compressions of the body that comes, as `inflate` takes them; empty for none. The digests are of the
+            compressed bytes or of the file, which is found out by comparing.
+        unpacked: whether the object is stored compressed, and comes without a sign of it: then the digests are of bytes
+            that do not come.
+        modified: `Last-Modified`, verbatim.
+        settled: whether that date was old enough to tell two contents apart.
+        generation: the number that Google's storage gives each content.
+        others: further binding digests in hex, by algorithm.
     """
 
     size: int | None
     md5: str | None
     hint: str | None
     validator: str | None
-    content_type: str
     framed: bool
-    encoded: bool
+    coding: str = ""
+    unpacked: bool = False
     modified: str | None = None
+    settled: bool = False
+    generation: str | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Every binding digest in hex, by algorithm."""
+        return {**self.others, **({} if self.md5 is None else {"md5": self.md5})}
 
     @property
     def condition(self) -> str | None:
         """What `If-Range` takes to be sure that the rest is of the same content (RFC 9110, 13.1.5)."""
-        return self.validator if self.validator and _sendable(self.validator) else self.modified
+        if self.validator and _sendable(self.validator):
+            return self.validator
+        return self.modified if self.modified and self.settled and _sendable(self.modified) else None
 
     @property
     def resumable(self) -> bool:
         """Whether a body that was cut may go on where it was cut: whatever else came would be noticed."""
-        return not self.encoded and (self.condition is not None or self.md5 is not None)
+        return not self.coding and (self.condition is not None or bool(self.digests))
 
     @property
     def lasting(self) -> bool:
@@ -66,45 +88,63 @@ class Declared:
 
         Only where a digest is known: a power cut or another writer may have damaged what lies on the disk.
         """
-        return self.resumable and self.size is not None and (self.md5 is not None or self.hint is not None)
+        return self.resumable and self.size is not None and bool(self.digests or self.hint)
+
+    def joined(self, rest: Declared) -> Declared:
+        """The same, with the digests that an answer with the rest has declared of the whole object."""
+        return replace(
+            self,
+            md5=self.md5 or rest.md5,
+            others={name: value for name, value in rest.others.items() if name == "sha-256"} | dict(self.others),
+        )
 
 
-def declared(headers: Mapping[str, str]) -> Declared:
-    """Reads the headers; keys in lower case."""
-    length = headers.get("content-length", "")
-    encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
-    etag = headers.get("etag", "").strip()
+def declared(headers: Mapping[str, str], *, part: bool = False) -> Declared:
+    """Reads the headers; keys in lower case.
+
+    Args:
+        part: the answer has a part of the object only, so digests of the message are none of the object.
+    """
+    length, etag = headers.get("content-length", ""), headers.get("etag", "").strip()
+    stored = ", ".join(codings(headers.get("x-goog-stored-content-encoding", "")))
+    sent = ", ".join(codings(headers.get("content-encoding", "")))
     bare = etag.removeprefix("W/").strip('"')
+    found = _strongest(_digests(headers, part=part))
     return Declared(
-        size=int(length) if length.isdecimal() and not encoded else None,
-        md5=_google_md5(headers.get("x-goog-hash", "")) or _base64_md5(headers.get("content-md5", "")),
+        size=_size(headers) if not sent and not stored else None,
+        md5=found.pop("md5", None),
         hint=bare.lower() if _HEX_MD5.fullmatch(bare) else None,
         validator=etag if etag.startswith('"') else None,
-        content_type=headers.get("content-type", "").partition(";")[0].strip().lower(),
         framed=length.isdecimal() or "chunked" in headers.get("transfer-encoding", "").lower(),
-        encoded=encoded,
-        modified=_strong_date(headers.get("last-modified", ""), headers.get("date", "")),
+        coding=sent or stored,
+        unpacked=bool(stored) and not sent,
+        modified=headers.get("last-modified", "").strip() or None,
+        settled=_is_settled(headers.get("last-modified", ""), headers.get("date", "")),
+        generation=headers.get("x-goog-generation"),
+        others=found,
     )
 
 
-def of_part(size: int, md5: str | None, etag: str | None, modified: str | None) -> Declared:
+def of_part(size: int, md5: str | None, etag: str | None, modified: str | None, others: Mapping[str, str]) -> Declared:
     """What was known of an object when a part of it was kept."""
-    known = declared({"etag": etag or "", "content-length": str(size), "content-type": "application/octet-stream"})
-    return replace(known, md5=md5, modified=modified)
+    known = declared({"etag": etag or "", "content-length": str(size)})
+    return replace(known, md5=md5, modified=modified, settled=True, others=others)
 
 
-def md5_of_object(headers: Mapping[str, str]) -> str | None:
-    """The binding MD5 of the whole object; `Content-MD5` is left out, which is of the body that it comes with."""
-    return _google_md5(headers.get("x-goog-hash", ""))
+def _size(headers: Mapping[str, str]) -> int | None:
+    """Bytes of an object that does not come compressed. What is stored outranks the length of what is sent."""
+    for name in ("x-goog-stored-content-length", "content-length"):
+        if headers.get(name, "").isdecimal():
+            return int(headers[name])
+    return None
 
 
-def _strong_date(modified: str, answered: str) -> str | None:
-    """`Last-Modified` as a validator: a minute before the answer, or the content may have changed within its second."""
+def _is_settled(modified: str, answered: str) -> bool:
+    """Whether `Last-Modified` is a minute older than the answer: else its second may have had two contents."""
     try:
-        settled = (parsedate_to_datetime(answered) - parsedate_to_datetime(modified)).total_seconds() >= _SETTLED
+        return (parsedate_to_datetime(answered) - parsedate_to_datetime(modified)).total_seconds() >= _SETTLED
     except (TypeError, ValueError):
-        return None
-    return modified if settled and _sendable(modified) else None
+        return False
 
 
 def _sendable(value: str) -> bool:
@@ -112,21 +152,66 @@ def _sendable(value: str) -> bool:
     return value.isascii() and value.isprintable()
 
 
-def _google_md5(value: str) -> str | None:
-    """`crc32c=…,md5=…`, in one header or several that the client joined with commas."""
-    for part in value.split(","):
-        name, _, digest = part.strip().partition("=")
-        if name == "md5":
-            return _base64_md5(digest)
-    return None
+# -- digests ----------------------------------------------------------------------------------------------------------
 
 
-def _base64_md5(value: str) -> str | None:
+def object_digests(headers: Mapping[str, str]) -> dict[str, str]:
+    """What headers say of the whole object, whichever part of it comes with them: hex by algorithm."""
+    return _first_of_each(
+        [
+            *_pairs(headers.get("x-goog-hash", "")),
+            ("md5", _decoded("md5", headers.get("x-ms-blob-content-md5", ""))),
+            *_pairs(headers.get("repr-digest", "")),
+            *_pairs(headers.get("digest", "")),
+        ]
+    )
+
+
+def _digests(headers: Mapping[str, str], *, part: bool) -> dict[str, str]:
+    """Every digest of the object: hex by algorithm, the object's own before those of the message."""
+    found = object_digests(headers)
+    if part:
+        return found
+    whole = [*found.items(), ("md5", _decoded("md5", headers.get("content-md5", "")))]
+    whole += _pairs(headers.get("content-digest", ""))
+    # A composite checksum is one of the parts' checksums; in a part's answer, S3 gives that part's own.
+    if headers.get("x-amz-checksum-type", "").strip().upper() != "COMPOSITE":
+        names = {f"x-amz-checksum-{name.replace('-', '')}": name for name in LENGTHS}
+        whole += [(name, _decoded(name, headers.get(header, ""))) for header, name in names.items()]
+    return _first_of_each(whole)
+
+
+def _first_of_each(pairs: list[tuple[str, str | None]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if value is not None:
+            found.setdefault(name, value)
+    return found
+
+
+def _strongest(digests: dict[str, str]) -> dict[str, str]:
+    """Those to compute."""
+    strong = {name: value for name, value in digests.items() if name not in _CHECKSUMS}
+    return strong or digests
+
+
+def _pairs(value: str) -> Iterator[tuple[str, str | None]]:
+    """`crc32c=…,md5=…`, `sha-256=:…:`, in one header or several that the client joined with commas."""
+    for name, digest in _PAIR.findall(value):
+        algorithm = "sha-1" if name.lower() == "sha" else name.lower()
+        yield algorithm, _decoded(algorithm, digest)
+
+
+def _decoded(algorithm: str, value: str) -> str | None:
+    """A digest in base64 as hex; None for anything else, and for an algorithm that is not computed here."""
     try:
         raw = base64.b64decode(value.strip(), validate=True)
     except (binascii.Error, ValueError):
         return None
-    return raw.hex() if len(raw) == 16 else None
+    return raw.hex() if len(raw) == LENGTHS.get(algorithm) else None
+
+
+# -- the verdict ------------------------------------------------------------------------------------------------------
 
 
 class Verdict(Enum):
@@ -138,21 +223,42 @@ class Verdict(Enum):
     REFUSE = "refuse"
 
 
-def judge(what: Declared, got: Digest, head: bytes) -> tuple[Verdict, str]:
-    """The verdict on a body that ended, and its reason."""
+def judge(what: Declared, got: Digest, head: bytes, packed: Digest | None = None) -> tuple[Verdict, str]:
+    """The verdict on a body that ended, and its reason.
+
+    Args:
+        what: what storage declared.
+        got: the file's own digests.
+        head: its first bytes.
+        packed: the digests of the body as it came, where it came compressed or was said to.
+    """
     if got.size == 0:
         return Verdict.REFUSE, "the body is empty"
     if what.size is not None and got.size != what.size:
-        return Verdict.REFUSE, f"{got.size} bytes came, Content-Length said {what.size}"
-    if what.md5 is not None:
-        if got.md5 == what.md5:
-            return Verdict.ACCEPT, "MD5 declared by storage"
+        return Verdict.REFUSE, f"{got.size} bytes came, storage declared {what.size}"
+    wrong = next((name for name, value in what.digests.items() if not _matches(name, value, got, packed)), None)
+    if wrong is None and what.digests:
+        return Verdict.ACCEPT, f"{' and '.join(map(str.upper, what.digests))} declared by storage"
+    if wrong is not None and not what.unpacked:
         page = ", and the body looks like a sign-in page" if looks_like_html(head) else ""
-        return Verdict.REFUSE, f"MD5 is {got.md5}, storage declared {what.md5}{page}"
-    if what.hint is not None and got.md5 == what.hint:
+        said = f"{wrong.upper()} is {got.of(wrong)}, storage declared {what.digests[wrong]}"
+        return Verdict.REFUSE, f"{said}{page}"
+    return _judge_unsigned(what, got, head, packed)
+
+
+def _matches(algorithm: str, value: str, got: Digest, packed: Digest | None) -> bool:
+    """Whether a digest is that of the file or of the bytes that it came in: either proves both."""
+    return value == got.of(algorithm) or (packed is not None and value == packed.of(algorithm))
+
+
+def _judge_unsigned(what: Declared, got: Digest, head: bytes, packed: Digest | None) -> tuple[Verdict, str]:
+    """The verdict where no digest binds."""
+    if what.hint is not None and _matches("md5", what.hint, got, packed):
         return Verdict.ACCEPT, "MD5 equals the ETag"
-    if refusal := refuse_unsigned(what, head):
+    if refusal := refuse_unsigned(head):
         return Verdict.REFUSE, refusal
+    if what.unpacked and what.digests:
+        return Verdict.CONFIRM, "storage's digests are of the compressed bytes that it keeps, and it sent others"
     if what.hint is not None:
         return Verdict.CONFIRM, f"MD5 is {got.md5}, the ETag reads {what.hint}"
     if not what.framed:
@@ -160,18 +266,38 @@ def judge(what: Declared, got: Digest, head: bytes) -> tuple[Verdict, str]:
     return Verdict.ACCEPT, "storage declared no digest"
 
 
-def refuse_unsigned(what: Declared, head: bytes) -> str | None:
-    """Why a body without a binding digest cannot be weights; None when it may be."""
+def refuse_unsigned(head: bytes) -> str | None:
+    """Why a body without a binding digest cannot be weights, all of which are binary; None when it may be.
+
+    The bytes decide. A content type is a label that web servers guess: nginx calls weights `text/plain`, and a gateway
+    calls its page of patience `application/octet-stream`.
+    """
+    if reason := xml_reason(head):
+        return f"the body is an error: {reason}"
     if looks_like_html(head):
         return "the body looks like a sign-in page"
-    if _looks_like_json(head):
-        return "the body looks like JSON, not weights"
-    if what.content_type.startswith("text/") or what.content_type.endswith(("json", "xml", "html")):
-        return f"the body is {what.content_type}, not weights"
+    if looks_like_text(head):
+        kind = "JSON" if head.lstrip()[:1] in (b"{", b"[") else "a text"
+        return f"the body looks like {kind}, not weights"
     return None
 
 
-def _looks_like_json(head: bytes) -> bool:
-    """Printable from a brace on. A binary format that happens to begin with one has other bytes close behind."""
-    start = head.lstrip()
-    return start[:1] in (b"{", b"[") and len(start) > 1 and start.isascii() and start.decode().isprintable()
+_CONTROLS = bytes(sorted({*range(32), 127} - {*b"\t\n\f\r\x1b"}))
+_ASCII = bytes(range(128))
+
+
+def looks_like_text(head: bytes) -> bool:
+    """Whether some first bytes are a text: UTF-16 with its mark, UTF-8, or mostly ASCII, and no control characters.
+
+    Every binary format has control characters close to its beginning, NULs above all.
+    """
+    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        if head.startswith(mark):
+            return all(each.isprintable() or each.isspace() for each in head[2:].decode(encoding, "ignore"))
+    if head.translate(None, _CONTROLS) != head:
+        return False
+    try:
+        head[: len(head) - 3].decode()  # the last character may be cut
+    except UnicodeDecodeError:
+        return 4 * len(head.translate(None, _ASCII)) < len(head)
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Generic, Protocol, TypeVar, runtime_checkable
 
-from ..digests import Hasher
+from ..digests import HEAD, Hasher
 from ..errors import IntegrityError, MirrorError, NoSpaceError
 from .ranges import Rest
 from .ring import Ring
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from ..digests import Digest
     from .declared import Declared
 
-HEAD = 64
 WORTH = 1 << 20
 """Bytes that a try has to bring to count as progress without limit."""
+
+FRUITLESS = 3
+"""Requests for a rest in a row that may bring nothing, before the whole is asked for."""
 
 SMALL_STEPS = 100
 """How many tries may bring less than `WORTH` each and still count: a byte a try would go on for ever."""
@@ -76,6 +78,7 @@ class Load(Generic[S]):
         self._record = self._hasher.size
         self._small = 0
         self._ranges = True
+        self._fruitless = 0
         self.alone = False
         """Whether it is to come over one connection, because several went wrong."""
 
@@ -98,14 +101,25 @@ class Load(Generic[S]):
 
     @property
     def rest(self) -> Rest | None:
-        """What to ask for; None when the body has to come from its first byte on."""
-        if self._ranges and self.declared is not None and self.declared.resumable and self.size:
+        """What to ask for; None when the body has to come from its first byte on.
+
+        What is here is not given up by that: only a whole body that comes in its place ends it.
+        """
+        if self._fruitless >= FRUITLESS or not self._ranges:
+            return None
+        if self.declared is not None and self.declared.resumable and self.size:
             return Rest(self.size, self.declared)
         return None
+
+    def asked(self, rest: Rest | None) -> None:
+        """Takes note of what a request for a rest has brought. A storage may refuse ranges also by silence."""
+        if rest is not None:
+            self._fruitless = 0 if self.size > rest.start else self._fruitless + 1
 
     def begin(self, sink: S, declared: Declared) -> None:
         """A new body."""
         self.sink, self.declared = sink, declared
+        self._hasher = Hasher(others_of(declared))
 
     def take(self, chunk: bytes | memoryview) -> None:
         """Takes the next bytes."""
@@ -141,7 +155,7 @@ class Load(Generic[S]):
         self._hasher = Hasher()
 
     def distrust(self) -> None:
-        """Forgets the body and asks for no rest any more: storage answered one with something else."""
+        """Forgets the body and asks for no rest any more: storage gives the whole, and no rest of it."""
         self.drop()
         self._ranges = False
 
@@ -162,6 +176,11 @@ class Load(Generic[S]):
             self.sink = None
         else:
             self.drop()
+
+
+def others_of(declared: Declared) -> tuple[str, ...]:
+    """The algorithms to compute beside MD5 and SHA-256."""
+    return tuple(name for name in declared.others if name != "sha-256")
 
 
 def is_worth_keeping(declared: Declared | None, error: BaseException) -> bool:

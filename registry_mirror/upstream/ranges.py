@@ -1,7 +1,8 @@
-"""Going on with a body that was cut: what to ask for, and what the answer is worth (RFC 9110, 14 and 15.3.7). Pure.
+"""What an answer of storage is: the rest that was asked for, the whole object, or neither (RFC 9110, 14 and 15). Pure.
 
-A wrong rest joined to a right beginning is the one way in which a resumed download can be poisoned without a digest
-that says so. So an answer counts as the rest only when everything that it says of itself fits.
+A wrong rest joined to a right beginning, or a part that passes for the whole, would poison a download without a digest
+that says so. So what an answer says of its bytes decides, and its status alone never does: some storages send a part
+with 200, and the whole with 206.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from .declared import md5_of_object
+from .answers import TRANSIENT
+from .declared import object_digests
+from .inflate import codings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from .declared import Declared
 
 _SPAN = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_GIVEN = frozenset({200, 203, 206})
+"""Statuses of an answer that carries the object or a part of it."""
+
 _TOTAL = re.compile(r"bytes \*/(\d{1,18})")
 
 
@@ -39,30 +45,58 @@ class Rest:
 
 
 class Fit(Enum):
-    """What an answer to a request for a rest is."""
+    """What an answer to a request for an object is."""
 
     REST = "rest"
-    """Just what was asked for."""
+    """Just the part that was asked for."""
     WHOLE = "whole"
-    """The object from its first byte on: it has changed, or storage knows no ranges."""
+    """The object from its first byte on."""
     COMPLETE = "complete"
     """There is no rest: every byte is here."""
     MISFIT = "misfit"
-    """Something that must not be joined to what is here."""
+    """Something that must not be joined to what is here, nor be taken for the whole."""
+    REFUSED = "refused"
+    """An error that may be about the range alone: the whole may be had."""
     OTHER = "other"
-    """No answer to the question: an error, as any request may meet."""
+    """An error, as any request may meet."""
+
+
+def judge_whole(status: int, headers: Mapping[str, str]) -> tuple[Fit, str]:
+    """The verdict on an answer to a request for the whole object, and its reason. Keys of the headers in lower case."""
+    if status not in _GIVEN:
+        return Fit.OTHER, f"HTTP {status}"
+    given, length = headers.get("content-range", "").strip(), headers.get("content-length", "")
+    if not given:
+        cut = status == 206
+        return (Fit.MISFIT, "an unknown part of the object came") if cut else (Fit.WHOLE, "the whole object came")
+    said = _SPAN.fullmatch(given)
+    if said is not None:
+        first, last, total = (int(number) for number in said.groups())
+        if first == 0 and last + 1 == total and length in ("", str(total)):
+            return Fit.WHOLE, "the whole object came"
+    return Fit.MISFIT, f"the whole object was asked for, and {given[:80]!r} came"
 
 
 def judge_rest(rest: Rest, status: int, headers: Mapping[str, str]) -> tuple[Fit, str]:
-    """The verdict on an answer, and its reason. Keys of the headers in lower case."""
-    if status == 200:
-        return Fit.WHOLE, "the whole object came"
+    """The verdict on an answer to a request for a rest, and its reason. Keys of the headers in lower case."""
     if status == 416:
         return _judge_no_rest(rest, headers)
-    if status != 206:
-        return Fit.OTHER, f"HTTP {status}"
-    reason = _wrong_span(rest, headers) or _another_object(rest.of, headers)
-    return (Fit.MISFIT, reason) if reason else (Fit.REST, "the rest came")
+    if status not in _GIVEN:
+        return Fit.OTHER if status in TRANSIENT else Fit.REFUSED, f"HTTP {status}"
+    if status == 206 or headers.get("content-range", "").strip():
+        reason = _wrong_span(rest, headers) or _another_object(rest.of, headers)
+        return (Fit.MISFIT, reason) if reason else (Fit.REST, "the rest came")
+    return _judge_whole_instead(rest, headers)
+
+
+def _judge_whole_instead(rest: Rest, headers: Mapping[str, str]) -> tuple[Fit, str]:
+    """A success that names no range. Only its length tells the whole from a part: where it does not, it is not read."""
+    length = headers.get("content-length", "")
+    if codings(headers.get("content-encoding", "")):
+        return Fit.MISFIT, "a compressed answer came"
+    if rest.of.size is not None and length == str(rest.of.size):
+        return Fit.WHOLE, "the whole object came"
+    return Fit.MISFIT, f"{length or 'an unknown number of'} bytes came, which may be a part of the object"
 
 
 def _judge_no_rest(rest: Rest, headers: Mapping[str, str]) -> tuple[Fit, str]:
@@ -92,20 +126,25 @@ def _wrong_span(rest: Rest, headers: Mapping[str, str]) -> str | None:
 
 
 def _another_object(of: Declared, headers: Mapping[str, str]) -> str | None:
-    if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+    """Why a part is of another content than what is here. An equal validator proves nothing against other evidence."""
+    if codings(headers.get("content-encoding", "")):
         return "the partial answer is compressed"
-    md5, etag = md5_of_object(headers), headers.get("etag", "").strip()
-    if md5 and of.md5 and md5 != of.md5:
-        return f"the object's MD5 was {of.md5}, and is {md5}"
-    if of.validator is None:
-        return _another_date(of, headers)
-    if etag == of.validator or (not etag and of.md5 is not None):
+    digests, etag = object_digests(headers), headers.get("etag", "").strip()
+    for name, before in of.digests.items():
+        if digests.get(name, before) != before:
+            return f"the object's {name.upper()} was {before}, and is {digests[name]}"
+    if of.validator is not None and etag and etag != of.validator:
+        return "the object's ETag has changed"
+    if any(digests.get(name) for name in of.digests):
         return None
-    return "the object's ETag has changed" if etag else "the partial answer does not say of which object it is"
-
-
-def _another_date(of: Declared, headers: Mapping[str, str]) -> str | None:
-    modified = headers.get("last-modified", "").strip()
-    if of.modified and modified and modified != of.modified:
+    if _differs(of.generation, headers.get("x-goog-generation")):
+        return "the object's generation has changed"
+    if _differs(of.modified, headers.get("last-modified", "").strip()):
         return "the object has been modified"
+    if of.validator is not None and not etag and not of.digests:
+        return "the partial answer does not say of which object it is"
     return None
+
+
+def _differs(before: str | None, now: str | None) -> bool:
+    return bool(before and now and before != now)

@@ -70,6 +70,14 @@ class _Doubt:
     digest: Digest | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Unusable:
+    """An answer that is not read. The whole is asked for next; `packed`: compressed, as storage keeps it."""
+
+    reason: str
+    packed: bool = False
+
+
 class _NoAddressError(Exception):
     """The upstream gave no address. It has been retried where it was asked; here it must not be again."""
 
@@ -164,21 +172,43 @@ class Storage:
             raise
 
     def _go_on(self, order: _Order[S, H], load: Load[S], twin: _Doubt | None) -> Received[S] | H | _Doubt:
-        """One answer, joined to what is here."""
+        """What one try brings: an answer, joined to what is here, or another where the first cannot be used."""
+        asked, packed = load.rest, False
+        rest = asked
+        try:
+            while True:
+                found = self._answer(order, load, rest, twin, instead=rest is not asked, packed=packed)
+                if not isinstance(found, _Unusable):
+                    return found
+                _log.debug("%s: asks once more: %s", order.what, found.reason)
+                rest, packed = None, found.packed  # so the third answer is the last
+        finally:
+            load.asked(asked)
+
+    def _answer(
+        self,
+        order: _Order[S, H],
+        load: Load[S],
+        rest: Rest | None,
+        twin: _Doubt | None,
+        *,
+        instead: bool,
+        packed: bool,
+    ) -> Received[S] | H | _Doubt | _Unusable:
+        """One answer, under a fresh address; `instead` of a rest that was not to be had."""
         try:
             url = order.address()
         except MirrorError as error:
             raise _NoAddressError(error) from error
-        rest = load.rest
-        if rest is None:
-            load.drop()
         self.requests.add()
-        with self._first(order, load, url) as source, self._body(order.what, url, rest) as body:
-            if body.fit is not Fit.MISFIT:
-                return _take(order, load, body, source, twin)
-            _log.debug("%s: begins again, what came is no rest: %s", order.what, body.reason)
-        load.distrust()
-        return self._go_on(order, load, twin)
+        with self._first(order, load, url) as source, self._body(order.what, url, rest, packed=packed) as body:
+            if body.fit in (Fit.MISFIT, Fit.REFUSED):
+                return _Unusable(body.reason)
+            if body.declared.unpacked and body.declared.digests and not packed:
+                return _Unusable("the digests are of the compressed bytes that storage keeps", packed=True)
+            if body.fit is Fit.WHOLE:
+                load.distrust() if instead else load.drop()
+            return _take(order, load, body, source, twin)
 
     @contextlib.contextmanager
     def _first(self, order: _Order[S, H], load: Load[S], url: str) -> Iterator[_Source[S, H]]:
@@ -198,8 +228,8 @@ class Storage:
             yield body
 
     @contextlib.contextmanager
-    def _body(self, what: str, url: str, rest: Rest | None) -> Iterator[Body]:
-        with Body(what, url, self._client, rest) as body:
+    def _body(self, what: str, url: str, rest: Rest | None, *, packed: bool = False) -> Iterator[Body]:
+        with Body(what, url, self._client, rest, packed=packed) as body:
             self._open.add(body)
             try:
                 yield body
@@ -233,7 +263,9 @@ class _Source(Generic[S, H]):
         assert self._load.declared is not None  # noqa: S101 - a body that has begun
         with self._storage.body_of(self._order.what, url, Rest(start, self._load.declared, end)) as body:
             if body.fit is not Fit.REST:
-                raise TransferError(f"{self._order.what}: no range came: {body.reason}")
+                # The first connection's address may be past its time.
+                transient = body.fit is Fit.REFUSED and not fresh
+                raise TransferError(f"{self._order.what}: no range came: {body.reason}", transient=transient)
             yield body
 
     def beside(self) -> BinaryIO:
@@ -246,8 +278,8 @@ def _take(
     order: _Order[S, H], load: Load[S], body: Body, source: _Source[S, H], twin: _Doubt | None
 ) -> Received[S] | H | _Doubt:
     """What has come with this answer: a whole body, judged, or what was held in its place."""
-    if body.fit is Fit.WHOLE:
-        load.drop()
+    if load.declared is not None:
+        load.declared = load.declared.joined(body.declared)
     said = load.declared or body.declared
     found = order.held(said)
     if found is not None:
@@ -258,14 +290,14 @@ def _take(
     if body.fit is not Fit.COMPLETE:
         # A body that has to come twice comes the ordinary way the second time, lest a fault of ours comes twice.
         stream(Course(order.what, load, order.progress, order.rate, twin is None, source), body)
-    return _judged(load, twin)
+    return _judged(load, twin, body.packed.digest() if body.packed else None)
 
 
-def _judged(load: Load[S], twin: _Doubt | None) -> Received[S] | _Doubt:
+def _judged(load: Load[S], twin: _Doubt | None, packed: Digest | None) -> Received[S] | _Doubt:
     """The verdict on a body that ended. What is not accepted is discarded."""
     assert load.sink is not None and load.declared is not None  # noqa: S101, PT018 - it has begun
     digest, said = load.digest, load.declared
-    verdict, reason = judge(said, digest, load.head)
+    verdict, reason = judge(said, digest, load.head, packed)
     agrees = twin is not None and twin.digest == digest
     if verdict is Verdict.ACCEPT or (verdict is Verdict.CONFIRM and agrees):
         return Received(load.sink, digest, said, digest.md5 in (said.md5, said.hint), load.kept)

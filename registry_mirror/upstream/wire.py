@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import NetworkError, RequestTimeoutError
+from .inflate import codings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,10 +99,7 @@ class Wire:
 def counts_by_itself(version: bytes, headers: Mapping[str, str]) -> int | None:
     """The length of a body that is nothing but its bytes on the connection; None for any other. Pure."""
     length = headers.get("content-length", "")
-    coded = headers.get("transfer-encoding") or headers.get("content-encoding", "identity").strip().lower() not in (
-        "",
-        "identity",
-    )
+    coded = headers.get("transfer-encoding") or codings(headers.get("content-encoding", ""))
     if version != b"HTTP/1.1" or coded or not length.isdecimal():
         return None
     return int(length)
