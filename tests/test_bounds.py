@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import re
 import resource
 import subprocess
@@ -107,7 +108,18 @@ def test_a_bomb_is_refused_when_it_has_unpacked_to_a_hundredfold(bomb):
             taken += len(piece)
     assert taken <= ALLOWANCE + 100 * len(bomb)
     assert not is_bomb(10, ALLOWANCE)
+    assert not is_bomb(ALLOWANCE, 0)
     assert is_bomb(10, ALLOWANCE + 1001)
+
+
+def test_a_body_that_unpacks_to_nothing_for_ever_is_refused_and_seen_to_bring_nothing():
+    nothing = b"\x00\x00\x00\xff\xff" * 100_000  # empty blocks of deflate
+    body, came = itertools.chain([gzip.compress(b"")[:10]], itertools.repeat(nothing)), 0
+    with pytest.raises(InflateError, match="unpack to 0"):  # noqa: PT012 - what came before counts
+        for piece in inflate("gzip", body):
+            assert piece == b""
+            came += 1
+    assert came >= ALLOWANCE // len(nothing)
 
 
 def test_the_first_bytes_of_an_answer_are_read_or_it_is_refused():

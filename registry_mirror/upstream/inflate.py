@@ -92,8 +92,7 @@ def _inflated(bits: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
             unpacked += len(piece)
             if is_bomb(packed, unpacked):
                 raise InflateError(f"its first {packed} bytes unpack to {unpacked}, as no honest body does")
-            if piece:
-                yield piece
+            yield piece  # also an empty one: whoever watches the pace has to see that nothing comes
     # The unpacker may hold output back although it has taken all of its input.
     while piece := _flushed(unpacker):
         yield piece
@@ -102,8 +101,8 @@ def _inflated(bits: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def is_bomb(packed: int, unpacked: int) -> bool:
-    """Whether so many bytes must not come out of so many."""
-    return unpacked > ALLOWANCE + RATIO * packed
+    """Whether so many bytes must not come out of so many; too few would come without an end."""
+    return unpacked > ALLOWANCE + RATIO * packed or packed > ALLOWANCE + 2 * unpacked
 
 
 def _next(unpacker: zlib._Decompress, data: bytes, bits: int) -> tuple[bytes, bytes, zlib._Decompress]:
