@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, delete, exists, insert, select, update
+from sqlalchemy import bindparam, delete, exists, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ..model import format_time, parse_time
-from .rows import batches, touch
+from .rows import batches, in_turns, touch
 from .schema import checks, evictions, failures, models, pins, runs, unnamed, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import Connection, Row
 
     from .values import Weights
 
@@ -73,13 +75,16 @@ class Pin:
 def wanted_again(connection: Connection, several: Sequence[Weights]) -> None:
     """Ends evictions, and the grace periods of blobs: the next time that nobody wants one, it has another."""
     connection.execute(_EVICTION_OVER, [{"of": each.model_id, "in_format": each.format} for each in several])
-    connection.execute(_NOTE_OVER, [{"start": f"{each.md5[:2]}/{each.md5}."} for each in several])
+    starts = [f"{each.md5[:2]}/{each.md5}" for each in several]
+    connection.execute(_NOTE_OVER, [{"first": f"{start}.", "end": f"{start}/"} for start in starts])
 
 
 _EVICTION_OVER = delete(evictions).where(
     evictions.c.model_id == bindparam("of"), evictions.c.format == bindparam("in_format")
 )
-_NOTE_OVER = delete(unnamed).where(unnamed.c.blob.startswith(bindparam("start")))
+# A range, whatever format they are of ("/" comes after "."): the primary key finds them, and LIKE would read the whole
+# table for each row.
+_NOTE_OVER = delete(unnamed).where(unnamed.c.blob >= bindparam("first"), unnamed.c.blob < bindparam("end"))
 
 
 class Retention:
@@ -94,7 +99,7 @@ class Retention:
     def holdings(self) -> list[Holding]:
         """Every file on record."""
         with self._reading() as connection:
-            return _holdings(connection)
+            return list(_holdings(connection))
 
     def notes(self) -> dict[str, Note]:
         """The blobs that no row wanted when `gc` last looked, by their names."""
@@ -122,42 +127,47 @@ class Retention:
     # -- letting go -----------------------------------------------------------------------------------------------
 
     def let_go(
-        self, reasons: Mapping[Holding, str], name_of: Callable[[Holding], str], *, evicted_at: datetime | None = None
+        self,
+        reasons: Mapping[Holding, str],
+        name_of: Callable[[Holding], str],
+        *,
+        evicted_at: datetime | None = None,
+        rest: Callable[[float], None] = time.sleep,
     ) -> list[Holding]:
         """Takes rows off the record, so that the next index does not name them. Their blobs are noted and stay.
+
+        Many go in several transactions, and other writers come in between. Each is whole: a kill between two leaves
+        rows that are let go, and rows that are as they were.
 
         Args:
             reasons: what to let go and why. One that has changed in any way since is left as it is.
             name_of: the blob of a row.
             evicted_at: the weights make room for others, and a sync is not to fetch them again.
+            rest: called with seconds to leave the catalog to others; may raise.
 
         Returns:
             What was let go.
         """
-        if not reasons:
-            return []
-        with self._writing() as connection:
-            present = set(_holdings(connection))
-            done = [held for held in reasons if held in present]
-            for held in done:
-                if evicted_at is not None:
-                    _record_eviction(connection, held, evicted_at)
-                connection.execute(delete(weights).where(*_key(held)))
-                _note(connection, name_of(held), reasons[held])
-            if done:
-                touch(connection, sorted({held.model_id for held in done}))
+        done: list[Holding] = []
+        for turn in in_turns(list(reasons), rest):
+            with self._writing() as connection:
+                present = set(_holdings(connection, {held.model_id for held in turn}))
+                going = [held for held in turn if held in present]
+                if going:
+                    _let_go(connection, {held: (name_of(held), reasons[held]) for held in going}, evicted_at)
+            done += going
         return done
 
-    def note_unnamed(self, blobs: Collection[str], now: datetime) -> None:
-        """Begins the grace period of blobs that neither a row nor the published index names."""
-        if not blobs:
-            return
-        with self._writing() as connection:
-            for blob in blobs:
-                _note(connection, blob, None)
-                key = (unnamed.c.blob == blob) & unnamed.c.since.is_(None)
-                # To the microsecond: a time cut to whole seconds would end the grace period too soon.
-                connection.execute(update(unnamed).where(key).values(since=now.isoformat()))
+    def note_unnamed(self, blobs: Collection[str], now: datetime, rest: Callable[[float], None] = time.sleep) -> None:
+        """Begins the grace period of blobs that neither a row nor the published index names.
+
+        One that has begun goes on. `rest` as for `let_go`.
+        """
+        # To the microsecond: a time cut to whole seconds would end the grace period too soon.
+        since = now.isoformat()
+        for turn in in_turns(list(blobs), rest):
+            with self._writing() as connection:
+                connection.execute(_BEGIN_GRACE, [{"blob": blob, "reason": None, "since": since} for blob in turn])
 
     def forget_notes(self, blobs: Iterable[str]) -> None:
         """Ends the grace period of blobs that are named again, or no longer there."""
@@ -218,55 +228,67 @@ class Retention:
         return [each for each in dict.fromkeys(ids) if each in before]
 
 
-def _holdings(connection: Connection) -> list[Holding]:
+def _holdings(connection: Connection, model_ids: Collection[str] | None = None) -> Iterator[Holding]:
+    """The files on record of some models, of all for None."""
     pinned = exists().where(pins.c.model_id == weights.c.model_id)
     failing = exists().where(failures.c.model_id == weights.c.model_id, failures.c.format == weights.c.format)
     columns = (
         weights, models.c.name, models.c.status, models.c.archived_at, models.c.gone_at,
         (models.c.stamp == weights.c.stamp).label("fresh"), pinned.label("pinned"), failing.label("failing"),
     )  # fmt: skip
-    chosen = select(*columns).join(models, models.c.id == weights.c.model_id)
-    rows = connection.execute(chosen.order_by(*weights.primary_key))
-    return [
-        Holding(
-            row.model_id,
-            row.name,
-            row.format,
-            row.md5,
-            row.size,
-            bool(row.current),
-            parse_time(row.fetched_at),
-            parse_time(row.superseded_at),
-            row.status,
-            parse_time(row.archived_at),
-            parse_time(row.gone_at),
-            bool(row.pinned),
-            bool(row.fresh),
-            bool(row.failing),
-        )
-        for row in rows
-    ]
-
-
-def _key(held: Holding) -> tuple[ColumnElement[bool], ...]:
-    return (
-        weights.c.model_id == held.model_id, weights.c.format == held.format, weights.c.md5 == held.md5,
-    )  # fmt: skip
-
-
-def _record_eviction(connection: Connection, held: Holding, now: datetime) -> None:
-    key = (evictions.c.model_id == held.model_id) & (evictions.c.format == held.format)
-    connection.execute(delete(evictions).where(key))
-    stamp = connection.scalar(select(models.c.stamp).where(models.c.id == held.model_id))
-    values = {"model_id": held.model_id, "format": held.format, "md5": held.md5, "size": held.size, "stamp": stamp}
-    connection.execute(insert(evictions), {**values, "evicted_at": format_time(now)})
-
-
-def _note(connection: Connection, blob: str, reason: str | None) -> None:
-    """Notes a blob; one that is noted already keeps what is known of it, but for a reason that is new."""
-    key = unnamed.c.blob == blob
-    anew = {"reason": reason, "since": None}
-    if reason is not None and connection.execute(update(unnamed).where(key).values(anew)).rowcount:
+    chosen = select(*columns).join(models, models.c.id == weights.c.model_id).order_by(*weights.primary_key)
+    if model_ids is None:
+        yield from map(_holding, connection.execute(chosen))
         return
-    if connection.scalar(select(unnamed.c.blob).where(key)) is None:
-        connection.execute(insert(unnamed), {"blob": blob, "reason": reason, "since": None})
+    for batch in batches(sorted(model_ids)):
+        yield from map(_holding, connection.execute(chosen.where(weights.c.model_id.in_(batch))))
+
+
+def _holding(row: Row[Any]) -> Holding:
+    return Holding(
+        row.model_id,
+        row.name,
+        row.format,
+        row.md5,
+        row.size,
+        bool(row.current),
+        parse_time(row.fetched_at),
+        parse_time(row.superseded_at),
+        row.status,
+        parse_time(row.archived_at),
+        parse_time(row.gone_at),
+        bool(row.pinned),
+        bool(row.fresh),
+        bool(row.failing),
+    )
+
+
+def _let_go(connection: Connection, going: Mapping[Holding, tuple[str, str]], evicted_at: datetime | None) -> None:
+    """Takes rows off the record, each with the name of its blob and the reason; each statement once for all of them."""
+    keys = [{"of": held.model_id, "in_format": held.format, "under": held.md5, "bytes": held.size} for held in going]
+    if evicted_at is not None:
+        moment = format_time(evicted_at)
+        connection.execute(_EVICTION_OVER, keys)
+        connection.execute(_EVICT, [{**key, "at": moment} for key in keys])
+    connection.execute(_LET_GO, keys)
+    notes = [{"blob": blob, "reason": reason, "since": None} for blob, reason in going.values()]
+    connection.execute(_NOTE, notes)
+    touch(connection, sorted({held.model_id for held in going}))
+
+
+_LET_GO = delete(weights).where(
+    weights.c.model_id == bindparam("of"),
+    weights.c.format == bindparam("in_format"),
+    weights.c.md5 == bindparam("under"),
+)
+_EVICT = insert(evictions).values(
+    model_id=bindparam("of"),
+    format=bindparam("in_format"),
+    stamp=select(models.c.stamp).where(models.c.id == bindparam("of")).scalar_subquery(),
+    md5=bindparam("under"),
+    size=bindparam("bytes"),
+    evicted_at=bindparam("at"),
+)
+_ANEW = upsert(unnamed)
+_NOTE = _ANEW.on_conflict_do_update(set_={"reason": _ANEW.excluded.reason, "since": None})
+_BEGIN_GRACE = _ANEW.on_conflict_do_update(set_={"since": _ANEW.excluded.since}, where=unnamed.c.since.is_(None))

@@ -9,19 +9,34 @@ from sqlalchemy import delete, insert, select, update
 from .schema import facts, failures, models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy import Connection
 
 T = TypeVar("T")
 
 _BATCH = 500
+_TURN = 5000
+_LET_IN = 0.15
+"""Seconds between two transactions in which a writer that waits gets its turn: SQLite's asks every 0.1 s."""
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     """The items, as many at a time as one statement takes."""
     for start in range(0, len(items), _BATCH):
         yield items[start : start + _BATCH]
+
+
+def in_turns(items: Sequence[T], rest: Callable[[float], None]) -> Iterator[Sequence[T]]:
+    """The items, as many at a time as one transaction takes. Between two, the catalog is left to others for a moment.
+
+    Args:
+        rest: called with the seconds to leave it to them; may raise.
+    """
+    for start in range(0, len(items), _TURN):
+        if start:
+            rest(_LET_IN)
+        yield items[start : start + _TURN]
 
 
 def set_fact(connection: Connection, key: str, value: str) -> None:

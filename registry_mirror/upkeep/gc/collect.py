@@ -131,7 +131,7 @@ class _Collector:
 
     def _let_go(self, rows: Collection[RowStep], evicted_at: datetime | None = None) -> tuple[RowStep, ...]:
         reasons = {row.held: row.verdict.reason for row in rows}
-        done = set(self._catalog.let_go(reasons, _blob_of, evicted_at=evicted_at))
+        done = set(self._catalog.let_go(reasons, _blob_of, evicted_at=evicted_at, rest=self._sleep))
         self._spared += [row.blob for row in rows if row.held not in done]
         return tuple(row for row in rows if row.held in done)
 
@@ -141,7 +141,8 @@ class _Collector:
         if index is None or not index.follows:
             return
         wanted = {_blob_of(held) for held in self._catalog.holdings()}
-        self._catalog.note_unnamed([blob for blob in blobs if blob not in index.blobs | wanted], utc_now())
+        named = index.blobs | wanted
+        self._catalog.note_unnamed([blob for blob in blobs if blob not in named], utc_now(), self._sleep)
 
     def _attempt(self, step: FileStep, act: Callable[..., bool], *more: object) -> bool:
         self._sleep(0)  # a signal ends it between two files
