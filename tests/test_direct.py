@@ -13,7 +13,7 @@ import pytest
 import trustme
 from support.counting import CountingUpstream
 from support.documents import make_document, make_model, weights_bytes
-from support.syncing import files_under, settings_for
+from support.syncing import files_under, run_sync, settings_for, wait_for
 from support.tls import TlsStorage
 from support.upstream import Chunked, CutAfter, Do, FlipByte, Gate, Gzipped, Hold, UntilClose, no_digest
 
@@ -23,7 +23,7 @@ from registry_mirror.files import PRIVATE
 from registry_mirror.secret import Secret
 from registry_mirror.store.incoming import Part
 from registry_mirror.sync.workshop import make_client
-from registry_mirror.upstream import RetryPolicy, transfer
+from registry_mirror.upstream import RetryPolicy, load, transfer
 from registry_mirror.upstream.pace import Pace
 from registry_mirror.upstream.rate import Rate
 from registry_mirror.upstream.ring import Ring
@@ -188,6 +188,98 @@ def test_a_ring_hashes_what_it_is_given_in_order(count):
     assert hasher.digest().sha256 == hashlib.sha256(whole).hexdigest()
     assert hasher.digest().md5 == hashlib.md5(whole, usedforsecurity=False).hexdigest()
     assert hasher.digest().size == len(whole)
+
+
+class FailingHasher(Hasher):
+    """Its SHA-256 takes a few pieces and then fails."""
+
+    def __init__(self, pieces=0):
+        super().__init__()
+        self.pieces = pieces
+
+    @property
+    def updates(self):
+        md5, _ = super().updates
+        return md5, self.fail
+
+    def fail(self, _data):
+        if self.pieces:
+            self.pieces -= 1
+            return
+        raise MemoryError("no memory")
+
+
+def hashing_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "hash"]
+
+
+def test_the_one_who_waits_for_a_buffer_hears_of_a_hash_that_failed():
+    with pytest.raises(RuntimeError, match="hashing failed: MemoryError: no memory"):  # noqa: SIM117, PT012
+        with Ring(FailingHasher(pieces=1), buffers=2, size=8) as ring:
+            for _ in range(5):
+                ring.next()
+                ring.hand_over(8)
+    assert hashing_threads() == []
+
+
+@pytest.fixture
+def failed_ring():
+    """A ring one of whose hashes has failed."""
+    ring = Ring(FailingHasher(), buffers=4, size=8)
+    ring.__enter__()
+    ring.next()
+    ring.hand_over(8)
+    wait_for(lambda: len(hashing_threads()) == 1)
+    yield ring
+    assert hashing_threads() == []
+
+
+@pytest.mark.parametrize("act", [Ring.next, lambda ring: ring.hand_over(8)])
+def test_a_hash_that_failed_is_told_at_the_next_act(failed_ring, act):
+    with pytest.raises(RuntimeError, match="hashing failed"):
+        act(failed_ring)
+    with pytest.raises(RuntimeError, match="hashing failed"):
+        failed_ring.__exit__(None, None, None)
+
+
+def test_a_hash_that_failed_is_told_in_the_place_of_an_error_after_which_the_body_would_go_on(failed_ring):
+    with pytest.raises(RuntimeError, match="hashing failed") as raised:
+        failed_ring.__exit__(errors.NetworkError, errors.NetworkError("cut"), None)
+    assert isinstance(raised.value.__cause__, MemoryError)
+
+
+def test_a_thread_that_cannot_be_started_leaves_no_other_behind(monkeypatch):
+    started, start = [], threading.Thread.start
+
+    def one_only(self):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", one_only)
+    with pytest.raises(RuntimeError, match="can't start new thread"), Ring(Hasher()):
+        pass
+    assert not started[0].is_alive()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_body_whose_hash_fails_is_neither_stored_nor_kept_and_the_next_run_fetches_it_whole(
+    upstream, root, monkeypatch, cut
+):
+    if cut:
+        upstream.inject(CutAfter(3 * MIB), kind="weights")
+    with monkeypatch.context() as patched:
+        patched.setattr(load, "Hasher", lambda: FailingHasher(pieces=1))
+        finished = run_sync(upstream, root)
+    assert finished.exit_code == 3
+    (failed,) = finished.record.tally.failed
+    assert "hashing failed: MemoryError" in failed.error
+    assert files_under(root / "incoming") == files_under(root / "blobs") == []
+    assert hashing_threads() == []
+    upstream.sent = 0
+    assert run_sync(upstream, root).exit_code == 0
+    assert upstream.sent == SIZE
 
 
 def test_a_buffer_whose_turn_it_is_may_be_asked_for_twice():

@@ -27,7 +27,8 @@ class Ring:
     """Hands what is put into its buffers to a hasher, in order.
 
     Used by one thread: `next`, fill, `hand_over`. The hasher's digests hold once the block has ended, whatever ended
-    it.
+    it, unless that was a RuntimeError: a hash that fails ends the block with one, also in the place of another error,
+    because nobody may go on with digests that lack bytes.
     """
 
     def __init__(self, hasher: Hasher, buffers: int = BUFFERS, size: int = SIZE) -> None:
@@ -37,13 +38,28 @@ class Ring:
         self._lanes = [_Lane(update) for update in hasher.updates]
 
     def __enter__(self) -> Self:
+        try:
+            for lane in self._lanes:
+                lane.thread.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._end()
+        if error is None or isinstance(error, Exception):
+            self._refuse_failure()
+
+    def _end(self) -> None:
+        """Waits until all of it is taken."""
         for lane in self._lanes:
-            lane.end()
+            lane.todo.put(None)
+        for lane in self._lanes:
+            if lane.thread.ident is not None:
+                lane.thread.join()
 
     @property
     def busy(self) -> float:
@@ -51,20 +67,32 @@ class Ring:
         return max(lane.busy for lane in self._lanes)
 
     def next(self) -> memoryview:
-        """The buffer whose turn it is, once both hashes are done with what it held before."""
+        """The buffer whose turn it is, once both hashes are done with what it held before.
+
+        Raises:
+            RuntimeError: a hash failed.
+        """
+        self._refuse_failure()
         if self._turn - self._taken == len(self._buffers):
             for lane in self._lanes:
                 lane.done.get()
+            self._refuse_failure()
             self._taken += 1
         return self._buffers[self._turn % len(self._buffers)]
 
     def hand_over(self, count: int) -> None:
-        """Gives the first `count` bytes of the buffer whose turn it is to the hashes."""
+        """Gives the first `count` bytes of the buffer whose turn it is to the hashes. Raises as `next` does."""
+        self._refuse_failure()
         filled = self._buffers[self._turn % len(self._buffers)][:count]
         self._turn += 1
         self._hasher.size += count
         for lane in self._lanes:
             lane.todo.put(filled)
+
+    def _refuse_failure(self) -> None:
+        for lane in self._lanes:
+            if lane.error is not None:
+                raise RuntimeError(f"hashing failed: {type(lane.error).__name__}: {lane.error}") from lane.error
 
 
 class _Lane:
@@ -73,19 +101,18 @@ class _Lane:
     def __init__(self, update: Callable[[memoryview], object]) -> None:
         self._update = update
         self.busy = 0.0
+        self.error: BaseException | None = None
         self.todo: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
         self.done: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="hash", daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        """Waits until all of it is taken."""
-        self.todo.put(None)
-        self._thread.join()
+        self.thread = threading.Thread(target=self._work, name="hash", daemon=True)
 
     def _work(self) -> None:
-        while (data := self.todo.get()) is not None:
-            began = time.perf_counter()
-            self._update(data)
-            self.busy += time.perf_counter() - began
+        try:
+            while (data := self.todo.get()) is not None:
+                began = time.perf_counter()
+                self._update(data)
+                self.busy += time.perf_counter() - began
+                self.done.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+            self.error = error
             self.done.put(None)
