@@ -219,15 +219,18 @@ class Catalog(Memory, Checks, Retention, Heir):
     def models_since(self, revision: int | None) -> Iterator[CatalogModel]:
         """Every model that changed after a revision, all of them for None, in batches of constant memory.
 
-        Weights whose blob is lost are left out.
+        Weights whose blob is lost are left out. Writers wait for no more than one batch: each is read by itself, so a
+        model may come as it has become meanwhile. It has a later revision then, and comes again after that of today.
         """
+        chosen = select(models.c.id).order_by(models.c.id)
+        if revision is not None:
+            chosen = chosen.where(models.c.revision > revision)
         with self._reading() as connection:
-            chosen = select(models.c.id).order_by(models.c.id)
-            if revision is not None:
-                chosen = chosen.where(models.c.revision > revision)
             ids = list(connection.scalars(chosen))
-            for batch in batches(ids):
-                yield from _with_details(connection, batch)
+        for batch in batches(ids):
+            with self._reading() as connection:
+                found = list(_with_details(connection, batch))
+            yield from found
 
     # -- transactions ---------------------------------------------------------------------------------------------
 

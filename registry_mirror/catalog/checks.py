@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Name = tuple[str, str]  # MD5 and format
 
+_AT_ONCE = 5000
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -183,13 +185,21 @@ class Checks:
             return [Holder(row.id, row.name, bool(row.current)) for row in rows]
 
     def checks_since(self, revision: int | None) -> Iterator[CheckRow]:
-        """The checks that changed after a revision, all of them for None."""
-        chosen = select(checks).order_by(checks.c.md5, checks.c.format)
+        """The checks that changed after a revision, all of them for None; read in parts, as `models_since` does."""
+        name = tuple_(checks.c.md5, checks.c.format)
+        chosen = select(checks).order_by(*checks.primary_key).limit(_AT_ONCE)
         if revision is not None:
             chosen = chosen.where(checks.c.revision > revision)
-        with self._reading() as connection:
-            for row in connection.execute(chosen):
-                yield CheckRow(row.md5, row.format, _check(row))
+        last = ("", "")
+        while True:
+            with self._reading() as connection:
+                found = [
+                    CheckRow(row.md5, row.format, _check(row)) for row in connection.execute(chosen.where(name > last))
+                ]
+            yield from found
+            if len(found) < _AT_ONCE:
+                return
+            last = found[-1].md5, found[-1].format
 
 
 def _check(row: Row[Any]) -> Check:

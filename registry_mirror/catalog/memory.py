@@ -53,14 +53,14 @@ class Memory:
             return found
 
     def recorded(self) -> Iterator[Recorded]:
-        """Every model that is not gone."""
+        """Every model that is not gone. Writers wait while they are taken, so nothing else is done meanwhile."""
         of = models.c
         chosen = select(of.id, of.status, of.stamp, of.fingerprint, of.text_digest).where(of.gone_at.is_(None))
         with self._reading() as connection:
             yield from _rows(connection, chosen)
 
     def held(self, weights_format: str) -> Iterator[Held]:
-        """Current weights in a format."""
+        """Current weights in a format. Writers wait, as for `recorded`."""
         chosen = select(weights.c.model_id, weights.c.md5, weights.c.size, weights.c.stamp)
         chosen = chosen.where(weights.c.format == weights_format, weights.c.current == 1, ~is_lost())
         with self._reading() as connection:
