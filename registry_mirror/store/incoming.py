@@ -187,6 +187,17 @@ def lives(found: Found) -> bool:
     return found.pid is not None and process_lives(found.pid)
 
 
+def coming_elsewhere(folder: Path) -> list[tuple[int, int]]:
+    """The parts of weights that other processes write at this moment: bytes that are here, and bytes of the whole."""
+    several = listing(folder, lambda name: name.startswith("weights.") and not is_written_here(name))
+    coming = []
+    for found in several:
+        if found.pid is not None and not found.path.name.endswith(_SIDECAR) and not is_adoptable(found):
+            origin = read_origin(sidecar(found.path))
+            coming.append((found.size, max(found.size, origin.size if origin else 0)))
+    return coming
+
+
 def sweep(folder: Path) -> list[Path]:
     """Removes abandoned files and says which; a part that a later fetch can go on with is kept for a week.
 

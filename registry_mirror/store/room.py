@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import NoSpaceError, StoreError
 from ..units import format_size
+from .incoming import coming_elsewhere
 from .publish import inventory
 
 if TYPE_CHECKING:
@@ -100,6 +101,10 @@ class Guest:
         self.size, self.done, self._asked = 0, done, done
         self._room.admit(self, size or 0)
 
+    def stored(self, size: int) -> None:
+        """Tells that its blob of `size` bytes has been published: it counts as one from now on, and is no guest."""
+        self._room.stored(self, size)
+
     def came(self, done: int) -> None:
         """Tells how much has come. Every few megabytes the floor is looked at, and the quota.
 
@@ -113,7 +118,7 @@ class Guest:
 
 
 class Room:
-    """The room of one root. Threads share it."""
+    """The room of one root. Threads share it, and so do all who have the root open in this process (`open_room`)."""
 
     def __init__(self, layout: Layout, limits: Limits) -> None:
         self._layout, self._limits = layout, limits
@@ -124,7 +129,7 @@ class Room:
 
     @contextlib.contextmanager
     def guest(self) -> Iterator[Guest]:
-        """Room for one file; what it has not taken in the end is free again."""
+        """Room for one file, until its blob counts (`Guest.stored`) or the block ends, which gives it back."""
         guest = Guest(self)
         with self._lock:
             self._guests.add(guest)
@@ -134,9 +139,10 @@ class Room:
             with self._lock:
                 self._guests.discard(guest)
 
-    def stored(self, size: int) -> None:
-        """Tells that a blob has been published."""
+    def stored(self, guest: Guest, size: int) -> None:
+        """Counts a blob in the place of the guest that it was: as one act, so that it counts once at every moment."""
         with self._lock:
+            self._guests.discard(guest)
             if self._used is not None:
                 self._used += size
 
@@ -159,7 +165,7 @@ class Room:
     def admit(self, guest: Guest, size: int) -> None:
         """Promises `size` bytes to a file, or refuses."""
         with self._lock:
-            refusal = misfit(max(0, size - guest.done), self._space(guest), self._limits)
+            refusal = misfit(max(0, size - guest.done), self._with_others(self._space(guest)), self._limits)
             if refusal is None:
                 guest.size = size
                 return
@@ -184,6 +190,36 @@ class Room:
             self._used = sum(inventory(self._layout).values())
         come = sum(each.done for each in self._guests)
         return Space(free_space(self._layout.root), self._used + come, sum(other.promised for other in others))
+
+    def _with_others(self, space: Space) -> Space:
+        """With what other processes fetch at this moment, as far as it concerns the quota."""
+        if self._limits.quota is None:
+            return space
+        used = promised = 0
+        for found, whole in coming_elsewhere(self._layout.incoming):
+            used += found
+            promised += whole - found
+        return Space(space.free, space.used + used, space.promised + promised)
+
+
+_rooms: dict[tuple[Path, Limits], tuple[Room, int]] = {}
+_rooms_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def open_room(layout: Layout, limits: Limits) -> Iterator[Room]:
+    """The room of a root: one for all in this process that have the root open, so that no two give the same bytes."""
+    key = layout.root, limits
+    with _rooms_lock:
+        room, holders = _rooms.get(key) or (Room(layout, limits), 0)
+        _rooms[key] = room, holders + 1
+    try:
+        yield room
+    finally:
+        with _rooms_lock:
+            room, holders = _rooms.pop(key)
+            if holders > 1:
+                _rooms[key] = room, holders - 1
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -72,15 +72,15 @@ def fetch(shop: Workshop, job: Job, reporter: Reporter, check: Callable[[], None
     try:
         with shop.room.guest() as guest:
             found = _transferred(shop, job, reporter, _Progress(job, reporter, check, guest))
+            stored = found if isinstance(found, Stored) else _publish(shop, job, found, guest)
+            if stored.published:
+                guest.stored(stored.size)
     except ConflictError as error:
         # 400 is how some answer for a model that is not ready, which passes; 409 says that this format is not there.
         if job.format == "onnx" or error.status != 409:
             raise
         return None
-    stored = found if isinstance(found, Stored) else _publish(shop, job, found)
-    if stored.published:
-        shop.room.stored(stored.size)
-    else:
+    if not stored.published:
         touch(shop.layout, stored.md5, job.format)
     return stored
 
@@ -91,6 +91,12 @@ def _transferred(shop: Workshop, job: Job, reporter: Reporter, progress: _Progre
     def part(declared: Declared) -> Part:
         progress.guest.admit(declared.size)
         made = Part(shop.layout.incoming, shop.modes, origin=_origin(job, declared))
+        try:
+            # Once more: of two processes that ask at the same time, the later one sees the other's part now.
+            progress.guest.admit(declared.size)
+        except MirrorError:
+            made.discard()
+            raise
         reporter.opened(job.key, made.path)
         return made
 
@@ -147,9 +153,11 @@ def _origin(job: Job, declared: Declared) -> Origin | None:
     return Origin(job.key, declared.size, declared.md5, declared.validator, modified, digests=dict(declared.others))
 
 
-def _publish(shop: Workshop, job: Job, received: Received[Part]) -> Stored:
+def _publish(shop: Workshop, job: Job, received: Received[Part], guest: Guest) -> Stored:
     digest = received.digest
     try:
+        if digest.size > guest.size:  # its length was not known, or not all of it was told
+            guest.admit(digest.size, digest.size)
         _refuse_other_content(shop, digest)
     except MirrorError:
         received.sink.discard()

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..store.room import Limits, Room
+from ..store.room import Limits, open_room
 from ..upstream import Client, RetryPolicy
 from .books import open_books, publish_index
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..files import Modes
     from ..secret import Secret
     from ..store.layout import Layout
+    from ..store.room import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,10 @@ def open_workshop(
         LockedError: the catalog must be migrated and another run holds the root.
     """
     layout, modes, catalog = open_books(settings, locked=locked)
-    with contextlib.closing(catalog), contextlib.closing(make_client(settings, key, sleep)) as client:
-        room = Room(layout, Limits(settings.store.min_free, settings.store.quota))
+    limits = Limits(settings.store.min_free, settings.store.quota)
+    with (
+        contextlib.closing(catalog),
+        contextlib.closing(make_client(settings, key, sleep)) as client,
+        open_room(layout, limits) as room,
+    ):
         yield Workshop(settings, layout, modes, catalog, client, sleep, room)
