@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.counting import CountingUpstream
@@ -21,10 +23,12 @@ from registry_mirror import Mirror
 from registry_mirror.demo import DemoModel, SyntheticBytes, Weights
 from registry_mirror.digests import digest_file
 from registry_mirror.files import PRIVATE, host_name
+from registry_mirror.model import format_time, parse_time
 from registry_mirror.store import incoming
 from registry_mirror.store.adopt import adopt, left_behind
 from registry_mirror.store.incoming import KEPT_FOR, SILENT_AFTER, Found, Part, adoptable, sweep
 from registry_mirror.store.origin import Origin, parse_origin, read_origin, sidecar
+from registry_mirror.store.process import is_as_old, process_age, process_lives
 
 SIZE = 400_000
 DATA = weights_bytes(1, SIZE)
@@ -391,6 +395,7 @@ HOSTILE = {
             ("digests", {"crc32c": "zz"}),
             ("digests", {"sha-256": "00"}),
             ("digests", {"unheard-of": ""}),
+            ("kept", "100"),
         ]
     },
 }
@@ -453,6 +458,131 @@ def test_the_sweep_keeps_parts_to_go_on_with_and_removes_the_rest(folder, dead):
 )
 def test_a_part_is_adopted_when_its_process_is_gone_or_it_is_silent(tmp_path, host, pid, age, lives, expected):
     assert adoptable(Found(tmp_path, host, pid, age), "here-1", lambda _: lives) is expected
+
+
+@pytest.fixture
+def young():
+    """A process that runs and has only just begun."""
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    yield child
+    child.stdin.close()
+    child.wait()
+
+
+def test_a_process_that_began_after_the_last_byte_is_not_the_writer_of_a_file(folder, young):
+    old = leave(folder, DATA[:100], young.pid, nonce="01", origin=None, age=SILENT_AFTER + 60)
+    fresh = leave(folder, DATA[:100], young.pid, nonce="02", origin=None)
+    index = old.rename(old.with_name(f"index.{HERE}.{young.pid}.0a.part"))
+    assert sweep(folder) == [index]
+    assert files_under(folder) == [fresh.name]
+
+
+def test_neither_is_this_very_process_when_its_number_was_anothers_before_a_reboot(folder):
+    age = process_age(os.getpid()) + SILENT_AFTER
+    old = leave(folder, DATA[:100], os.getpid(), nonce="01", origin=None, age=age)
+    leave(folder, DATA[:100], os.getpid(), nonce="02", origin=None, age=min(age - SILENT_AFTER, SILENT_AFTER - 60))
+    assert sweep(folder) == [old]
+
+
+def test_a_process_that_was_there_when_a_file_was_written_may_be_its_writer_for_a_week(folder, monkeypatch):
+    monkeypatch.setattr(incoming, "process_age", lambda _: 10 * KEPT_FOR)
+    leave(folder, DATA[:100], 1, nonce="01", origin=None, age=KEPT_FOR - 60)
+    old = leave(folder, DATA[:100], 1, nonce="02", origin=None, age=KEPT_FOR + 60)
+    assert sweep(folder) == [old]
+
+
+@pytest.mark.parametrize(
+    ("age", "silence", "expected"), [(None, 10.0**9, True), (5.0, 4.0, True), (5.0, 5.0, True), (5.0, 6.0, False)]
+)
+def test_where_nothing_tells_when_a_process_began_its_number_speaks_for_it(age, silence, expected):
+    assert is_as_old(age, silence) is expected
+
+
+def test_the_age_of_a_process_is_told_and_that_of_none_is_not(young, dead):
+    assert 0 <= process_age(young.pid) <= process_age(os.getpid())
+    assert process_age(dead) is None
+    assert (process_lives(young.pid), process_lives(dead)) == (True, False)
+
+
+def test_a_process_that_nobody_has_waited_for_yet_writes_no_more(folder):
+    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    part = leave(folder, DATA[:100], child.pid, origin=None)
+    try:
+        assert sweep(folder) == [part]
+    finally:
+        child.communicate()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "adopts", "sweeps"),
+    [(SILENT_AFTER - 60, False, False), (SILENT_AFTER + 60, True, False), (8e5, True, True)],
+)
+def test_a_time_that_is_still_to_come_is_one_of_silence(folder, ahead, adopts, sweeps):
+    elsewhere = leave(folder, DATA[:100], 7, host="pod-4026532000", age=-ahead)
+    assert bool(left_behind(folder, KEY)) is adopts
+    bare = leave(folder, DATA[:100], 7, host="pod-4026532000", nonce="0b", origin=None, age=-ahead)
+    assert set(sweep(folder)) == ({elsewhere, bare} if sweeps else set())
+
+
+# --- a beginning that never helps ------------------------------------------------------------------------------------
+
+
+def dated(days, **values):
+    moment = datetime.now(UTC) - timedelta(days=days)
+    return replace(ORIGIN, started_at=format_time(moment), **values)
+
+
+GIVEN_UP = {
+    "no date": replace(ORIGIN, started_at="x"),
+    "an old date": dated(8),
+    "a date to come": dated(-1),
+    "an old date, and as long as it was": dated(8, kept=100),
+}
+
+
+@pytest.mark.parametrize("origin", GIVEN_UP.values(), ids=GIVEN_UP)
+def test_a_part_that_has_not_helped_for_a_week_is_given_up(folder, dead, origin):
+    old = json.dumps({key: value for key, value in asdict(origin).items() if value is not None}).encode()
+    part = leave(folder, DATA[:100], dead, origin=old)
+    assert adopted(folder) is None
+    assert files_under(folder) == []
+    part = leave(folder, DATA[:100], dead, origin=old)
+    assert sweep(folder) == [part]
+
+
+@pytest.mark.parametrize("origin", [dated(6), dated(6, kept=100), dated(30, kept=99), dated(-1, kept=0)])
+def test_one_that_is_younger_or_has_grown_is_gone_on_with(folder, dead, origin):
+    leave(folder, DATA[:100], dead, origin=origin)
+    assert sweep(folder) == []
+    adopted(folder).part.discard()
+
+
+def test_going_on_with_a_part_that_does_not_grow_does_not_make_it_younger(folder, dead):
+    began = dated(6, kept=100)
+    leave(folder, DATA[:100], dead, origin=began)
+    for _ in range(2):  # from fetch to fetch, each a new file with a new time
+        taken = adopted(folder)
+        assert read_origin(sidecar(taken.part.path)) == began
+        taken.part.keep()
+    (part,) = left_behind(folder, KEY)
+    assert (part.found.age < 60, part.origin) == (True, began)
+
+
+def test_one_that_has_grown_gets_another_week(folder, dead):
+    leave(folder, DATA[:101], dead, origin=dated(6, kept=100))
+    taken = adopted(folder)
+    again = read_origin(sidecar(taken.part.path))
+    assert again.kept == 101
+    assert datetime.now(UTC) - parse_time(again.started_at) < timedelta(minutes=5)
+    taken.part.discard()
+
+
+def test_a_run_gives_up_a_beginning_that_no_run_could_use_and_fetches_the_whole(upstream, root, folder, dead):
+    leave(folder, DATA[:300_000], dead, origin=dated(8, kept=300_000))
+    assert run_sync(upstream, root).exit_code == 0
+    assert upstream.sent == SIZE
+    assert files_under(folder) == []
 
 
 def test_a_container_that_comes_back_as_another_host_goes_on_with_its_part(upstream, root, folder):

@@ -477,7 +477,7 @@ def test_a_model_that_comes_back_keeps_the_weights_that_were_about_to_be_let_go(
 # --- leftovers and faults --------------------------------------------------------------------------------------------
 
 
-def test_leftovers_go_by_age_and_the_part_of_a_live_process_stays(upstream, root, later):
+def test_leftovers_go_by_age_and_the_part_of_a_live_process_stays_for_a_week(upstream, root, later):
     run_sync(upstream, root)
     here = survey.host_name()
     mine, dead = f"weights.{here}.{os.getpid()}.ab.part", f"weights.{here}.{2**22 + 1}.ab.part"
@@ -486,11 +486,28 @@ def test_leftovers_go_by_age_and_the_part_of_a_live_process_stays(upstream, root
         (root / "incoming" / name).write_bytes(b"part")
     (root / "quarantine" / "x.bad").write_bytes(b"bad")
     assert [step.name for step in gc(upstream, root, {}).removed] == [f"incoming/{trash}"]
+    later(6)
+    assert gc(upstream, root, {}).removed == ()
     later(8)
-    assert {step.name for step in gc(upstream, root, {}).removed} == {f"incoming/{dead}", f"incoming/{elsewhere}"}
+    assert {step.name for step in gc(upstream, root, {}).removed} == {
+        f"incoming/{name}" for name in (mine, dead, elsewhere)
+    }
     later(31)
     assert [step.name for step in gc(upstream, root, {}).removed] == ["quarantine/x.bad"]
-    assert files_under(root / "incoming") == [mine]
+    assert files_under(root / "incoming") == []
+
+
+@pytest.mark.parametrize("moment", [-5.0, 4e9, 1e13])
+def test_a_leftover_whose_time_no_clock_can_have_set_goes(upstream, root, moment):
+    run_sync(upstream, root)
+    part = root / "incoming" / "weights.there-1.7.ab.part"
+    part.write_bytes(b"part")
+    try:
+        os.utime(part, (moment, moment))
+    except OverflowError:
+        pytest.skip("this file system has no such times")
+    assert [step.name for step in gc(upstream, root, {}).removed] == [f"incoming/{part.name}"]
+    assert not part.exists()
 
 
 def test_a_leftover_that_somebody_writes_to_again_stays(upstream, root, later, monkeypatch):

@@ -140,18 +140,22 @@ def test_any_objection_keeps_a_blob_that_no_row_wants(note, found, changes, act,
     ("days", "alive", "spent", "act"),
     [
         (0, True, False, Act.KEEP),
-        (90, True, False, Act.KEEP),
+        (7, True, False, Act.KEEP),
+        (8, True, False, Act.DELETE),  # the number is somebody else's by now
         (1, False, False, Act.KEEP),
         (7, False, False, Act.DELETE),
         (6, None, False, Act.KEEP),
         (8, None, False, Act.DELETE),
-        (-1, None, False, Act.DOUBT),
+        (-6, None, False, Act.KEEP),  # a clock was wrong: it ages once that time is over, or is old already
+        (-8, None, False, Act.DELETE),
+        (-8, True, False, Act.DELETE),
+        (-355_000, None, False, Act.DELETE),
         (0, False, True, Act.DELETE),
         (0, None, True, Act.KEEP),
         (0, True, True, Act.KEEP),
     ],
 )
-def test_a_part_goes_when_it_is_a_week_old_and_no_process_here_owns_it(days, alive, spent, act):
+def test_a_part_goes_when_it_is_a_week_old_or_of_no_use_and_its_process_is_gone(days, alive, spent, act):
     assert judge_part(Leftover("incoming/x.part", 5, ago(days), alive, spent), NOW).act is act
 
 

@@ -177,16 +177,15 @@ HERE, ELSEWHERE = "here-1", "there-2"
     ("host", "pid", "age", "lives", "expected"),
     [
         (HERE, 7, 0, False, True),
-        (HERE, 7, 10**9, True, False),
+        (HERE, 7, 7 * 86400 - 1, True, False),
+        (HERE, 7, 7 * 86400 + 1, True, True),  # the number is somebody else's by now
         (ELSEWHERE, 7, 0, False, False),
         (ELSEWHERE, 7, 8 * 86400, True, True),
         (None, None, 0, False, False),
         (None, None, 8 * 86400, False, True),
     ],
 )
-def test_a_part_is_abandoned_when_its_process_is_gone_or_it_is_a_week_old_elsewhere(
-    tmp_path, host, pid, age, lives, expected
-):
+def test_a_part_is_abandoned_when_its_process_is_gone_or_it_is_a_week_old(tmp_path, host, pid, age, lives, expected):
     assert abandoned(Found(tmp_path, host, pid, age), HERE, lambda _: lives) is expected
 
 

@@ -9,13 +9,13 @@ that has no name any more. Appending to the file that was found would let the tw
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..digests import HEAD, Hasher
 from ..errors import NoSpaceError
 from ..log import logger
-from .incoming import Part, is_adoptable, is_written_here, listing
+from .incoming import Part, has_grown, has_not_helped, is_adoptable, is_written_here, listing
 from .origin import SIDECAR, UnreadableError, open_regular, read_into, read_origin, sidecar
 
 if TYPE_CHECKING:
@@ -48,6 +48,14 @@ class Left:
     found: Found
     origin: Origin
 
+    def renewed(self) -> Origin:
+        """The origin of a copy: a part that has grown since it was last gone on with begins its week anew."""
+        return replace(
+            self.origin,
+            started_at=None if has_grown(self.found, self.origin) else self.origin.started_at,
+            kept=self.found.size,
+        )
+
     def remove(self) -> None:
         """Takes it away; somebody else may have."""
         for path in (self.found.path, sidecar(self.found.path)):
@@ -66,9 +74,12 @@ def adopt(
 
     Returns:
         None when there is none. Where the disk has no room for the copy, the old part is removed: the body is then
-        fetched from its first byte into the room that it gave back.
+        fetched from its first byte into the room that it gave back. One that has not helped for a week is removed too.
     """
     for left in longest_first(left_behind(folder, key)):
+        if has_not_helped(left.found, left.origin):
+            left.remove()
+            continue
         adopted = _copied(left, folder, modes, step)
         if adopted is not None:
             _forget_like(left, folder)
@@ -97,7 +108,7 @@ def longest_first(several: list[Left]) -> list[Left]:
 def _copied(left: Left, folder: Path, modes: Modes, step: Callable[[int, int], None]) -> Adopted | None:
     try:
         with open_regular(left.found.path) as source:
-            return _copied_from(source, left.origin, folder, modes, step)
+            return _copied_from(source, left.renewed(), folder, modes, step)
     except (UnreadableError, NoSpaceError) as error:
         _log.debug("cannot adopt %s: %s", left.found.path.name, error)
     left.remove()

@@ -22,8 +22,10 @@ from ..files import (
     unnamed,
     write_all,
 )
+from ..model import parse_time, utc_now
 from .origin import SIDECAR as _SIDECAR
 from .origin import read_origin, sidecar
+from .process import is_as_old, process_age, process_lives
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +35,10 @@ if TYPE_CHECKING:
     from .origin import Origin
 
 ABANDONED_AFTER = 7 * 86400.0
-"""Seconds after which the file of another host, whose processes cannot be asked for, is taken for abandoned."""
+"""Seconds of silence after which any file is taken for abandoned, whoever it seems to belong to."""
 
 KEPT_FOR = 7 * 86400.0
-"""Seconds that a part is kept for a later fetch to go on with."""
+"""Seconds that a part is kept for a later fetch to go on with, since it last grew."""
 
 SILENT_AFTER = 600.0
 """Seconds of silence after which any part may be adopted; a stalled writer gives up long before."""
@@ -148,7 +150,13 @@ def _unlink(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file in `incoming/`. `host` and `pid` are None when its name does not tell; seconds since it was written."""
+    """A file in `incoming/`.
+
+    Attributes:
+        host, pid: of its owner; None when its name does not tell.
+        age: seconds since it was written. Where its time is still to come, a clock was wrong then or is wrong now, and
+            nobody has written to it since: the seconds until then.
+    """
 
     path: Path
     host: str | None
@@ -158,10 +166,17 @@ class Found:
 
 
 def abandoned(found: Found, here: str, alive: Callable[[int], bool]) -> bool:
-    """Whether nobody writes to a file any more: its process on this host is gone, or it is a week old elsewhere."""
-    if found.host == here and found.pid is not None:
-        return not alive(found.pid)
-    return found.age > ABANDONED_AFTER
+    """Whether nobody writes to a file any more: its process on this host is gone, or nothing came for a week.
+
+    The week holds for a process that lives as well: nobody can say for sure that it is not another one by now.
+    """
+    gone = found.host == here and found.pid is not None and not alive(found.pid)
+    return gone or found.age > ABANDONED_AFTER
+
+
+def is_abandoned(found: Found) -> bool:
+    """The same, of a file as it is here and now."""
+    return abandoned(found, host_name(), lambda _: lives(found))
 
 
 def adoptable(found: Found, here: str, alive: Callable[[int], bool]) -> bool:
@@ -184,7 +199,11 @@ def lives(found: Found) -> bool:
     """Whether a file's process runs, when it is one of this host. A part of this very process knows it is written."""
     if found.pid == os.getpid() and sidecar(found.path).exists():
         return found.path.name in _written_here
-    return found.pid is not None and process_lives(found.pid)
+    if found.pid is None or not process_lives(found.pid):
+        return False
+    # Only of a file that is silent for minutes: the clock of a share may be another than this host's, and one that has
+    # just been set makes a file look old until it is written to again.
+    return found.age <= SILENT_AFTER or is_as_old(process_age(found.pid), found.age)
 
 
 def coming_elsewhere(folder: Path) -> list[tuple[int, int]]:
@@ -205,7 +224,7 @@ def sweep(folder: Path) -> list[Path]:
     """
     removed = []
     for found in listing(folder):
-        if abandoned(found, host_name(), lambda _: lives(found)) and not _is_kept(found):  # noqa: B023 - called at once
+        if is_abandoned(found) and not _is_kept(found):
             with contextlib.suppress(OSError):
                 found.path.unlink()
                 removed.append(found.path)
@@ -218,7 +237,25 @@ def _is_kept(found: Found) -> bool:
     if found.path.name.endswith(_SIDECAR):
         return found.path.with_name(found.path.name.removesuffix(_SIDECAR)).exists()
     origin = read_origin(sidecar(found.path))
-    return origin is not None and 0 < found.size <= origin.size and found.age <= KEPT_FOR
+    return origin is not None and 0 < found.size <= origin.size and not has_not_helped(found, origin)
+
+
+def has_grown(found: Found, origin: Origin) -> bool:
+    """Whether a part has got bytes since a fetch last went on with it."""
+    return origin.kept is not None and found.size > origin.kept
+
+
+def has_not_helped(found: Found, origin: Origin) -> bool:
+    """Whether a part is given up: nothing has come to it for a week.
+
+    Its own time says so only where it has grown since it was last gone on with, which makes a new file of it each time;
+    else the sidecar does. A date that is still to come, or none, is as good as an old one.
+    """
+    if has_grown(found, origin):
+        return found.age > KEPT_FOR
+    began = parse_time(origin.started_at)
+    since = None if began is None else (utc_now() - began).total_seconds()
+    return since is None or not -SILENT_AFTER <= since <= KEPT_FOR or found.age > KEPT_FOR
 
 
 def sweep_root(root: Path) -> None:
@@ -254,16 +291,5 @@ def listing(folder: Path, among: Callable[[str], bool] = lambda _name: True) -> 
             owner = _PART.fullmatch(path.name)
             status = path.lstat()
             host, pid = (owner["host"], int(owner["pid"])) if owner else (None, None)
-            found.append(Found(path, host, pid, time.time() - status.st_mtime, status.st_size))
+            found.append(Found(path, host, pid, abs(time.time() - status.st_mtime), status.st_size))
     return found
-
-
-def process_lives(pid: int) -> bool:
-    """Whether a process of this host runs, be it somebody else's."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

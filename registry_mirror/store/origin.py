@@ -39,8 +39,9 @@ class Origin:
         md5: of the whole object, as storage declared it.
         etag: strong, verbatim.
         last_modified: verbatim, where it can serve as a validator, or beside one.
-        started_at: when the first byte came, ISO 8601, for people.
         digests: further ones of the whole object in hex, by algorithm.
+        started_at: when the first byte came, or when a part that had grown was last gone on with. ISO 8601.
+        kept: bytes that were here then; None where an older version has not said so.
     """
 
     key: str
@@ -50,10 +51,11 @@ class Origin:
     last_modified: str | None = None
     started_at: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
+    kept: int | None = None
 
     def encode(self) -> bytes:
         """As the sidecar holds it."""
-        stamped = {**asdict(self), "started_at": self.started_at or format_time(utc_now())}
+        stamped = {**asdict(self), "started_at": self.started_at or format_time(utc_now()), "kept": self.kept or 0}
         return json.dumps(stamped, indent=1).encode() + b"\n"
 
     def same_object(self, other: Origin) -> bool:
@@ -79,6 +81,7 @@ def parse_origin(data: bytes) -> Origin | None:
         said.get("last_modified"),
         said.get("started_at"),
         said.get("digests", {}),
+        said.get("kept"),
     )
     return origin if _is_sound(origin) else None
 
@@ -89,6 +92,7 @@ def _is_sound(origin: Origin) -> bool:
         and isinstance(origin.size, int)
         and not isinstance(origin.size, bool)
         and 0 < origin.size < 1 << 62
+        and (origin.kept is None or isinstance(origin.kept, int))
         and all(
             text is None or (isinstance(text, str) and pattern.fullmatch(text) is not None)
             for text, pattern in ((origin.md5, _MD5), (origin.etag, _ETAG), (origin.last_modified, _DATE))

@@ -10,10 +10,9 @@ from urllib.parse import quote
 
 from ...catalog import needs_migration
 from ...errors import MirrorError
-from ...files import host_name
 from ...index.reader import IndexReader
 from ...status import folder_size, last_verify, read_last_run
-from ...store.incoming import abandoned, listing, process_lives
+from ...store.incoming import is_abandoned, listing
 from ...units import format_size
 from .finding import ok, problem, skipped, warning
 
@@ -88,8 +87,7 @@ def damage(path: Path, parameters: str) -> str | None:
 
 def leftovers(patient: Patient) -> Iterable[Answer]:
     """What interrupted runs have left, and what was put aside."""
-    here = host_name()
-    parts = [each for each in listing(patient.layout.incoming) if abandoned(each, here, process_lives)]
+    parts = [each for each in listing(patient.layout.incoming) if is_abandoned(each)]
     files, size = folder_size(patient.layout.quarantine)
     found: list[Answer] = []
     if parts:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ... import catalog as catalogs
@@ -24,10 +23,11 @@ from ...store.lock import run_lock
 from ...store.root import check_format
 from ...sync.books import bring_to_head, publish_index
 from .plan import FileStep, Plan, RowStep, plan
-from .survey import TRASH, look_at_index, md5_of, survey
+from .survey import TRASH, look_at_index, md5_of, moment, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from datetime import datetime
 
     from ...catalog import Catalog, Holding
     from ...config import RetentionSettings, Settings
@@ -192,7 +192,7 @@ class _Collector:
             before = os.lstat(blob)
         except FileNotFoundError:
             return True
-        if (now - datetime.fromtimestamp(before.st_ctime, UTC)).total_seconds() < max(grace, _TICK):
+        if (now - moment(before.st_ctime)).total_seconds() < max(grace, _TICK):
             return False
         os.rename(blob, trash)
         if _traits(os.lstat(trash)) != _traits(before):
@@ -221,7 +221,7 @@ class _Collector:
     def _sweep(self, step: FileStep) -> bool:
         path = self._layout.root / step.name
         state = os.lstat(path)
-        if step.since is not None and datetime.fromtimestamp(max(state.st_mtime, 0), UTC) > step.since:
+        if step.since is not None and moment(state.st_mtime) > step.since:
             self._spared.append(step.name)  # somebody writes to it
             return False
         path.unlink()

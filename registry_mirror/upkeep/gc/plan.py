@@ -291,12 +291,17 @@ def _judge_leftovers(survey: Survey, quarantine: float) -> list[FileStep]:
 
 
 def judge_part(each: Leftover, now: datetime) -> Verdict:
-    """The verdict on a file in `incoming/`: a run can go on with it for a week, and its owner may still write to it."""
-    if each.alive:
+    """The verdict on a file in `incoming/`: a run can go on with it for a week, and its owner may still write to it.
+
+    A week of silence ends that, whatever process has the owner's number. A time that is still to come is one of
+    silence, too, as long as it is away: whoever writes to a file dates it now.
+    """
+    silence = abs((now - each.since).total_seconds())
+    if silence <= ABANDONED_AFTER and each.alive:
         return Verdict(Act.KEEP, "incoming", "its process runs")
     if each.spent and each.alive is False:
         return Verdict(Act.DELETE, "incoming", "left by a process that was killed, and of no use to a later one")
-    return aged("incoming", Act.DELETE, "left on its way in", each.since, ABANDONED_AFTER, now)
+    return aged("incoming", Act.DELETE, "left on its way in", now - timedelta(seconds=silence), ABANDONED_AFTER, now)
 
 
 def _strangers(survey: Survey) -> Iterable[FileStep]:

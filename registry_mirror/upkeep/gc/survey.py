@@ -13,7 +13,7 @@ from ...files import host_name
 from ...index.reader import IndexReader
 from ...index.schema import BUILT_AT, CATALOG_ID, PUBLISHED_AT, REVISION
 from ...model import parse_time, utc_now
-from ...store.incoming import listing, process_lives
+from ...store.incoming import listing, lives
 from ...store.layout import SUFFIXES, blob_name
 from .plan import BlobFile, IndexView, Leftover, Survey
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TRASH = "gc-"
 """What the name of a blob begins with that `gc` has taken out of `blobs/` and not yet removed."""
 
+_LATEST = datetime(3000, 1, 1, tzinfo=UTC).timestamp()
 _SPENT = (TRASH, "index.")
 _ENDINGS = "|".join(sorted(re.escape(each) for each in (*SUFFIXES.values(), ".bin")))
 _BLOB = re.compile(rf"(?P<folder>[0-9a-f]{{2}})/(?P<md5>(?P=folder)[0-9a-f]{{30}})(?:{_ENDINGS})")
@@ -92,7 +93,7 @@ def look_at_blobs(folder: Path) -> tuple[dict[str, BlobFile | None], dict[str, i
             if not _BLOB.fullmatch(name) or (found is not None and not stat.S_ISREG(found.st_mode)):
                 strangers[name] = found.st_size if found else 0
             else:
-                blobs[name] = None if found is None else BlobFile(found.st_size, _moment(found.st_ctime))
+                blobs[name] = None if found is None else BlobFile(found.st_size, moment(found.st_ctime))
     return blobs, strangers
 
 
@@ -102,10 +103,10 @@ def _incoming(layout: Layout) -> list[Leftover]:
         state = _stat(found.path)
         if state is None or not stat.S_ISREG(state.st_mode):
             continue
-        alive = process_lives(found.pid) if found.host == here and found.pid is not None else None
+        alive = lives(found) if found.host == here and found.pid is not None else None
         spent = found.path.name.startswith(_SPENT)
         name = f"{layout.incoming.name}/{found.path.name}"
-        leftovers.append(Leftover(name, state.st_size, _moment(state.st_mtime), alive, spent))
+        leftovers.append(Leftover(name, state.st_size, moment(state.st_mtime), alive, spent))
     return leftovers
 
 
@@ -115,7 +116,7 @@ def _quarantine(layout: Layout) -> list[Leftover]:
         state = _stat(layout.quarantine / name)
         if state is not None and stat.S_ISREG(state.st_mode):
             # The time of change is when it was moved there; that of modification is the blob's own.
-            moved = _moment(state.st_ctime)
+            moved = moment(state.st_ctime)
             leftovers.append(Leftover(f"{layout.quarantine.name}/{name}", state.st_size, moved))
     return leftovers
 
@@ -134,5 +135,6 @@ def _stat(path: Path) -> os.stat_result | None:
         return None
 
 
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def moment(seconds: float) -> datetime:
+    """A file's time; for one that no clock can have set, the nearest that a plan can reckon with."""
+    return datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)
