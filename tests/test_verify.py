@@ -575,3 +575,25 @@ def test_every_finding_is_recorded_as_it_comes(synced, monkeypatch):
 
     assert run_verify(synced, watcher=Waiting(), workers=1).tally.checked == 6
     assert recorded() == 6
+
+
+def test_a_thread_that_cannot_be_started_ends_the_others(upstream, root, monkeypatch):
+    run_sync(upstream, root)
+    started, start = [], threading.Thread.start
+
+    def one_only(self):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    def endless(*_args, advance, **_options):
+        while True:
+            advance(0)
+
+    monkeypatch.setattr(threading.Thread, "start", one_only)
+    monkeypatch.setattr(scan, "study", endless)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        run_verify(root, workers=2)
+    started[0].join(20)
+    assert not started[0].is_alive()

@@ -62,9 +62,9 @@ class Scan:
         coming = _Shared(blobs)
         found: queue.SimpleQueue[Finding | BaseException] = queue.SimpleQueue()
         threads = [threading.Thread(target=self._work, args=(coming, found), daemon=True) for _ in range(self._workers)]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             while any(thread.is_alive() for thread in threads):
                 self._stop.tick()
                 yield _taken(found, _STEP)
