@@ -19,12 +19,16 @@ def process_lives(pid: int) -> bool:
 
 
 def process_age(pid: int) -> float | None:
-    """Seconds since a process of this host began; None where the system does not tell."""
-    facts = _process_facts(pid)
-    if sys.platform != "linux" or len(facts) < 20:
+    """Seconds for which a process of this host has run at most; None where the system does not tell.
+
+    One that this account may not look at began after the boot like any other.
+    """
+    if sys.platform != "linux":
         return None
+    facts = _process_facts(pid)
+    began = int(facts[19]) / os.sysconf("SC_CLK_TCK") if len(facts) > 19 else 0.0
     # By the clock that counts from the boot, as the kernel dates processes: no wall clock that is set changes it.
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(facts[19]) / os.sysconf("SC_CLK_TCK")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - began
     return age if age >= 0 else None
 
 
