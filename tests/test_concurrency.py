@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 
@@ -15,6 +17,7 @@ from test_kill import check_root
 from registry_mirror import Mirror
 from registry_mirror.store.layout import Layout
 from registry_mirror.store.lock import holder_of
+from registry_mirror.sync.reporter import Reporter
 from registry_mirror.upkeep.pins import pin, pinned
 
 NOW = {"retention.superseded": "0s", "retention.grace": "0s"}
@@ -183,3 +186,17 @@ def test_the_holder_of_a_lock_is_told_with_its_host(served, root, forges):
     assert forges[1].run(job("sync", served, root)).code == 6
     gate.release.set()
     assert forges[0].end().code == 0
+
+
+def test_a_run_does_not_wait_for_a_fetch_whose_end_could_not_be_told(served, root):
+    class Mute(Reporter):
+        def finished(self, key, name, how):
+            raise OSError(errno.EIO, "the terminal is gone")
+
+    ended = []
+    run = threading.Thread(target=lambda: ended.append(run_sync(served, root, reporter=Mute())), daemon=True)
+    run.start()
+    run.join(30)
+    assert [len(each.record.tally.failed) for each in ended] == [12]
+    again = run_sync(served, root).record.tally
+    assert (again.reused.files, again.fetched.files, again.failed) == (12, 0, [])

@@ -118,7 +118,8 @@ class FetchPool:
             return self._fetched(job)
         except Exception as error:  # noqa: BLE001 - a run must not wait for ever for a job that met a fault of ours
             _log.exception("fetching %r", job.row.name)
-            return self._failed(job, MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}"))
+            # Nobody is told here: what tells may be what failed, and the job must come back all the same.
+            return Result(job, None, MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}"))
 
     def _fetched(self, job: Job) -> Result:
         try:
