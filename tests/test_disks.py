@@ -7,15 +7,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import subprocess
 import threading
+from dataclasses import replace
 
 import pytest
 from support.documents import make_document, make_model, many_models, weights_bytes
 from support.syncing import environment, files_under, mirror, run_sync, start_mirror, wait_for
-from support.upstream import FaultyUpstream, Gate, Hold
+from support.upstream import FaultyUpstream, Gate, Hold, no_digest
 from test_kill import check_root
 
 from registry_mirror import Mirror
@@ -95,6 +97,13 @@ def test_what_comes_without_a_length_is_stopped_at_the_floor_and_at_the_quota(tm
         free[0] = MIB - 1
         with pytest.raises(NoSpaceError, match=r"store\.min_free") as caught:
             guest.came(99 * MIB)
+    assert caught.value.scope == "file"  # it may be what fills the disk
+    with Room(Layout(tmp_path), Limits(floor=MIB)).guest() as guest:
+        free[0] = 200 * MIB
+        guest.admit(100 * MIB)
+        free[0] = MIB - 1
+        with pytest.raises(NoSpaceError, match=r"store\.min_free") as caught:
+            guest.came(99 * MIB)
     assert caught.value.scope == "disk"
     with Room(Layout(tmp_path), Limits(quota=20 * MIB)).guest() as guest:
         guest.admit(None)
@@ -124,6 +133,22 @@ def test_a_file_that_would_not_fit_is_not_begun_and_the_others_come_all_the_same
         subprocess.run(["mount", "-o", "remount,size=24m", str(disk)], check=True)
         again = json.loads(mirror("sync", "--json", env=env).stdout)["run"]
         assert (again["outcome"], again["fetched"]["files"]) == ("ok", 1)
+
+
+def test_a_body_without_an_end_fails_alone_and_the_others_come_all_the_same(disk):
+    subprocess.run(["mount", "-o", "remount,size=48m", str(disk)], check=True)
+    block = weights_bytes(1, 1 << 18)
+
+    def endless(_request, answer):
+        return replace(answer(), body=itertools.repeat(block), offset=0, length=None)
+
+    with FaultyUpstream([*many_models(3), make_model(5, size=MIB), *many_models(3, start=7)]) as upstream:
+        upstream.inject(no_digest(), endless, kind="weights", path=make_document(5)["id"], times=None)
+        finished = run_sync(upstream, disk / "root", {"sync.workers": 1})
+    assert finished.record.tally.fetched.files == 6
+    assert [each.name for each in finished.record.tally.failed] == ["model-00005"]
+    assert "are free on its disk" in finished.record.tally.failed[0].error  # and never filled it
+    assert files_under(disk / "root" / "incoming") == []
 
 
 def test_the_floor_is_left_free(disk):

@@ -176,6 +176,9 @@ class Room:
         with self._lock:
             space = self._space(guest)
             refusal = misfit(guest.promised, Space(None, space.used, space.promised), self._limits)
+            if refusal is None and not guest.size:
+                # It may have no end: the last of the disk is not for it, nor what others were promised.
+                refusal = misfit(2 * _EVERY, Space(space.free, 0, space.promised), Limits(self._limits.floor))
         if refusal is not None:
             raise _no_room(*refusal)
         if space.free is not None and space.free < self._limits.floor:
