@@ -44,7 +44,7 @@ def fill(catalog, count, first=0):
 
 
 def weights_of(model_id, md5, weights_format="onnx"):
-    return Weights(model_id, weights_format, None, md5, "b" * 64, 5, "s", True, None, NOW)
+    return Weights(model_id, weights_format, None, md5, "b" * 64, 5, "s", declared_md5=True, fetched_at=NOW)
 
 
 def name_of(held):

@@ -270,7 +270,7 @@ def test_a_body_whose_hash_fails_is_neither_stored_nor_kept_and_the_next_run_fet
     if cut:
         upstream.inject(CutAfter(3 * MIB), kind="weights")
     with monkeypatch.context() as patched:
-        patched.setattr(load, "Hasher", lambda: FailingHasher(pieces=1))
+        patched.setattr(load, "Hasher", lambda *_: FailingHasher(pieces=1))
         finished = run_sync(upstream, root)
     assert finished.exit_code == 3
     (failed,) = finished.record.tally.failed
