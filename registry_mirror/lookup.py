@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 # Enough to find a slip of the finger in any real mirror, and bounded when there are a million names.
-_NAMES_COMPARED = 20_000
+NAMES_COMPARED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def resolve(snapshot: Snapshot, model: str, weights_format: str) -> tuple[ModelR
         return row, snapshot.by_name(row.name, weights_format)
     namesakes = snapshot.by_name(model, weights_format)
     if not namesakes:
-        raise unknown_model(model, snapshot.names(model, _NAMES_COMPARED))
+        raise unknown_model(model, snapshot.names(model, NAMES_COMPARED))
     return namesakes[0], namesakes
 
 

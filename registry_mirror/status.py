@@ -41,6 +41,12 @@ class LastRun:
     last_synced_at: datetime | None = None
     problem: str | None = None
 
+    @property
+    def gaps(self) -> list[Mapping[str, Any]]:
+        """Where a listing brought fewer models than it says it has, as the record tells it."""
+        found = (self.record or {}).get("listing_gaps")
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
@@ -148,6 +154,7 @@ class MirrorStatus:
             },
             "failures": [_failure_json(one) for one in self.failures],
             "last_run": self.last_run.record,
+            "listing_gaps": self.last_run.gaps,
             "verify": self.upkeep.as_json(),
             "quarantine": {"files": self.upkeep.quarantine_files, "bytes": self.upkeep.quarantine_bytes},
         }

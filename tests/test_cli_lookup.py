@@ -345,6 +345,7 @@ def test_status_json_has_every_key(root, call):
             }
         ],
         "last_run": RECORD,
+        "listing_gaps": [],
         "verify": {
             "last": None,
             "oldest_check": None,

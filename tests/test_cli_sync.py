@@ -188,11 +188,15 @@ def test_dry_run_json_has_the_bytes_and_sizes_asks_for_the_rest(upstream, env, r
     assert {each["files"][0]["bytes"] for each in kept["models"]} == {256}
 
 
-def test_named_models_only_and_an_unknown_name(upstream, env, root):
+@pytest.mark.parametrize("how", [(), ("--dry-run",), ("--json",)])
+def test_an_unknown_name_is_one_line_with_the_nearest_names_and_no_alert(upstream, env, root, how, tmp_path):
     assert run_record(mirror("sync", "model-00001", "--json", env=env))["fetched"]["files"] == 1
-    done = mirror("sync", "nobody", env=env)
-    assert done.returncode == 8
-    assert "nobody" in done.stderr
+    alert = {"MIRROR_SYNC_ON_FAILURE": f"touch {tmp_path / 'alert'}"}
+    done = mirror("sync", "model-0001", *how, env={**env, **alert})
+    assert (done.returncode, done.stdout) == (8, "")
+    assert done.stderr.count("\n") == 1
+    assert "lists no model 'model-0001'; did you mean 'model-00001'" in done.stderr
+    assert not (tmp_path / "alert").exists()
 
 
 def test_after_a_run_that_was_not_ok_the_operators_command_gets_the_record(upstream, env, tmp_path):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
-from registry_mirror.errors import ValidationError
+from registry_mirror.errors import ApiError, ListingError, ProtocolError, ValidationError
+from registry_mirror.upstream import paging
 from registry_mirror.upstream.decode import BadRow, Page
-from registry_mirror.upstream.paging import walk
+from registry_mirror.upstream.paging import Reading, read_whole, walk
+from registry_mirror.upstream.session import AnswerTooLargeError
 
 
 class Listing:
@@ -71,3 +75,170 @@ def test_has_more_that_never_ends_stops_at_an_empty_page():
     listing = Listing(30)
     pages = list(walk(lambda limit, offset: Page(listing.page(limit, offset).rows, has_more=True), 10))
     assert len(pages) == 3
+
+
+def rows(*numbers):
+    return tuple(BadRow(str(number), None, "") for number in numbers)
+
+
+def drain(reading):
+    """Every page of a generator, and what it returns."""
+    pages = []
+    while True:
+        try:
+            pages.append(next(reading))
+        except StopIteration as end:
+            return pages, end.value
+
+
+def scripted(*pages):
+    """The reading of an upstream that gives these pages and then empty ones."""
+    given = iter(pages)
+    return drain(walk(lambda _limit, _offset: next(given, Page((), None)), 10))[1]
+
+
+FULL, SHORT = rows(*range(10)), rows(*range(10, 14))
+
+
+@pytest.mark.parametrize(
+    ("pages", "gap"),
+    [
+        ([Page(FULL, False, total=10)], ""),
+        ([Page(FULL, False, total=12)], "2"),
+        ([Page(FULL, False, total=7)], ""),
+        ([Page(rows(1, 1, 2), False, total=3)], "1"),
+        ([Page((*rows(1), BadRow(None, None, "text"), BadRow(None, None, "text")), False, total=3)], ""),
+        ([Page(rows(1), False, same=("2",), total=2)], ""),
+        ([Page(FULL, True, total=30), Page((), False, total=0)], "20"),
+        ([Page(FULL, True, total=14), Page(SHORT, True, total=14), Page((), True)], ""),
+        ([Page(FULL, True), Page((), False)], ""),
+        ([Page(FULL, True), Page((), True)], ""),
+        ([Page(SHORT, True), Page((), False)], ""),
+        ([Page(FULL, True), Page(SHORT, True), Page((), False)], "some"),
+        ([Page(FULL, True), Page(FULL, True)], "some"),
+        ([Page(FULL, True), Page(FULL, False)], ""),
+        ([Page(FULL, None), Page(FULL, None)], ""),
+        ([Page(FULL, None), Page(SHORT, None)], ""),
+    ],
+)
+def test_a_listing_is_whole_only_by_its_own_word(pages, gap):
+    assert scripted(*pages).gap == gap
+
+
+def test_a_gap_is_closed_by_reading_again_and_all_readings_count_together():
+    read = iter([Page(rows(1, 2), False, total=3), Page(rows(2, 3), False, total=3), Page((), False)])
+    pages, reading = drain(read_whole(lambda: walk(lambda _limit, _offset: next(read), 10)))
+    assert (len(pages), reading.gap, reading.ids) == (2, "", {"1", "2", "3"})
+
+
+def test_the_total_of_the_last_reading_counts():
+    read = iter([Page(rows(1, 2), False, total=3), Page(rows(1, 2), False, total=2)])
+    assert drain(read_whole(lambda: walk(lambda _limit, _offset: next(read), 10)))[1].gap == ""
+
+
+@pytest.mark.parametrize(("usual", "readings"), [("", 3), ("2", 3), ("1", 1)])
+def test_a_gap_that_stays_is_read_three_times_unless_it_is_usual(usual, readings):
+    made = []
+
+    def read():
+        made.append(1)
+        return walk(lambda _limit, _offset: Page(rows(1, 2), False, total=3), 10)
+
+    assert drain(read_whole(read, usual))[1] == Reading({"1", "2"}, 0, 3)
+    assert len(made) == readings
+
+
+@pytest.mark.parametrize(("total", "gap"), [(1, ""), (2, "1"), (3, ""), (4, ""), (5, "4")])
+def test_a_total_that_does_not_heed_the_filter_tells_nothing_of_what_is_filtered(total, gap):
+    """Three live models of an upstream that says it has three, and one archived."""
+    live = Reading({"1", "2", "3"}, total=3)
+    page = Page(rows(9), False, total=total)
+    assert drain(read_whole(lambda: walk(lambda _limit, _offset: page, 10), "", live))[1].gap == gap
+
+
+TOO_LARGE = {
+    "too large to be read": AnswerTooLargeError("it is larger than 64.0 MiB"),
+    "413": ApiError("Payload Too Large", status=413),
+}
+
+
+class Heavy(Listing):
+    """An upstream whose answers hold so much weight; each row weighs 1 unless `giants` says more."""
+
+    def __init__(self, count, *, error, capacity=10_000, giants=(), **options):
+        super().__init__(count, **options)
+        self.error, self.capacity, self.giants = error, capacity, set(giants)
+
+    def page(self, limit, offset):
+        page = super().page(limit, offset)
+        if sum(10_001 if int(row.id) in self.giants else 1 for row in page.rows) > self.capacity:
+            raise self.error
+        return page
+
+
+def read_of(heavy, page_size=100):
+    pages, reading = drain(walk(heavy.page, page_size))
+    got = [row for page in pages for row in page.rows]
+    return got, reading
+
+
+@pytest.mark.parametrize("pagination", [True, False])
+@pytest.mark.parametrize("error", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_a_page_that_is_too_large_comes_in_smaller_pieces(error, pagination):
+    heavy = Heavy(230, error=error, capacity=30, pagination=pagination)
+    assert [int(row.id) for row in read_of(heavy)[0]] == list(range(230))
+    assert [limit for limit, _ in heavy.asked[:3]] == [100, 50, 25]
+
+
+@pytest.mark.parametrize("pagination", [True, False])
+@pytest.mark.parametrize("giants", [{0}, {17}, {17, 18, 19}, {99, 150}, {229}])
+@pytest.mark.parametrize("error", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_a_row_that_is_too_large_by_itself_fails_alone_and_counts_as_received(error, giants, pagination):
+    got, reading = read_of(Heavy(230, error=error, giants=giants, pagination=pagination))
+    assert {int(row.id) for row in got if row.id} == set(range(230)) - giants
+    assert [row.reason.partition(" of")[0] for row in got if not row.id] == [
+        f"row {each + 1}" for each in sorted(giants)
+    ]
+    assert (reading.received, reading.gap) == (230, "")
+
+
+def test_behind_a_giant_the_pages_grow_again():
+    heavy = Heavy(5000, error=TOO_LARGE["413"], giants={3})
+    read_of(heavy)
+    assert len(heavy.asked) < 130
+    assert heavy.asked[-1][0] == 100
+
+
+def test_row_after_row_that_is_too_large_ends_the_listing_and_names_the_page_size():
+    heavy = Heavy(230, error=TOO_LARGE["413"], giants=range(100))
+    with pytest.raises(ProtocolError, match=r"page size of 1; .*upstream.page_size"):
+        read_of(heavy)
+    assert len(heavy.asked) < 20
+
+
+def test_a_page_size_that_is_refused_with_400_is_halved_as_well():
+    def page(limit, offset):
+        if limit > 50:
+            raise ValidationError("limit is too large", status=400)
+        return listing.page(limit, offset)
+
+    listing = Listing(120)
+    assert [int(row.id) for each in walk(page, 100) for row in each.rows] == list(range(120))
+
+
+@pytest.mark.parametrize("count_of", [1, 7])
+def test_a_listing_that_always_has_more_ends(monkeypatch, count_of):
+    monkeypatch.setattr(paging, "MOST_PAGES", 50)
+    numbers = count()
+    pages = walk(lambda _l, _o: Page(rows(*(next(numbers) for _ in range(count_of))), has_more=True), 10)
+    said = r"no end to it after 50 pages .*; nothing was marked gone.*upstream.page_size"
+    with pytest.raises(ListingError, match=said):
+        list(pages)
+    assert next(numbers) == 50 * count_of
+
+
+def test_pages_without_any_bound_end_by_their_rows(monkeypatch):
+    monkeypatch.setattr(paging, "MOST_ROWS", 1000)
+    numbers = count()
+    with pytest.raises(ListingError, match="no end"):
+        list(walk(lambda _l, _o: Page(rows(*(next(numbers) for _ in range(300))), has_more=True), 10))

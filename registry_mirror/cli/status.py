@@ -65,6 +65,7 @@ def _lines(status: MirrorStatus) -> Iterator[str]:
     waiting = f"{totals.ready_not_cached} ready and not cached"
     yield f"cached       {counted(totals.cached_models, 'model')}{pinned}; {waiting}{made_room}"
     yield f"last run     {_last_run(status.last_run.record)}"
+    yield from map(_gap, status.last_run.gaps)
     yield f"last verify  {_last_verify(status.upkeep)}"
     yield from _upkeep(status)
     yield from _failures(status)
@@ -87,6 +88,14 @@ def _last_run(record: Mapping[str, Any] | None) -> str:
     if isinstance(failed, list) and failed:
         said.append(f"{len(failed)} failed")
     return ", ".join(said)
+
+
+def _gap(gap: Mapping[str, Any]) -> str:
+    which = "" if gap.get("listing") == "live" else f" of {shown(gap.get('listing', '?'), 20)} models"
+    says = "more" if gap.get("total") is None else shown(gap["total"], 20)
+    usual = ", as it always does" if gap.get("usual") else ""
+    brought = shown(gap.get("received", "?"), 20)
+    return f"listing gap  the listing{which} says that it has {says} and brought {brought}{usual}"
 
 
 def _counted(files: object) -> str:

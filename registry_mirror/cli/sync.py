@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import after_name
+from ..errors import NotFoundError, after_name
+from ..explain import nearest, quoted
+from ..lookup import NAMES_COMPARED
 from .globals import GlobalOptions, pass_globals
 
 if TYPE_CHECKING:
     from ..config import Settings
     from ..secret import Secret
+    from ..sync.listing import UnknownNameError
     from ..sync.run import Finished
 
 
@@ -45,8 +49,8 @@ def command(
     Lists every model, fetches the weights of ready ones that are not here yet, and publishes the index that readers
     open. With NAMEs (or ids), only their weights are fetched.
 
-    Exits with 0 when all went well, 3 when some models failed, 1 when the listing cannot be believed, 5 when the
-    upstream cannot be reached.
+    Exits with 0 when all went well, 3 when some models failed or the listing is not whole, 1 when it cannot be
+    believed, 5 when the upstream cannot be reached, 8 when it lists no model of a NAME.
     """
     from .writing import settings_and_key
 
@@ -55,13 +59,25 @@ def command(
     if not all(name.strip() for name in names):
         raise click.UsageError("A NAME is empty; without any, every model is synced.")
     settings, key = settings_and_key(options)
-    if dry_run:
-        from .plan import print_plan
-
-        return print_plan(settings, key, frozenset(names), sizes=sizes, as_json=as_json)
+    from ..sync.listing import UnknownNameError
     from ..sync.run import Options
+    from .plan import print_plan
 
-    return _sync(settings, key, Options(frozenset(names), wait=wait, accept_shrink=accept_shrink), as_json=as_json)
+    try:
+        if dry_run:
+            return print_plan(settings, key, frozenset(names), sizes=sizes, as_json=as_json)
+        return _sync(settings, key, Options(frozenset(names), wait=wait, accept_shrink=accept_shrink), as_json=as_json)
+    except UnknownNameError as error:
+        raise with_suggestion(error) from None
+
+
+def with_suggestion(error: UnknownNameError) -> NotFoundError:
+    """The same with the nearest names, when there are any."""
+    near = nearest(error.name, islice(error.names, NAMES_COMPARED))
+    if not near:
+        return error
+    hint = f"did you mean {' or '.join(map(quoted, near))}?"
+    return NotFoundError(error.message, hint=f"{error.gap}; {hint}" if error.gap else hint)
 
 
 def _sync(settings: Settings, key: Secret, asked: Any, *, as_json: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..errors import (
@@ -21,10 +20,11 @@ from ..errors import (
 )
 from ..model import ModelStatus, utc_now
 from ..store.publish import inventory
-from ..upstream import BadRow, Row
+from ..upstream import BadRow, Row, read_whole
 from . import identity
 from .breaker import Breaker
 from .fetch import job_for
+from .gaps import find_gaps, remember, untold, usual_gaps
 from .plan import Change, absent_models, plan_model, shrinks, unknown_names
 from .record import FailedModel
 from .settled import Settled, recall
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from ..catalog import Known
-    from ..upstream import Page
+    from ..upstream import ModelsApi, Page, Reading
     from .crew import Crew
     from .fetch import Job
     from .plan import Policy, Step
@@ -61,11 +61,15 @@ class Listing:
         self._shop, self._policy, self._tally = shop, policy, tally
         self._crew, self._reporter, self._submit = crew, reporter, submit
         self._known: Mapping[str, Known] = {}
+        self._facts: Mapping[str, str] = {}
+        self._readings: dict[str, Reading] = {}
         self._blobs: Mapping[str, int] = {}
         self._settled = Settled()
         self._sure = False
+        self._bad: set[FailedModel] = set()
         self._seen: set[str] = set()
         self._names: set[str] = set()
+        self._named: list[Job] = []
         self._breaker = Breaker(patience=2 * shop.settings.sync.workers)
         self._tripped: MirrorError | None = None
 
@@ -75,9 +79,11 @@ class Listing:
         Raises:
             MirrorError: the listing cannot be had or believed.
         """
-        client, size = self._shop.client, self._shop.settings.upstream.page_size
-        live = client.models.api.pages(size, texts=self._texts)
-        ahead = self._crew.ahead(itertools.chain(live, self._archived(size)))
+        client, self._facts = self._shop.client, self._shop.catalog.facts()
+        api, size = client.models.api, self._shop.settings.upstream.page_size
+        ahead = self._crew.ahead(
+            read_listings(api, size, usual_gaps(self._facts), self._readings, self._reporter.say, self._texts)
+        )
         self._remember()  # while the first page is on its way
         try:
             for page in identity.confirmed(
@@ -96,14 +102,6 @@ class Listing:
         """The rows to recognise. None before it is sure whose the listing is, which only a decoded row tells."""
         return self._settled.texts if self._sure and not self._policy.named else {}
 
-    def _archived(self, size: int) -> Iterator[Page]:
-        """The archived models. An upstream that does not know the filter shows them among the others, or not at all."""
-        try:
-            archived = str(ModelStatus.ARCHIVED)
-            yield from self._shop.client.models.api.pages(size, status=archived, texts=self._texts)
-        except ValidationError:
-            self._reporter.say("the upstream refuses to list archived models; those known are asked for by id")
-
     def apply(self, page: Page) -> None:
         """Records one page and queues what it brings."""
         fresh = {row.id: row for row in reversed(page.rows) if isinstance(row, Row) and row.id not in self._seen}
@@ -118,7 +116,20 @@ class Listing:
         self._queue(steps)
 
     def finish(self, *, accept_shrink: bool) -> MirrorError | None:
-        """What is to be done when the last page was read. Gives back what is wrong with the listing as a whole."""
+        """What is to be done when the last page was read. Gives back what is wrong with the listing as a whole.
+
+        One that is not whole by its own word tells nothing of what it lacks.
+
+        Raises:
+            UnknownNameError: no listed model has one of the names that were given.
+        """
+        gaps = find_gaps(self._readings, self._facts)
+        self._submit_named(untold(gaps))
+        self._tally.gaps = gaps
+        if fresh := remember(gaps, self._facts):
+            self._shop.catalog.set_facts(fresh)
+        if untold(gaps):
+            return None
         present = self._settled.present
         absent = absent_models(present, self._seen)
         if shrinks(len(present), len(absent)) and not accept_shrink:
@@ -129,10 +140,15 @@ class Listing:
         self._tally.whole_listing = True
         self._known = self._shop.catalog.known(absent)
         self._ask_for(absent)
+        return None
+
+    def _submit_named(self, gap: str | None) -> None:
+        """Queues what was named on the command line, once it is sure that every name is a model's."""
         missing = unknown_names(self._policy.named, lambda name: name in self._names or name in self._seen)
         if missing:
-            return no_such_name(missing[0])
-        return None
+            raise UnknownNameError(missing[0], self._names, gap)
+        for job in self._named:
+            self._submit(job)
 
     def _record(self, steps: Sequence[Step]) -> None:
         changed = [step.row for step in steps if step.change is not Change.UNCHANGED]
@@ -163,7 +179,8 @@ class Listing:
     def _note_bad(self, rows: Iterable[BadRow]) -> None:
         for row in rows:
             failed = FailedModel(row.id, row.name, f"listed, but not a model: {row.reason}")
-            if failed not in self._tally.failed:
+            if failed not in self._bad:
+                self._bad.add(failed)
                 self._tally.failed.append(failed)
 
     def _count_same(self, ids: Collection[str]) -> None:
@@ -185,6 +202,9 @@ class Listing:
     def _queue(self, steps: Sequence[Step]) -> None:
         jobs = [job_for(step.row, each, self._known.get(step.row.id)) for step in steps for each in step.fetches]
         self._reporter.queued(len(jobs))
+        if self._policy.named:
+            self._named += jobs
+            return
         for job in jobs:
             self._submit(job)
 
@@ -217,9 +237,43 @@ class Listing:
         return row
 
 
-def no_such_name(name: str) -> NotFoundError:
-    """The error for a name on the command line that no listed model has."""
-    return NotFoundError(f"the upstream lists no model {name!r}", hint="names are case-sensitive; ids work as well")
+def read_listings(
+    api: ModelsApi,
+    size: int,
+    usual: Mapping[str, str],
+    readings: dict[str, Reading],
+    say: Callable[[str], None],
+    texts: Callable[[], Mapping[bytes, str]] = dict,
+) -> Iterator[Page]:
+    """The live models, then the archived ones; each listing is read again while it is not whole by its own word.
+
+    Args:
+        usual: gaps that these listings always have.
+        readings: takes what came of each listing.
+        texts: as `ModelsApi.pages` takes it.
+    """
+    archived = str(ModelStatus.ARCHIVED)
+    readings["live"] = yield from read_whole(lambda: api.pages(size, texts=texts), usual.get("live", ""))
+    # An upstream that does not know this filter shows archived models among the others, or not at all.
+    try:
+        readings[archived] = yield from read_whole(
+            lambda: api.pages(size, status=archived, texts=texts), usual.get(archived, ""), readings["live"]
+        )
+    except ValidationError:
+        say("the upstream refuses to list archived models; those known are asked for by id")
+
+
+class UnknownNameError(NotFoundError):
+    """No listed model has a name that was given on the command line; `names` are those that they have.
+
+    Args:
+        gap: what is known to be missing from the listing.
+    """
+
+    def __init__(self, name: str, names: Iterable[str], gap: str | None) -> None:
+        cure = "names are case-sensitive; ids work as well"
+        super().__init__(f"the upstream lists no model {name!r}", hint=f"{gap}; {cure}" if gap else cure)
+        self.name, self.names, self.gap = name, names, gap
 
 
 def unusable(error: ApiError) -> MirrorError:

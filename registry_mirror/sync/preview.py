@@ -11,28 +11,37 @@ from ..errors import ApiError, CatalogError, MirrorError
 from ..store.layout import Layout
 from ..store.publish import inventory
 from ..upstream import Page, Row
+from .gaps import find_gaps, untold, usual_gaps
 from .identity import news, owners
-from .listing import no_such_name, unusable
+from .listing import UnknownNameError, read_listings, unusable
 from .plan import Action, FileStep, Policy, Step, absent_models, plan_model, shrinks, unknown_names
 from .workshop import make_client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     from ..catalog import Known
     from ..config import Settings
     from ..secret import Secret
-    from ..upstream import Client
+    from ..upstream import Client, Reading
+    from .gaps import Gap
     from .stop import Stop
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a run would do. `absent` are the ids that it would ask for; `shrinks` says that it would refuse to."""
+    """What a run would do.
+
+    Attributes:
+        absent: the ids that it would ask for.
+        shrinks: it would refuse to.
+        gaps: where the listing is not whole by its own word.
+    """
 
     steps: tuple[Step, ...]
     absent: tuple[str, ...]
     shrinks: bool
+    gaps: tuple[Gap, ...] = ()
 
     @property
     def fetches(self) -> list[FileStep]:
@@ -50,6 +59,7 @@ class Preview:
             },
             "absent": list(self.absent),
             "shrinks": self.shrinks,
+            "listing_gaps": [gap.as_json() for gap in self.gaps],
             "models": [_step_as_json(step) for step in self.steps],
         }
 
@@ -81,18 +91,21 @@ def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, 
     policy = Policy(settings.sync.formats, settings.sync.rules, named)
     blobs = inventory(layout)
     with contextlib.closing(make_client(settings, key, stop.wait)) as client:
-        rows = {row.id: row for row in reversed(list(_rows(client, settings.upstream.page_size)))}
+        listed, gaps = _listed(client, settings.upstream.page_size, facts)
+        rows = {row.id: row for row in reversed(listed)}
         news(facts, client.session.base_url, owners(Page(tuple(rows.values()), None)))
+        names = {row.name for row in rows.values()}
+        missing = unknown_names(named, lambda name: name in names or name in rows)
+        if missing:
+            raise UnknownNameError(missing[0], names, untold(gaps))
         steps = [plan_model(row, known.get(row.id), policy, blobs) for row in reversed(rows.values())]
         if sizes:
             steps = [_with_sizes(client, step) for step in steps]
-    names = {row.name for row in rows.values()}
-    missing = unknown_names(named, lambda name: name in names or name in rows)
-    if missing:
-        raise no_such_name(missing[0])
+    if untold(gaps):
+        return Preview(tuple(steps), (), shrinks=False, gaps=gaps)
     present = [model_id for model_id, each in known.items() if not each.gone]
     absent = absent_models(present, rows)
-    return Preview(tuple(steps), tuple(absent), shrinks(len(present), len(absent)))
+    return Preview(tuple(steps), tuple(absent), shrinks(len(present), len(absent)), gaps)
 
 
 def _catalog(layout: Layout) -> tuple[dict[str, Known], dict[str, str]]:
@@ -104,13 +117,18 @@ def _catalog(layout: Layout) -> tuple[dict[str, Known], dict[str, str]]:
         return catalog.known(), catalog.facts()
 
 
-def _rows(client: Client, page_size: int) -> Iterator[Row]:
+def _listed(client: Client, page_size: int, facts: Mapping[str, str]) -> tuple[list[Row], tuple[Gap, ...]]:
+    readings: dict[str, Reading] = {}
     try:
-        for status in (None, "archived"):
-            for page in client.models.api.pages(page_size, status=status):
-                yield from (row for row in page.rows if isinstance(row, Row))
+        rows = [
+            row
+            for page in read_listings(client.models.api, page_size, usual_gaps(facts), readings, lambda _: None)
+            for row in page.rows
+            if isinstance(row, Row)
+        ]
     except ApiError as error:
         raise unusable(error) from error
+    return rows, find_gaps(readings, facts)
 
 
 def _with_sizes(client: Client, step: Step) -> Step:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..model import format_time
 from ..units import counted, format_duration, format_size
+from .gaps import untold
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from .gaps import Gap
 
 
 class Outcome(StrEnum):
@@ -57,12 +60,13 @@ class Tally:
     fetched: Amount = field(default_factory=Amount)
     reused: Amount = field(default_factory=Amount)
     failed: list[FailedModel] = field(default_factory=list)
+    gaps: tuple[Gap, ...] = ()
     whole_listing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A finished run. `error` is what ended it, when something did."""
+    """A finished run. `error` is what ended it or kept it from being whole, when something did."""
 
     outcome: Outcome
     tally: Tally
@@ -72,7 +76,7 @@ class RunRecord:
     error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The object under "run"; its keys are a contract. `error` is there only when something ended the run."""
+        """The object under "run"; its keys are a contract. `error` and `listing_gaps` are there only with a content."""
         tally = self.tally
         record: dict[str, Any] = {
             "outcome": str(self.outcome),
@@ -89,6 +93,8 @@ class RunRecord:
             "requests": {"api": self.api_requests, "storage": self.storage_requests},
             "failed": [{"id": each.id, "name": each.name, "error": each.error} for each in tally.failed],
         }
+        if tally.gaps:
+            record["listing_gaps"] = [gap.as_json() for gap in tally.gaps]
         if self.error is not None:
             record["error"] = self.error
         return record
@@ -116,5 +122,5 @@ def _files(amount: Amount) -> str:
 
 
 def outcome_of(tally: Tally, *, ended_early: bool) -> Outcome:
-    """The outcome of a run whose listing was good: partial when a model failed or work was left for the next run."""
-    return Outcome.PARTIAL if tally.failed or ended_early else Outcome.OK
+    """The outcome of a run whose listing was good: partial when a model failed, or was left or kept from the run."""
+    return Outcome.PARTIAL if tally.failed or ended_early or untold(tally.gaps) else Outcome.OK

@@ -20,8 +20,9 @@ from ..store.lock import run_lock
 from ..store.root import prepare
 from ..units import counted
 from .crew import Crew
+from .gaps import untold
 from .intake import Intake
-from .listing import Listing
+from .listing import Listing, UnknownNameError
 from .plan import Policy
 from .pool import FetchPool
 from .record import Outcome, RunRecord, Tally, outcome_of
@@ -71,6 +72,7 @@ def sync(settings: Settings, key: Secret, options: Options, reporter: Reporter, 
         ConfigurationError: the root or the key cannot be used; nothing was sent.
         LockedError: another run holds the root.
         CatalogError: the catalog cannot be opened.
+        UnknownNameError: no listed model has one of the names; nothing was fetched and no run is recorded.
     """
     layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
     prepare(layout, modes)
@@ -99,7 +101,11 @@ class Run:
         self._listing = Listing(shop, policy, self._tally, self._crew, reporter, self._pool.submit)
 
     def run(self) -> Finished:
-        """Everything, up to the record on disk."""
+        """Everything, up to the record on disk.
+
+        Raises:
+            UnknownNameError: nothing was fetched, and there is no record: a slip of the finger is no failed run.
+        """
         try:
             error = self._guarded()
         finally:
@@ -114,6 +120,8 @@ class Run:
         except KeyboardInterrupt:  # in a program that has left SIGINT to Python
             self._stop.set()
             return self._wound_down(Interrupted("interrupted"))
+        except UnknownNameError:
+            raise
         except MirrorError as error:
             return self._wound_down(error)
         except Exception as error:  # noqa: BLE001 - a run that met a fault of ours has a record and an alert as well
@@ -164,14 +172,14 @@ class Run:
             outcome = outcome_of(self._tally, ended_early=limited or self._intake.left is not None)
         else:
             outcome = Outcome.FAILED
-        client = self._shop.client
+        client, reasons = self._shop.client, (str(error) if error else self._intake.left, untold(self._tally.gaps))
         record = RunRecord(
             outcome=outcome,
             tally=self._tally,
             finished_at=utc_now(),
             api_requests=client.session.requests.value,
             storage_requests=client.storage.requests.value,
-            error=str(error) if error else self._intake.left,
+            error="; ".join(filter(None, reasons)) or None,
         )
         late = self._written(record)
         if late is not None and error is None:

@@ -5,6 +5,7 @@ from .client import Client, Models, model_of
 from .declared import Declared, of_part
 from .decode import BadRow, Page, Row, decode_row
 from .load import Begun, Sink
+from .paging import Reading, read_whole
 from .retry import RetryPolicy, is_long_limit
 from .transfer import Received, Storage
 
@@ -16,6 +17,7 @@ __all__ = [
     "Models",
     "ModelsApi",
     "Page",
+    "Reading",
     "Received",
     "RetryPolicy",
     "Row",
@@ -25,4 +27,5 @@ __all__ = [
     "is_long_limit",
     "model_of",
     "of_part",
+    "read_whole",
 ]

@@ -13,9 +13,10 @@ from .paging import walk
 from .target import check_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from .decode import Page
+    from .paging import Reading
     from .session import ApiSession
 
 # The page of the models resource says 409 for a model that is not ready, the official SDK's fixtures say 400.
@@ -37,8 +38,8 @@ class ModelsApi:
         model_type: str | None = None,
         name: str | None = None,
         texts: Callable[[], Mapping[bytes, str]] = dict,
-    ) -> Iterator[Page]:
-        """The listing, page by page.
+    ) -> Generator[Page, None, Reading]:
+        """The listing, page by page, and what came in all.
 
         Args:
             texts: asked before each page for the rows that are to be recognised, as `decode_page` takes them.

@@ -80,11 +80,13 @@ class Page:
     Attributes:
         has_more: None when the upstream did not say.
         same: ids of rows whose text was recognised; those are not among `rows`.
+        total: how many rows it says the whole listing has; None when it did not say.
     """
 
     rows: tuple[Row | BadRow, ...]
     has_more: bool | None
     same: tuple[str, ...] = ()
+    total: int | None = None
 
     @property
     def count(self) -> int:
@@ -95,6 +97,11 @@ class Page:
     def ids(self) -> set[str]:
         """Every id that could be read."""
         return {*self.same, *(row.id for row in self.rows if row.id is not None)}
+
+    @property
+    def unnamed(self) -> int:
+        """How many rows have no id that could be read."""
+        return sum(row.id is None for row in self.rows)
 
 
 class _Envelope(msgspec.Struct):
@@ -142,7 +149,7 @@ def _page(listed: Iterable[msgspec.Raw | bytes], texts: Mapping[bytes, str], pag
             rows.append(decode_row(bytes(raw)))
         else:
             same.append(known)
-    return Page(tuple(rows), _has_more(pagination), tuple(same))
+    return Page(tuple(rows), _has_more(pagination), tuple(same), _total(pagination))
 
 
 def _given(raw: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | None:
@@ -164,6 +171,12 @@ def _has_more(pagination: object) -> bool | None:
     """Only a real boolean counts, as in the official SDK."""
     more = pagination.get("has_more") if isinstance(pagination, dict) else None
     return more if isinstance(more, bool) else None
+
+
+def _total(pagination: object) -> int | None:
+    """Only a real count counts."""
+    total = pagination.get("total") if isinstance(pagination, dict) else None
+    return total if type(total) is int and 0 <= total < 1 << 53 else None
 
 
 def decode_row(raw: bytes) -> Row | BadRow:

@@ -2,53 +2,129 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import ValidationError
+from ..errors import ApiError, ListingError
+from .decode import BadRow, Page
+from .session import AnswerTooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
+    from collections.abc import Set as AbstractSet
 
-    from .decode import Page
+    Fetch = Callable[[int, int], Page]
 
 SMALLEST_PAGE = 10
+"""Rows. An upstream that refuses so small a page means something else."""
+
+MOST_PAGES, MOST_ROWS = 5_000, 2_000_000
+"""The ceiling of one listing: half a million models at a hundred a page, and an end where there is always more."""
+
+READINGS = 3
+"""How often a listing is read at most, when it brings less than it says it has."""
+
+_MOST_OVERSIZED = 3
+_PAGES_BEFORE_GROWTH = 8
 
 
-def walk(fetch: Callable[[int, int], Page], page_size: int) -> Iterator[Page]:
-    """Yields non-empty pages until the listing ends.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came of a listing.
 
-    A 422 on a page halves its size, down to 10. The next offset is the number of rows received, so that an upstream
-    which caps pages below what was asked loses none. A page that brings no new id ends the walk: an upstream that
-    ignores `offset` would otherwise never end it.
+    Attributes:
+        ids: every id that could be read.
+        unnamed: how many rows had none.
+        total: how many rows the listing says it has; None when it does not say.
+        cut: it said that more was to come, and ended.
+    """
+
+    ids: AbstractSet[str]
+    unnamed: int = 0
+    total: int | None = None
+    cut: bool = False
+
+    @property
+    def received(self) -> int:
+        """How many different rows came. Those that cannot be read are among them."""
+        return len(self.ids) + self.unnamed
+
+    @property
+    def gap(self) -> str:
+        """How many rows it says it has and did not bring; "some" when it does not say how many, empty for none."""
+        if self.total is None:
+            return "some" if self.cut else ""
+        return str(self.total - self.received) if self.total > self.received else ""
+
+
+def read_whole(
+    read: Callable[[], Generator[Page, None, Reading]], usual: str = "", unfiltered: Reading | None = None
+) -> Generator[Page, None, Reading]:
+    """Reads a listing, and reads it again while it has a gap; what all readings brought counts together.
+
+    A row that slips between two pages while the upstream changes comes with the next reading.
+
+    Args:
+        read: begins one reading.
+        usual: a gap that is no reason to read again, as `Reading.gap` gives it.
+        unfiltered: what came without the filter of this listing. A total that is of that one, or of both together, does
+            not heed the filter, and tells nothing.
+    """
+    ids: set[str] = set()
+    reading = Reading(ids)
+    for _ in range(READINGS):
+        reading = yield from read()
+        ids |= reading.ids
+        reading = replace(reading, ids=ids)
+        if reading.gap and unfiltered and reading.total in (unfiltered.total, _together(reading, unfiltered)):
+            reading = replace(reading, total=None)
+        if reading.gap in ("", usual):
+            break
+    return reading
+
+
+def _together(one: Reading, other: Reading) -> int:
+    return len(one.ids | other.ids) + one.unnamed + other.unnamed
+
+
+def walk(fetch: Fetch, page_size: int) -> Generator[Page, None, Reading]:
+    """Yields non-empty pages until the listing ends, and returns what came in all.
+
+    The next offset is the number of rows received, so that an upstream which caps pages below what was asked loses
+    none. A page that brings no new id ends the walk: an upstream that ignores `offset` would otherwise never end it.
 
     Args:
         fetch: takes limit and offset.
+
+    Raises:
+        ListingError: there is always one page more.
+        ApiError: a page cannot be had, of whatever size.
     """
-    offset, full, limit = 0, 0, page_size
+    fitting = _Fitting(fetch, page_size)
+    offset = pages = unnamed = full = 0
     seen: set[str] = set()
+    total: int | None = None
+    promised = False
     while True:
-        page, limit = _fetch_fitting(fetch, limit, offset)
+        page = fitting.page(offset)
+        # The largest: one that counts along with the rows of a page says 0 for the empty page behind the last.
+        total = page.total if total is None else max(total, page.total or 0)
         if not page.count:
-            return
+            return Reading(seen, unnamed, total, promised)
         named = page.ids
         if named and named <= seen:
-            return
+            return Reading(seen, unnamed, total, cut=page.has_more is True)
+        unnamed += page.unnamed
         seen |= named
         yield page
-        offset += page.count
-        if is_last(page.has_more, page.count, full):
-            return
+        offset, pages = offset + page.count, pages + 1
+        _refuse_endless(pages, offset)
+        # What an upstream can give at once: pages may have become smaller on the way.
+        usual = min(full, fitting.limit)
+        if is_last(page.has_more, page.count, usual):
+            return Reading(seen, unnamed, total)
+        promised = page.has_more is True and page.count < usual
         full = max(full, page.count)
-
-
-def _fetch_fitting(fetch: Callable[[int, int], Page], limit: int, offset: int) -> tuple[Page, int]:
-    while True:
-        try:
-            return fetch(limit, offset), limit
-        except ValidationError as error:
-            if error.status != 422 or limit <= SMALLEST_PAGE:
-                raise
-            limit = max(SMALLEST_PAGE, limit // 2)
 
 
 def is_last(has_more: bool | None, rows: int, full: int) -> bool:  # noqa: FBT001 - a field of the answer
@@ -58,3 +134,67 @@ def is_last(has_more: bool | None, rows: int, full: int) -> bool:  # noqa: FBT00
     first page does not: it may be a silent cap, and only the next page tells.
     """
     return rows < full if has_more is None else not has_more
+
+
+def _refuse_endless(pages: int, rows: int) -> None:
+    if pages >= MOST_PAGES or rows >= MOST_ROWS:
+        raise ListingError(
+            f"list models: there is no end to it after {pages} pages with {rows} rows; nothing was marked gone",
+            hint="a larger upstream.page_size needs fewer pages, if there are really so many models",
+        )
+
+
+class _Fitting:
+    """Asks for pages as large as the upstream can give them.
+
+    A size that it refuses is halved, down to 10. An answer that is too large is asked for in smaller pieces, down to
+    one row, and the pieces grow again behind it: one giant must not make a request of each row that follows.
+    """
+
+    def __init__(self, fetch: Fetch, page_size: int) -> None:
+        self._fetch, self._most = fetch, page_size
+        self.limit = page_size
+        self._good = self._oversized = 0
+
+    def page(self, offset: int) -> Page:
+        """The page at an offset; `limit` is the size that was asked for."""
+        if self._good >= _PAGES_BEFORE_GROWTH and self.limit < self._most:
+            self.limit, self._good = min(self._most, 2 * self.limit), 0
+        while True:
+            try:
+                page = self._fetch(self.limit, offset)
+            except ApiError as error:
+                self._good = 0
+                if is_too_large(error) and self.limit == 1:
+                    return self._instead_of_one(error, offset)
+                size = smaller(error, self.limit)
+                if not size:
+                    raise
+                self.limit = size
+                self._most = self._most if is_too_large(error) else size
+            else:
+                self._good, self._oversized = self._good + 1, 0
+                return page
+
+    def _instead_of_one(self, error: ApiError, offset: int) -> Page:
+        """One row that no answer can carry is one model that fails."""
+        self._oversized += 1
+        if self._oversized > _MOST_OVERSIZED:
+            raise AnswerTooLargeError(
+                f"{error.message}; so are {self._oversized} in a row, each asked for with a page size of 1",
+                hint="check upstream.base_url, and that the upstream heeds `limit`; no upstream.page_size will do",
+            )
+        reason = f"row {offset + 1} of the listing is too large by itself: {error.message}"
+        return Page((BadRow(None, None, reason),), has_more=True)
+
+
+def is_too_large(error: ApiError) -> bool:
+    """Whether an error says that fewer rows would fit into an answer."""
+    return isinstance(error, AnswerTooLargeError) or error.status == 413
+
+
+def smaller(error: ApiError, limit: int) -> int:
+    """The page size to try after an error of a page; 0 where the error is not about its size."""
+    if is_too_large(error):
+        return limit // 2
+    return max(SMALLEST_PAGE, limit // 2) if error.status in (400, 422) and limit > SMALLEST_PAGE else 0

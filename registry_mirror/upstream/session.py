@@ -217,7 +217,8 @@ class ApiSession:
             return first_bytes(inflate(encoding, response.iter_raw()), limit, whole=response.is_success)
         except (TooMuchError, InflateError) as error:
             reason = f"{what}: the upstream's answer cannot be read: {error}"
-            failure: MirrorError = ProtocolError(reason, hint="check upstream.base_url")
+            kind = AnswerTooLargeError if isinstance(error, TooMuchError) else ProtocolError
+            failure: MirrorError = kind(reason, hint="check upstream.base_url")
         except httpx.HTTPError as error:
             failure = network_error(what, self.base_url, error)
         raise failure
@@ -225,6 +226,10 @@ class ApiSession:
 
 class TooMuchError(Exception):
     """An answer is larger than any that makes sense."""
+
+
+class AnswerTooLargeError(ProtocolError):
+    """The answer is larger than is read, or did not come whole in time. One to a smaller question may not be."""
 
 
 def first_bytes(pieces: Iterable[bytes], limit: int, *, whole: bool) -> bytes:
