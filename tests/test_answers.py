@@ -103,6 +103,26 @@ def test_retry_after_is_read_in_seconds_and_as_a_date(value, seconds):
     assert retry_after(value, NOW) == seconds
 
 
+AN_HOUR_AHEAD = "Mon, 23 Nov 2026 13:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("value", "date", "seconds"),
+    [
+        ("Mon, 23 Nov 2026 13:00:01 GMT", AN_HOUR_AHEAD, 1.0),
+        ("Mon, 23 Nov 2026 12:00:30 GMT", AN_HOUR_AHEAD, 0.0),
+        ("Mon, 23 Nov 2026 12:00:30 GMT", "soon", 30.0),
+        ("Mon, 23 Nov 2026 12:00:30 GMT", "", 30.0),
+        ("Mon, 23 Nov 2026 12:00:30 GMT", "Mon, 23 Nov 99999999999 12:00:00 GMT", 30.0),
+        ("7", AN_HOUR_AHEAD, 7.0),
+    ],
+)
+def test_a_retry_after_date_is_by_the_clock_of_the_answer(value, date, seconds):
+    assert retry_after(value, NOW, date) == seconds
+    headers = {"retry-after": value, "date": date}
+    assert error_for("list models", 429, headers, b"{}", NOW).retry_after == seconds
+
+
 @pytest.mark.parametrize(
     ("head", "expected"),
     [

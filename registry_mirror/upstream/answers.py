@@ -86,7 +86,7 @@ def error_for(
         hint=None if looks_like_html(body) else _HINTS.get(status),
         status=status,
         request_id=headers.get("x-request-id"),
-        retry_after=retry_after(headers.get("retry-after"), now),
+        retry_after=retry_after(headers.get("retry-after"), now, headers.get("date")),
     )
 
 
@@ -139,20 +139,27 @@ def _field_errors(detail: object) -> str | None:
     return one_line("; ".join(parts)) or None
 
 
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait from a `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); None when unreadable."""
+def retry_after(value: str | None, now: datetime, date: str | None = None) -> float | None:
+    """Seconds to wait from a `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); None when unreadable.
+
+    Args:
+        date: the answer's own `Date`. The other date is by the same clock, which need not be ours.
+    """
     if value is None:
         return None
     text = value.strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
         return float(text)
+    moment = _moment(text)
+    return None if moment is None else max(0.0, (moment - (_moment(date or "") or now)).total_seconds())
+
+
+def _moment(date: str) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+        moment = parsedate_to_datetime(date)
+    except (TypeError, ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        return None
-    return max(0.0, (moment - now).total_seconds())
+    return None if moment.tzinfo is None else moment
 
 
 def looks_like_html(head: bytes) -> bool:
