@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from .reporter import Reporter
 
 
+_MOST_HELD = 64 << 20
+"""Characters of documents. Whose registry it is and what so many did not show is decided by what they did."""
+
+
 def confirmed(
     catalog: Catalog, base_url: str, pages: Iterable[Page], reporter: Reporter, chain: Callable[[], tuple[str, ...]]
 ) -> Iterator[Page]:
-    """Lets pages through once one of them shows whose registry it is; until then they are held back.
+    """Lets pages through once one of them shows whose registry it is; until then they are held back, up to a limit.
 
     Args:
         chain: the catalogs that the last page came through, when the upstream is a mirror itself.
@@ -26,15 +30,16 @@ def confirmed(
         ConfigurationError: it is another organisation, or this mirror itself; no page was let through.
     """
     facts, held, organizations = catalog.facts(), [], set()
-    sure = False
+    sure, weight = False, 0
     for page in pages:
         refuse_loop(facts["catalog_id"], chain())
         if sure:
             yield page
             continue
         held.append(page)
+        weight += sum(len(row.document) for row in page.rows if isinstance(row, Row))
         organizations |= owners(page)
-        sure = settled(facts, base_url, organizations)
+        sure = settled(facts, base_url, organizations) or weight > _MOST_HELD
         if sure:
             _record(catalog, facts, base_url, organizations, reporter)
             yield from held
