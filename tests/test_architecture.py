@@ -16,7 +16,19 @@ import registry_mirror
 PACKAGE = Path(registry_mirror.__file__).parent
 ROOT = PACKAGE.parent
 
-FOUNDATION = {"errors", "model", "files", "digests", "log", "missing", "secret", "systemd", "units", "urls"}
+FOUNDATION = {
+    "environment",
+    "errors",
+    "model",
+    "files",
+    "digests",
+    "log",
+    "missing",
+    "secret",
+    "systemd",
+    "units",
+    "urls",
+}
 NOUNS = {"upstream", "catalog", "store", "index"}
 ALLOWED = {
     **{room: FOUNDATION | {room} for room in NOUNS},

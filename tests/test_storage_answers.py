@@ -424,13 +424,13 @@ def test_a_failure_carries_the_reason_that_storage_gives(upstream, root, fault, 
 def test_a_reason_is_bounded_and_has_nothing_of_the_signed_address_in_it(upstream, root):
     def quoting(request, answer):
         signed = request.query["token"]
-        return xml(403, "AccessDenied", f"no such token {signed} \x1b[31m" + "x" * 100_000)(request, answer)
+        return xml(403, "AccessDenied", f"{signed} \x1b[31m {'x' * 230} {signed} " + "x" * 100_000)(request, answer)
 
     upstream.inject(quoting, kind="weights", times=None)
     (failed,) = run_sync(upstream, root).record.tally.failed
     tokens = {request.query["token"] for request in upstream.requests.entries if request.origin == "storage"}
     assert tokens
-    assert not any(token in failed.error for token in tokens)
+    assert not any(token[:8] in failed.error for token in tokens)
     assert len(failed.error) < 1000
     assert failed.error.isprintable()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..environment import check_network
 from ..errors import ConfigurationError
 from .key import read_api_key
 
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 
 
 def check_surroundings(loaded: Loaded, env: Mapping[str, str] | None = None) -> None:
-    """The key can be read, the certificates load, and the alert's command is there.
+    """The key can be read, the certificates load, the proxies are proxies, and the alert's command is there.
 
     Raises:
         ConfigurationError: one of them is not so. Each would otherwise be met in the night, by a run or by its alert.
     """
     settings = loaded.settings
+    check_network(settings.upstream.proxy)
     read_api_key(settings.upstream, env, config=loaded.file or settings.root / "config.toml")
     if settings.upstream.ca_file is not None:
         _check_certificates(settings.upstream.ca_file, loaded.origins["upstream.ca_file"])

@@ -103,8 +103,9 @@ OPTIONS = (
         kinds.duration("1s", "1h"),
         "30s",
         "How long to wait for a connection, or for the next bytes, before the call counts as failed.",
-        "It is not a limit on a whole download: large weights take as long as they keep coming, and those that stalled "
-        "go on over a new connection.",
+        "An answer of the API may take four times as long in all, so a call ends after its four tries, sixteen times "
+        "this and retry_budget. It is not a limit on a whole download: large weights take as long as they keep coming, "
+        "and those that stalled go on over a new connection.",
     ),
     Option(
         "upstream.retry_budget",
@@ -119,7 +120,9 @@ OPTIONS = (
         kinds.whole(1, 1000),
         100,
         "How many models one page of the listing asks for.",
-        "100 is the most that the platform's API is known to take; when an upstream refuses a larger one it is halved.",
+        "100 is the most that the platform's API is known to take; when an upstream refuses a larger one it is halved. "
+        "Pages that are too large to be read, or come too slowly, are asked for in smaller pieces; a smaller size here "
+        "saves those requests. A listing ends after 5000 pages.",
     ),
     Option(
         "upstream.proxy",

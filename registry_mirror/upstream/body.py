@@ -14,6 +14,7 @@ from ..digests import Hasher
 from ..errors import NetworkError, TransferError
 from ..model import utc_now
 from .answers import TRANSIENT, looks_like_html, message_of, retry_after, says_expired, xml_reason
+from .deadline import answering
 from .declared import declared
 from .inflate import InflateError, inflate
 from .ranges import Fit, judge_rest, judge_whole
@@ -72,7 +73,8 @@ class Body:
             status, headers = self._response.status_code, self._response.headers
             self.fit, self.reason = judge_whole(status, headers) if rest is None else judge_rest(rest, status, headers)
             _log.debug("%s: storage %s answered HTTP %d: %s", what, self.host, status, self.reason)
-            self._refuse_failure(rest)
+            with answering(client):
+                self._refuse_failure(rest)
             self.declared = declared(headers, part=self.fit is not Fit.WHOLE)
             if self.declared.coding:
                 self.packed = Hasher(self.declared.others)
@@ -150,7 +152,7 @@ class Body:
             raise TransferError(f"{self._what}: storage {self.host}: {self.reason}", transient=True)
         if self.fit not in (Fit.OTHER, Fit.REFUSED):
             return
-        status, reason = self._response.status_code, self._reason()
+        status, headers, reason = self._response.status_code, self._response.headers, self._reason()
         expired = says_expired(reason)
         if self.fit is Fit.REFUSED and not expired:
             self.reason += f" ({reason})" if reason else ""
@@ -161,7 +163,7 @@ class Body:
             hint="the weights are missing in the upstream's storage" if status in (404, 410) else cure,
             # 401 and 403 are how signed addresses expire: the next try brings a fresh one.
             transient=status in TRANSIENT or status in (401, 403) or expired,
-            retry_after=retry_after(self._response.headers.get("retry-after"), utc_now()),
+            retry_after=retry_after(headers.get("retry-after"), utc_now(), headers.get("date")),
         )
 
     def _reason(self) -> str:
@@ -171,16 +173,17 @@ class Body:
             body = first_bytes(inflate(encoding, self._raw()), _REASON, whole=False)
         except (InflateError, NetworkError):
             return ""
-        reason = xml_reason(body) or ("" if looks_like_html(body) else message_of(body) or "")
         query = urlsplit(self._url).query
-        for secret in (query, *(value for _, value in parse_qsl(query) if len(value) >= _SECRET)):
-            reason = reason.replace(secret, "****") if secret else reason
-        return reason
+        values = {part.partition("=")[2] for part in query.split("&")}.union(value for _, value in parse_qsl(query))
+        for secret in sorted(values, key=len, reverse=True):
+            body = body.replace(secret.encode(), b"****") if len(secret) >= _SECRET else body
+        return xml_reason(body) or ("" if looks_like_html(body) else message_of(body) or "")
 
 
 def _open(what: str, url: str, client: httpx.Client, headers: dict[str, str]) -> httpx.Response:
     try:
-        return client.send(client.build_request("GET", url, headers=headers), stream=True)
+        with answering(client):  # the body has a pace of its own
+            return client.send(client.build_request("GET", url, headers=headers), stream=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         failure = network_error(what, url, error)
     raise failure

@@ -12,9 +12,10 @@ from ..files import create_exclusive, fsync_directory, no_space_named, sibling, 
 from ..model import Model, ModelStatus
 from ..secret import Secret
 from .api import ModelsApi
+from .connections import Connections
 from .decode import Row, load_object
 from .retry import RetryPolicy
-from .session import ApiSession, Connections
+from .session import ApiSession
 from .transfer import Storage
 
 if TYPE_CHECKING:

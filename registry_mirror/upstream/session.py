@@ -20,19 +20,18 @@ from ..secret import Secret
 from ..units import format_size
 from ..urls import check_base_url
 from .answers import error_for, one_line
+from .deadline import answering, is_over
 from .inflate import InflateError, inflate
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterable, Mapping
     from datetime import datetime
-    from pathlib import Path
 
     from ..errors import ApiError, MirrorError
+    from .connections import Connections
     from .retry import RetryPolicy
 
 API_PATH = "/api/v1/developer"
-USER_AGENT = "registry-mirror"
 _LONGEST_CHAIN = 4096
 
 ANSWER_LIMIT = 64 << 20
@@ -41,63 +40,10 @@ ANSWER_LIMIT = 64 << 20
 ERROR_LIMIT = 1 << 20
 """Bytes that are read of an error."""
 
+_MUCH = 1 << 20
+"""Bytes. An answer of which so many have come in time does not drip: it is too large for the line."""
+
 _log = logger("upstream")
-
-# A proxy can not reach our own loopback, and a proxy in the environment would otherwise catch it.
-_DIRECT: dict[str, httpx.BaseTransport | None] = {
-    "all://127.0.0.1": None,
-    "all://localhost": None,
-    "all://[::1]": None,
-}
-
-
-class Connections:
-    """How to reach hosts: proxy, private CA, timeouts. Makes the clients of both sessions.
-
-    Args:
-        proxy: a URL; None leaves it to the usual environment variables.
-        ca_file: certificates trusted beside the usual ones, for an inspecting proxy or a private upstream.
-        timeout: seconds for connecting, and for the next bytes to come.
-        workers: transfers at once.
-    """
-
-    def __init__(
-        self,
-        *,
-        proxy: str | None = None,
-        ca_file: Path | None = None,
-        timeout: float = 30.0,
-        workers: int = 4,
-    ) -> None:
-        self._proxy = proxy
-        self._context = _tls_context(ca_file)
-        self._workers = workers
-        self._timeout = httpx.Timeout(timeout)
-
-    def client(self, headers: Mapping[str, str]) -> httpx.Client:
-        """A client that follows no redirect: one would carry a key or a digest check to another place."""
-        return httpx.Client(
-            verify=self._context,
-            proxy=self._proxy,
-            mounts=_DIRECT,
-            timeout=self._timeout,
-            headers={"User-Agent": USER_AGENT, **headers},
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=self._workers + 4, max_keepalive_connections=self._workers + 4),
-        )
-
-
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    context = httpx.create_ssl_context()
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=str(ca_file))
-        except OSError as error:
-            raise ConfigurationError(
-                f"upstream.ca_file: cannot read certificates from {ca_file}: {error.strerror or error}",
-                hint="name a file of PEM certificates",
-            ) from error
-    return context
 
 
 class _WithoutQueries(logging.Filter):
@@ -184,8 +130,7 @@ class ApiSession:
         classes: Mapping[int, type[ApiError]] | None,
     ) -> bytes:
         self.requests.add()
-        response = self._send(what, method, path, params)
-        with contextlib.closing(response):
+        with answering(self._client), contextlib.closing(self._send(what, method, path, params)) as response:
             # The path alone: parameters are ours and dull, and a header or an address could be a secret.
             _log.debug("%s %s: HTTP %d", method, path, response.status_code)
             body = self._read(what, response)
@@ -221,6 +166,10 @@ class ApiSession:
             failure: MirrorError = kind(reason, hint="check upstream.base_url")
         except httpx.HTTPError as error:
             failure = network_error(what, self.base_url, error)
+            if is_over() and response.num_bytes_downloaded > _MUCH:
+                came = format_size(response.num_bytes_downloaded)
+                reason = f"{what}: only {came} of the upstream's answer came in time"
+                failure = AnswerTooLargeError(reason, hint="a longer upstream.timeout gives it more time")
         raise failure
 
 

@@ -18,7 +18,7 @@ from .lines import Lines
 from .load import Begun, Load, S, Sink, Spacious
 from .ranges import Fit, Rest
 from .rate import Rate
-from .session import Connections, Counter
+from .session import Counter
 from .stream import Course, stream
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ..digests import Digest
+    from .connections import Connections
     from .retry import RetryPolicy
 
 __all__ = ["Begun", "Declared", "Received", "Sink", "Storage"]

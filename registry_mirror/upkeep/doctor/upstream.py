@@ -7,8 +7,9 @@ import os
 import time
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
+from ...environment import bypassed, check_network
 from ...errors import ConfigurationError, MirrorError, NoIndexError
 from ...index.reader import IndexReader
 from ...sync import identity
@@ -54,7 +55,11 @@ def proxy(patient: Patient) -> Iterable[Answer]:
     """Which proxy do calls go through, and can its address be used?"""
     if patient.settings is None:
         return [skipped("the configuration cannot be used")]
-    url, origin = proxy_for(patient.settings, getproxies(), proxy_bypass)
+    try:
+        check_network(patient.settings.upstream.proxy)
+    except ConfigurationError as error:
+        return [problem(error.message, error.hint)]
+    url, origin = proxy_for(patient.settings, getproxies(), bypassed)
     if url is None:
         return [ok("no proxy")]
     shown = hide_password(url)
@@ -66,7 +71,7 @@ def proxy(patient: Patient) -> Iterable[Answer]:
 
 
 def proxy_for(
-    settings: Settings, environment: Mapping[str, str], bypassed: Callable[[str], object]
+    settings: Settings, environment: Mapping[str, str], listed: Callable[[str], bool]
 ) -> tuple[str | None, str]:
     """The proxy for the upstream and where it is named; None when there is none."""
     parts = urlsplit(settings.upstream.base_url)
@@ -74,7 +79,7 @@ def proxy_for(
         return None, ""
     if settings.upstream.proxy is not None:
         return settings.upstream.proxy, "upstream.proxy"
-    if bypassed(parts.hostname or ""):
+    if listed(parts.hostname or ""):
         return None, ""
     for scheme in (parts.scheme, "all"):
         if environment.get(scheme):
@@ -92,7 +97,11 @@ def upstream(patient: Patient) -> Iterable[Answer]:
 
 
 def _ask(patient: Patient, settings: Settings, api_key: Secret) -> Iterable[Answer]:
-    with contextlib.closing(make_client(settings, api_key, time.sleep, _Once())) as client:
+    try:
+        opened = make_client(settings, api_key, time.sleep, _Once())
+    except ConfigurationError as error:
+        return [problem(error.message, error.hint)]
+    with contextlib.closing(opened) as client:
         session, began = client.session, time.monotonic()
         try:
             page = next(iter(client.models.api.pages(1)), None)

@@ -1,0 +1,111 @@
+"""How hosts are reached: proxies, certificates, timeouts."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import httpx
+
+from ..environment import Proxy, check_certificates, proxies, proxy_for, usable_proxy
+from ..errors import ConfigurationError
+from ..urls import is_loopback
+from .deadline import Backend, TlsSocket
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+    from pathlib import Path
+
+USER_AGENT = "registry-mirror"
+
+
+class Connections:
+    """How to reach hosts: proxy, private CA, timeouts. Makes the clients of both sessions.
+
+    Args:
+        proxy: a URL; None leaves it to the usual environment variables.
+        ca_file: certificates trusted beside the usual ones, for an inspecting proxy or a private upstream.
+        timeout: seconds for connecting, and for the next bytes to come.
+        workers: transfers at once.
+
+    Raises:
+        ConfigurationError: one of them, or a variable of the environment, cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
+        timeout: float = 30.0,
+        workers: int = 4,
+    ) -> None:
+        self._configured = None if proxy is None else usable_proxy(Proxy(proxy, "upstream.proxy"))
+        self._proxies = proxies() if self._configured is None else {"all": self._configured}
+        self._context = _tls_context(ca_file)
+        self._limits = httpx.Limits(max_connections=workers + 4, max_keepalive_connections=workers + 4)
+        self._timeout = httpx.Timeout(timeout)
+
+    def client(self, headers: Mapping[str, str]) -> httpx.Client:
+        """A client that follows no redirect: one would carry a key or a digest check to another place."""
+        return httpx.Client(
+            transport=_Routes(self),
+            trust_env=False,
+            timeout=self._timeout,
+            headers={"User-Agent": USER_AGENT, **headers},
+            follow_redirects=False,
+        )
+
+    def proxy_of(self, url: httpx.URL) -> Proxy | None:
+        """The proxy that a call goes through. None can reach our own loopback, and one in the environment would."""
+        if self._configured is not None:
+            return None if is_loopback(url.host) else self._configured
+        return proxy_for(url.scheme, url.host, url.port, self._proxies)
+
+    def transports(self) -> dict[Proxy | None, httpx.HTTPTransport]:
+        """The ways to hosts: without a proxy, and through each."""
+        return {proxy: self._transport(proxy) for proxy in (None, *self._proxies.values())}
+
+    def _transport(self, proxy: Proxy | None) -> httpx.HTTPTransport:
+        """Connections of one way to hosts, each of which ends with the deadline of the thread that waits for it."""
+        try:
+            tls = self._context if proxy and proxy.url.startswith("https:") else None
+            way = httpx.Proxy(proxy.url, ssl_context=tls) if proxy else None
+            transport = httpx.HTTPTransport(verify=self._context, trust_env=False, limits=self._limits, proxy=way)
+        except (httpx.InvalidURL, ValueError, ImportError):
+            # Not the error's own words: they may show the password.
+            origin = proxy.origin if proxy else ""
+            raise ConfigurationError(f"{origin}: the proxy's address cannot be used") from None
+        # httpcore takes it as an argument, and httpx hands none on.
+        transport._pool._network_backend = Backend()  # noqa: SLF001
+        return transport
+
+
+class _Routes(httpx.BaseTransport):
+    """Sends each request directly or through its proxy."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._proxy_of, self._ways = connections.proxy_of, connections.transports()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._ways[self._proxy_of(request.url)].handle_request(request)
+
+    def close(self) -> None:
+        for each in self._ways.values():
+            each.close()
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    check_certificates(os.environ)
+    context = httpx.create_ssl_context()
+    context.sslsocket_class = TlsSocket
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=str(ca_file))
+        except OSError as error:
+            raise ConfigurationError(
+                f"upstream.ca_file: cannot read certificates from {ca_file}: {error.strerror or error}",
+                hint="name a file of PEM certificates",
+            ) from error
+    return context
