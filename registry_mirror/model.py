@@ -5,6 +5,8 @@ Standard library only: readers import this on boxes where nothing else is instal
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -195,6 +197,30 @@ def format_time(moment: datetime | None) -> str | None:
 def utc_now() -> datetime:
     """The present, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def json_bytes(value: object, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> bytes:
+    r"""JSON in UTF-8 whatever the locale. NaN and the infinities, which JSON does not have, become null.
+
+    Half a surrogate pair goes out as it came in, as `\udXXX`.
+    """
+
+    def text(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+
+    try:
+        found = text(value)
+    except ValueError:
+        found = text(_finite(value))
+    return found.encode("utf-8", "backslashreplace")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _text(value: object) -> str | None:

@@ -61,6 +61,23 @@ def test_a_configuration_that_was_typed_and_is_not_there_is_refused(root, tmp_pa
             assert "nope.toml" in str(result.exception) or config != "nope.toml"
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_json_has_null_where_a_document_has_what_is_no_number(root, call, word):
+    entry = root.add("forklifts")
+    document = json.dumps({**json.loads(entry.document), "metrics": {"mAP": 1.5, "loss": [1.5]}})
+    root.alter(entry, document=document.replace("1.5", word))
+    root.add("conveyors")
+    root.publish()
+    (root.path / "run.json").write_text('{"run": {"odd": 1.5}, "last_synced_at": null}'.replace("1.5", word))
+    answers = [
+        json.loads(call(verb, *more, "--json").stdout, parse_constant=pytest.fail)
+        for verb, more in ((get, ["forklifts"]), (list_, []), (status, []))
+    ]
+    assert answers[0]["metrics"] == {"mAP": None, "loss": [None]}
+    assert answers[0]["metrics"] in [model.get("metrics") for model in answers[1]["models"]]
+    assert answers[2]["last_run"]["odd"] is None
+
+
 # --- list ------------------------------------------------------------------------------------------------------------
 
 

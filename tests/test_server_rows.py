@@ -112,3 +112,20 @@ def test_what_is_no_object_is_an_empty_one(text):
 
 def test_an_odd_document_is_still_shown():
     assert shown({"name": "\ud83d", "n": 1 << 80, "precision": None})["name"] == "\ud83d"
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+@pytest.mark.parametrize("agent", ["registry-mirror/1.0", "curl/8", "pictograph-python/1.67.17"])
+def test_what_no_number_of_json_is_goes_out_as_null(word, agent):
+    text = json.dumps(make_document(1, metrics={"mAP": "@", "loss": [0.5]})).replace('"@"', word)
+    served = fitted(text, reader(agent), GAPS)
+    if "999" in word and agent.startswith("registry"):
+        assert served == text  # it is JSON, and a mirror is to hold what this one holds
+        return
+    assert json.loads(served, parse_constant=pytest.fail)["metrics"] == {"mAP": None, "loss": [0.5]}
+
+
+@pytest.mark.parametrize("agent", ["registry-mirror/1.0", "curl/8"])
+def test_a_document_that_only_speaks_of_nan_is_served_to_the_letter(agent):
+    text = json.dumps(make_document(1, name="NaN of Infinity", description="\ud800 1e999")).replace(", ", " ,\t")
+    assert fitted(text, reader(agent), GAPS) == text

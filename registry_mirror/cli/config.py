@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from .globals import GlobalOptions, pass_globals
+from .render import print_json
 
 if TYPE_CHECKING:
     from ..config import Loaded, Row
@@ -30,7 +30,10 @@ def check(options: GlobalOptions, *, as_json: bool) -> None:
 
     loaded = load_settings(root=options.root, config=options.config)
     check_surroundings(loaded)
-    click.echo(json.dumps(_verdict(loaded)) if as_json else _verdict_line(loaded))
+    if as_json:
+        print_json(_verdict(loaded), indent=None)
+    else:
+        click.echo(_verdict_line(loaded))
 
 
 @command.command()
@@ -46,7 +49,7 @@ def show(options: GlobalOptions, *, as_json: bool) -> None:
     loaded = load_settings(root=options.root, config=options.config)
     api_key = describe_key(loaded.settings.upstream)
     if as_json:
-        click.echo(json.dumps(show_json(loaded, api_key), indent=2))
+        print_json(show_json(loaded, api_key))
     else:
         click.echo(_table(show_rows(loaded, api_key)))
 

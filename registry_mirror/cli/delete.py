@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 
 import click
 
 from .globals import GlobalOptions, pass_globals
+from .render import print_json
 
 
 @click.command()
@@ -38,7 +38,7 @@ def command(options: GlobalOptions, model: str, *, yes: bool, as_json: bool) -> 
         f"deleted {name!r} upstream; {'weights that are here stay' if local else 'it was not mirrored'}", err=True
     )
     if as_json:
-        click.echo(json.dumps({"id": row.id, "name": row.name, "deleted": True, "mirrored": local}, ensure_ascii=False))
+        print_json({"id": row.id, "name": row.name, "deleted": True, "mirrored": local}, indent=None)
     return 0
 
 

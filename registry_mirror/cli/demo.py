@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ import click
 from ..errors import ConfigurationError
 from ..sync.reporter import Reporter
 from .globals import GlobalOptions, pass_globals
-from .render import table
+from .render import print_json, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +42,7 @@ def command(options: GlobalOptions, *, keep: bool, as_json: bool) -> int:
     with _folder(options.root, keep=keep, say=say) as root:
         story = _play(root, say)
     if as_json:
-        click.echo(json.dumps(story, ensure_ascii=False))
+        print_json(story, indent=None)
     good = story["second"]["fetched"]["bytes"] == 0 and story["second"]["requests"]["storage"] == 0
     return 0 if good and story["first"]["outcome"] == "ok" else 1
 

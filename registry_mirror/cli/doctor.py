@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from typing import TYPE_CHECKING
 
 import click
 
 from .globals import GlobalOptions, pass_globals
+from .render import print_json
 
 if TYPE_CHECKING:
     from ..upkeep.doctor.finding import Finding, Patient
@@ -40,7 +40,7 @@ def command(options: GlobalOptions, *, offline: bool, as_json: bool) -> int:
             "root": str(patient.layout.root),
             "findings": [each.as_json() for each in found],
         }
-        click.echo(json.dumps({"doctor": report}, ensure_ascii=False))
+        print_json({"doctor": report}, indent=None)
     return 1 if ill(found) else 0
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ..explain import quoted
-from ..model import ModelStatus, format_time
+from ..model import ModelStatus, format_time, json_bytes
+from ..streams import reader_gone
 from ..units import format_size
 from .globals import GlobalOptions, pass_globals
-from .render import json_bytes, model_json, note, open_mirror, shown, table
+from .render import model_json, note, open_mirror, shown, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,13 +63,15 @@ def _print_json(models: Iterable[Model]) -> None:
     if first is not None:
         for place, chunk in enumerate(_chunks(first, iterator)):
             click.echo(b"".join((b"\n" if place == 0 else b",\n", chunk)), nl=False)
+            if reader_gone():
+                return
     click.echo(b"\n]}" if first is not None else b"]}")
 
 
 def _chunks(first: Model, rest: Iterator[Model], size: int = 200) -> Iterator[bytes]:
     batch = [first]
     while batch:
-        yield b",\n".join(json_bytes(model_json(model), indent=None) for model in batch)
+        yield b",\n".join(json_bytes(model_json(model)) for model in batch)
         batch = list(islice(rest, size))
 
 

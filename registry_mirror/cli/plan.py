@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +12,7 @@ from ..sync.preview import preview
 from ..sync.stop import Stop
 from ..units import counted, format_size
 from .progress import printable
+from .render import print_json
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -25,7 +25,7 @@ def print_plan(settings: Settings, key: Secret, named: frozenset[str], *, sizes:
     """Prints what a run would do. Ends with 1 when the shrink guard would stop it, with 3 for a listing with a gap."""
     found = preview(settings, key, named, Stop(), sizes=sizes)
     if as_json:
-        click.echo(json.dumps({"plan": found.as_json()}, ensure_ascii=False))
+        print_json({"plan": found.as_json()}, indent=None)
     else:
         for step in found.steps:
             for line in _lines(step):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from ..errors import ConfigurationError
 from ..mirror import Mirror
+from ..model import json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,14 +50,9 @@ def model_json(model: Model) -> dict[str, Any]:
     return {**model.document, "mirror": None if model.mirror is None else model.mirror.as_json()}
 
 
-def json_bytes(value: object, *, indent: int | None = 2) -> bytes:
-    r"""JSON in UTF-8 whatever the locale. Half a surrogate pair goes out as it came in, as `\udXXX`."""
-    return json.dumps(value, ensure_ascii=False, indent=indent).encode("utf-8", "backslashreplace")
-
-
-def print_json(value: object) -> None:
+def print_json(value: object, *, indent: int | None = 2) -> None:
     """One JSON value on standard output."""
-    click.echo(json_bytes(value))
+    click.echo(json_bytes(value, indent=indent))
 
 
 def note(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from .duration import duration
 from .globals import GlobalOptions, pass_globals
+from .render import print_json
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -105,4 +105,4 @@ def _print(record: VerifyRecord, *, as_json: bool) -> None:
         click.echo(f"not repaired: {printable(line)}", err=True)
     click.echo(record.last_line(), err=True)
     if as_json:
-        click.echo(json.dumps({"verify": record.as_json()}, ensure_ascii=False))
+        print_json({"verify": record.as_json()}, indent=None)

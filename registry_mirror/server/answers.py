@@ -6,8 +6,9 @@ Errors stand in the envelope of later versions and in the string `detail` that e
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
+
+from ..model import json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,11 +38,10 @@ def page(documents: Sequence[str], *, limit: int, offset: int, total: int) -> by
 
     `has_more` is a real boolean, because SDKs from 1.61.0 stop at nothing else.
     """
-    listed = ",".join(documents)
+    listed = _utf8(",".join(documents))
     more = offset + len(documents) < total
-    pagination = _text({"limit": limit, "offset": offset, "total": total, "has_more": more})
-    body = f'{{"success":true,"models":[{listed}],"data":[{listed}],"pagination":{pagination}}}'
-    return _utf8(body)
+    pagination = _body({"limit": limit, "offset": offset, "total": total, "has_more": more})
+    return b'{"success":true,"models":[%b],"data":[%b],"pagination":%b}' % (listed, listed, pagination)
 
 
 def record(document: str) -> bytes:
@@ -51,18 +51,18 @@ def record(document: str) -> bytes:
 
 def both(values: Mapping[str, Any]) -> bytes:
     """An object at the top level and under `data`."""
-    return _utf8(_text({"success": True, **values, "data": values}))
+    return _body({"success": True, **values, "data": values})
 
 
 def data(values: Mapping[str, Any]) -> bytes:
     """An object under `data` alone, for calls that came after 1.61.0."""
-    return _utf8(_text({"success": True, "data": values}))
+    return _body({"success": True, "data": values})
 
 
 def error(status: int, message: str, details: Mapping[str, Any] | None = None) -> bytes:
     """An error in words."""
     code = CODES.get(status, "error")
-    return _utf8(_text({"error": {"code": code, "message": message, "details": details}, "detail": message}))
+    return _body({"error": {"code": code, "message": message, "details": details}, "detail": message})
 
 
 def refused(errors: Sequence[FieldError]) -> bytes:
@@ -70,11 +70,11 @@ def refused(errors: Sequence[FieldError]) -> bytes:
     listed = [each.as_json() for each in errors]
     message = "; ".join(f"{each.name}: {each.message}" for each in errors)
     found = {"code": CODES[422], "message": message, "details": {"errors": listed}}
-    return _utf8(_text({"error": found, "detail": listed}))
+    return _body({"error": found, "detail": listed})
 
 
-def _text(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def _body(value: object) -> bytes:
+    return json_bytes(value, separators=(",", ":"))
 
 
 def _utf8(text: str) -> bytes:

@@ -10,6 +10,7 @@ cached weights after it.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,26 +92,40 @@ def fitted(document: str, who: Reader, gaps: Callable[[], Gaps]) -> str:
     Args:
         gaps: asked only when something that is required is missing.
     """
-    if who.verbatim:
+    if who.verbatim and "NaN" not in document and "Infinity" not in document:
         return document
-    found = decoded(document)
-    changes = _changes(found, gaps)
-    if not changes:
+    found, sound = _read(document)
+    changes = {} if who.verbatim else _changes(found, gaps)
+    if sound and not changes:
         return document
     fit = {key: value for key, value in {**found, **changes}.items() if value is not _DROP}
     return json.dumps(fit, ensure_ascii=False)
 
 
 def decoded(document: str) -> dict[str, Any]:
-    """The document as an object; an empty one for what is none."""
+    """The document as an object; an empty one for what is none. NaN and what is beyond every number are null."""
+    return _read(document)[0]
+
+
+def _read(document: str) -> tuple[dict[str, Any], bool]:
+    """The object, and whether its text is JSON as it stands."""
+    beyond: list[str] = []
     try:
         found = _decoder.decode(document)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
+
+        def number(text: str) -> float | None:
+            value = float(text)
+            if math.isfinite(value):
+                return value
+            beyond.append(text)
+            return None
+
         try:
-            found = json.loads(document)
+            found = json.loads(document, parse_constant=number, parse_float=number)
         except (ValueError, RecursionError):
-            return {}
-    return found if isinstance(found, dict) else {}
+            return {}, True
+    return found if isinstance(found, dict) else {}, not beyond
 
 
 _DROP = object()

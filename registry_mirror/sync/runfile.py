@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomically
-from ..model import format_time
+from ..model import format_time, json_bytes
 from .record import Outcome
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def write_run(layout: Layout, modes: Modes, record: RunRecord, *, ended_early: b
     good = record.tally.whole_listing and record.outcome is not Outcome.FAILED and not ended_early
     synced = format_time(record.finished_at) if good else last_synced(layout)
     body: dict[str, Any] = {"run": record.as_json(), "last_synced_at": synced}
-    write_atomically(layout.run_record, (json.dumps(body, ensure_ascii=False, indent=2) + "\n").encode(), modes)
+    write_atomically(layout.run_record, json_bytes(body, indent=2) + b"\n", modes)
 
 
 def last_synced(layout: Layout) -> str | None:

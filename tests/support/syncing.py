@@ -68,16 +68,10 @@ def environment(upstream: DemoUpstream, root: Path, **more: str) -> dict[str, st
 
 
 def start_mirror(*args: str, env: Mapping[str, str], **popen: Any) -> subprocess.Popen[str]:
-    """A `mirror` process, its output captured."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "registry_mirror", *args],
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **popen,
-    )
+    """A `mirror` process, its output captured unless `popen` says where it goes."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-m", "registry_mirror", *args]
+    return subprocess.Popen(command, env=dict(env), text=True, **{**streams, **popen})
 
 
 def mirror(*args: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
