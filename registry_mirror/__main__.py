@@ -14,6 +14,9 @@ def main() -> None:
     # Python does by itself takes a twentieth of a short run.
     gc.set_threshold(20_000)
     try:
+        from .streams import secure_streams
+
+        secure_streams()
         from .cli import main as run
 
         run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -45,12 +46,12 @@ class Notifier:
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.connect(address)
-            channel.sendall(message.encode())
+            channel.sendall(message.encode("utf-8", "replace"))
 
 
 def watchdog_interval(env: Mapping[str, str], pid: int) -> float | None:
     """Seconds between two signs of life: a third of what systemd allows; None when it does not watch this process."""
     microseconds = env.get("WATCHDOG_USEC", "")
-    if not microseconds.isdecimal() or env.get("WATCHDOG_PID", str(pid)) != str(pid):
+    if not re.fullmatch("[0-9]{1,18}", microseconds) or env.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     return int(microseconds) / 3e6

@@ -17,18 +17,9 @@ PACKAGE = Path(registry_mirror.__file__).parent
 ROOT = PACKAGE.parent
 
 FOUNDATION = {
-    "environment",
-    "errors",
-    "model",
-    "files",
-    "digests",
-    "log",
-    "missing",
-    "secret",
-    "systemd",
-    "units",
+    "environment", "errors", "model", "files", "digests", "log", "missing", "secret", "streams", "systemd", "units",
     "urls",
-}
+}  # fmt: skip
 NOUNS = {"upstream", "catalog", "store", "index"}
 ALLOWED = {
     **{room: FOUNDATION | {room} for room in NOUNS},

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import MirrorError
+from ..errors import MirrorError, NoSpaceError
 from .globals import GlobalOptions
 
 if TYPE_CHECKING:
@@ -113,13 +113,8 @@ def run(args: list[str]) -> int:
         return _fail(str(error), error.exit_code, verbose=verbose)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 130, verbose=False)
-    except BrokenPipeError:
-        # The reader of our output has gone; nothing may be written to it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        return _fail(f"{error.strerror or error}{where}", 1, verbose=verbose)
+        return _refused(error, verbose=verbose)
     except ModuleNotFoundError as error:
         from ..missing import missing_library
 
@@ -128,6 +123,16 @@ def run(args: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: a user never meets a bare traceback
         return _fault(error, verbose=verbose)
     return code if isinstance(code, int) else 0
+
+
+def _refused(error: OSError, *, verbose: bool) -> int:
+    """The system's refusal in words: of standard output, or of a file that no room has named."""
+    from ..streams import forget_output
+
+    forget_output()
+    where = f": {error.filename}" if error.filename else ""
+    code = NoSpaceError.exit_code if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
+    return _fail(f"{error.strerror or error}{where}", code, verbose=verbose)
 
 
 def _fault(error: Exception, *, verbose: bool) -> int:

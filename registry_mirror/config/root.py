@@ -89,7 +89,13 @@ def _named(flag: str | os.PathLike[str] | None, flag_name: str, variable: str, e
         return None
     if not os.fspath(value).strip() or "\0" in os.fspath(value):
         raise ConfigurationError(f"{place} is empty or no path", hint="give it a path, or leave it out")
-    return Found(absolute(value), origin)
+    try:
+        return Found(absolute(value), origin)
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{place}: {quote(os.fspath(value))} is relative, and the present folder was removed",
+            hint="give it as an absolute path",
+        ) from None
 
 
 def _home(env: Mapping[str, str], variable: str) -> str:
