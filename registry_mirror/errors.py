@@ -53,7 +53,7 @@ class MirrorError(Exception):
 
 
 class ConfigurationError(MirrorError):
-    """A setting, a flag or the root is unusable; nothing was sent and nothing was written."""
+    """A setting, a flag or the root is unusable; nothing was sent, and nothing written but the record of a run."""
 
     exit_code = 2
 

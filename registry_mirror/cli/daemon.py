@@ -24,10 +24,10 @@ def command(options: GlobalOptions, every: str | None, *, as_json: bool) -> None
     from ..systemd import Notifier
     from .progress import PlainReporter
     from .sync import print_run
-    from .writing import settings_and_key
+    from .writing import settings_to_run
 
     Daemon(
-        lambda: settings_and_key(options, {"daemon.every": every}),
+        lambda: settings_to_run(options, {"daemon.every": every}),
         PlainReporter(),
         Notifier(os.environ),
         report=lambda finished: print_run(finished, as_json=as_json),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from itertools import islice
@@ -14,11 +13,13 @@ from ..errors import NotFoundError, after_name
 from ..explain import nearest, quoted
 from ..lookup import NAMES_COMPARED
 from .globals import GlobalOptions, pass_globals
+from .render import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..config import Settings
     from ..secret import Secret
-    from ..sync.listing import UnknownNameError
     from ..sync.run import Finished
 
 
@@ -52,52 +53,61 @@ def command(
     Exits with 0 when all went well, 3 when some models failed or the listing is not whole, 1 when it cannot be
     believed, 5 when the upstream cannot be reached, 8 when it lists no model of a NAME.
     """
-    from .writing import settings_and_key
+    from .writing import settings_to_run
 
     if sizes and not dry_run:
         raise click.UsageError("--sizes goes with --dry-run.")
     if not all(name.strip() for name in names):
         raise click.UsageError("A NAME is empty; without any, every model is synced.")
-    settings, key = settings_and_key(options)
-    from ..sync.listing import UnknownNameError
-    from ..sync.run import Options
-    from .plan import print_plan
-
     try:
         if dry_run:
-            return print_plan(settings, key, frozenset(names), sizes=sizes, as_json=as_json)
-        return _sync(settings, key, Options(frozenset(names), wait=wait, accept_shrink=accept_shrink), as_json=as_json)
-    except UnknownNameError as error:
+            from .plan import print_plan
+            from .writing import settings_and_key
+
+            return print_plan(*settings_and_key(options), frozenset(names), sizes=sizes, as_json=as_json)
+        settings, read_key = settings_to_run(options)
+        asked = {"named": frozenset(names), "wait": wait, "accept_shrink": accept_shrink}
+        return _sync(settings, read_key, asked, as_json=as_json)
+    except NotFoundError as error:
         raise with_suggestion(error) from None
 
 
-def with_suggestion(error: UnknownNameError) -> NotFoundError:
-    """The same with the nearest names, when there are any."""
-    near = nearest(error.name, islice(error.names, NAMES_COMPARED))
-    if not near:
+def with_suggestion(error: NotFoundError) -> NotFoundError:
+    """An error about a NAME that the upstream does not list, with the nearest names when there are any."""
+    from ..sync.listing import UnknownNameError
+
+    if not isinstance(error, UnknownNameError) or not (near := nearest(error.name, islice(error.names, NAMES_COMPARED))):
         return error
     hint = f"did you mean {' or '.join(map(quoted, near))}?"
     return NotFoundError(error.message, hint=f"{error.gap}; {hint}" if error.gap else hint)
 
 
-def _sync(settings: Settings, key: Secret, asked: Any, *, as_json: bool) -> int:
+def _sync(settings: Settings, read_key: Callable[[], Secret], asked: dict[str, Any], *, as_json: bool) -> int:
     from ..errors import Interrupted
-    from ..sync.notify import notify
-    from ..sync.run import sync
+    from ..sync.notify import notify, told
     from ..sync.stop import Stop
-    from .progress import reporter_for
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
 
     stop = Stop()
     stop.on_signals()
-    with reporter_for(quiet=as_json) as reporter:
-        finished = sync(settings, key, asked, reporter, stop)
-    print_run(finished, as_json=as_json)
+    with told(settings, say, stop):
+        from ..sync.run import Options, sync  # here: that a library is missing is to be told as well
+        from .progress import reporter_for
+
+        with reporter_for(quiet=as_json) as reporter:
+            finished = sync(settings, read_key(), Options(**asked), reporter, stop)
     if isinstance(finished.error, Interrupted):
+        print_run(finished, as_json=as_json)
         # A thread may still wait for bytes that never come; whatever it holds is swept by the next run.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(finished.exit_code)
-    notify(settings, finished.record, lambda line: click.echo(line, err=True), stop)
+    try:
+        print_run(finished, as_json=as_json)
+    finally:
+        notify(settings, finished.record, say, stop)
     return finished.exit_code
 
 
@@ -107,4 +117,4 @@ def print_run(finished: Finished, *, as_json: bool) -> None:
         click.echo(f"failed: {failed.name or failed.id or 'a row'}: {after_name(failed.name, failed.error)}", err=True)
     click.echo(finished.record.last_line(), err=True)
     if as_json:
-        click.echo(json.dumps({"run": finished.record.as_json()}, ensure_ascii=False))
+        print_json({"run": finished.record.as_json()}, indent=None)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import TYPE_CHECKING
 
-from ..config import load_settings, read_api_key
+import click
+
+from ..config import load_settings, read_api_key, resolve_root
+from ..config.root import named_file
+from ..errors import ConfigurationError, MirrorError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..config import Settings
     from ..secret import Secret
@@ -20,6 +26,41 @@ def settings_and_key(options: GlobalOptions, overrides: Mapping[str, object] | N
     Raises:
         ConfigurationError: one of them is unusable, or there is no key.
     """
+    settings, read_key = settings_and_reader(options, overrides)
+    return settings, read_key()
+
+
+def settings_and_reader(
+    options: GlobalOptions, overrides: Mapping[str, object] | None = None
+) -> tuple[Settings, Callable[[], Secret]]:
+    """The settings of this call, and what reads the API key, for those to whom a missing key is a run that failed.
+
+    Raises:
+        ConfigurationError: the settings are unusable.
+    """
     loaded = load_settings(root=options.root, config=options.config, overrides=overrides or {})
     settings = loaded.settings
-    return settings, read_api_key(settings.upstream, config=loaded.file or settings.root / "config.toml")
+    return settings, lambda: read_api_key(settings.upstream, config=loaded.file or settings.root / "config.toml")
+
+
+def settings_to_run(
+    options: GlobalOptions, overrides: Mapping[str, object] | None = None
+) -> tuple[Settings, Callable[[], Secret]]:
+    """The same for a run. Where it cannot have its settings, it says that the operator's command does not know it."""
+    try:
+        return settings_and_reader(options, overrides)
+    except ConfigurationError:
+        if _alert_is_set(options):
+            click.echo("note: sync.on_failure was not run: it is one of the settings that cannot be used now", err=True)
+        raise
+
+
+def _alert_is_set(options: GlobalOptions) -> bool:
+    """Whether the environment or the file names a command, as far as that can be seen without reading either."""
+    if os.environ.get("MIRROR_SYNC_ON_FAILURE"):
+        return True
+    with contextlib.suppress(OSError, MirrorError):
+        file = named_file(options.config, os.environ)
+        own = resolve_root(options.root, None, os.environ) / "config.toml"
+        return b"on_failure" in (file.path if file else own).read_bytes()
+    return False

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import MirrorError, NoSpaceError, StoreError
+from ..errors import ConfigurationError, MirrorError, NoSpaceError, StoreError
+from ..log import logger
+from ..missing import missing_library
+
+_log = logger()
 
 # A read-only remount, a mount that went away, a share that lost its server: the next write meets it as well.
 _EVERYWHERE = frozenset({
-    errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN, errno.EHOSTDOWN,
+    errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EXDEV,
 })  # fmt: skip
 
 _CURES = {
     errno.EROFS: "mount it writable, or sync where it is",
     errno.EACCES: "give the account that syncs the right to write there",
     errno.EPERM: "give the account that syncs the right to write there",
+    errno.EXDEV: "a part of the root is on another file system: put the whole root on one disk",
+    errno.EFBIG: "its file system, or a limit of this process (ulimit -f), takes no file as large as that: FAT ends at "
+    "4 GiB; put the root on another",
     errno.EIO: "the disk fails: look at the system's log before you trust it",
 }
 
@@ -28,3 +35,15 @@ def store_error(error: OSError, what: str) -> MirrorError:
         )
     cure = _CURES.get(error.errno or 0, "see that the root's disk is there and well, then run again")
     return StoreError(f"{what}: {error.strerror or error} ({where})", hint=cure, everywhere=error.errno in _EVERYWHERE)
+
+
+def named(error: Exception) -> MirrorError:
+    """Ours for whatever ended the work: the system's in words, a fault with its traceback in the log."""
+    if isinstance(error, MirrorError):
+        return error
+    if isinstance(error, OSError):
+        return store_error(error, "the root")
+    if isinstance(error, ModuleNotFoundError) and (words := missing_library(error)):
+        return ConfigurationError(f"this {words}")
+    _log.error("a fault in registry-mirror", exc_info=error)
+    return MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}")

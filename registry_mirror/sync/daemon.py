@@ -8,9 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, LockedError
-from .notify import notify
+from ..store.faults import named
+from .notify import notify, told
 from .record import Outcome
-from .run import Options, named, sync
+from .run import Options, sync
 from .stop import STEP, Stop
 
 if TYPE_CHECKING:
@@ -28,14 +29,15 @@ class Daemon:
     """The loop.
 
     Args:
-        load: reads the settings and the key; called before every run, so that an edit or a new key needs no restart.
+        load: reads the settings and gives what reads the key; called before every run, so that an edit or a new key
+            needs no restart.
         report: is given every finished run.
         say: takes a line for the log.
     """
 
     def __init__(
         self,
-        load: Callable[[], tuple[Settings, Secret]],
+        load: Callable[[], tuple[Settings, Callable[[], Secret]]],
         reporter: Reporter,
         notifier: Notifier,
         report: Callable[[Finished], None],
@@ -51,45 +53,53 @@ class Daemon:
         """Runs until SIGTERM or SIGINT; SIGHUP begins a run at once.
 
         Raises:
-            ConfigurationError: the settings are unusable when it starts; later it says so and goes on.
+            ConfigurationError: the settings or the key are unusable when it starts; later it says so and goes on.
         """
-        settings, _ = self._load()
+        settings, read_key = self._load()
         self._stop.on_signals()
+        with told(settings, self._say, self._stop):
+            read_key()
         signal.signal(signal.SIGHUP, self._on_hangup)
         self._notifier.ready(f"mirroring {settings.upstream.base_url}")
         try:
             while not self._stop.is_set():
-                self._once()
+                settings = self._once(settings)
         finally:
             self._notifier.stopping()
 
-    def _once(self) -> None:
-        """One run and the wait after it."""
+    def _once(self, settings: Settings) -> Settings:
+        """One run and the wait after it. While the settings cannot be read, those of the run before tell of it."""
         self._wanted = False
-        every, longest = 900.0, 3600.0
         try:
-            settings, key = self._load()
-            every, longest = settings.daemon.every, settings.daemon.max_backoff
-            if self._sync(settings, key) is Outcome.FAILED:
+            with told(settings, self._say, self._stop):
+                settings, read_key = self._load()
+            if self._sync(settings, read_key) is Outcome.FAILED:
                 self._failures += 1
             else:
                 self._failures = 0
         except LockedError as error:
             self._say(str(error))
         except Interrupted:
-            return
+            return settings
         except Exception as error:  # noqa: BLE001 - nothing but a signal ends the daemon
             self._failures += 1
             self._say(f"failed: {named(error)}")
+        every, longest = settings.daemon.every, settings.daemon.max_backoff
         self._wait(wait_after(every, self._failures, longest, random.uniform(0.9, 1.1)))  # noqa: S311
+        return settings
 
-    def _sync(self, settings: Settings, key: Secret) -> Outcome:
-        finished = sync(settings, key, Options(), self._reporter, self._stop)
-        self._report(finished)
+    def _sync(self, settings: Settings, read_key: Callable[[], Secret]) -> Outcome:
+        with told(settings, self._say, self._stop):
+            finished = sync(settings, read_key(), Options(), self._reporter, self._stop)
         self._notifier.status(finished.record.last_line())
-        if isinstance(finished.error, Interrupted):
-            raise finished.error
-        notify(settings, finished.record, self._say, self._stop)
+        interrupted = isinstance(finished.error, Interrupted)
+        try:
+            self._report(finished)
+        finally:
+            if not interrupted:
+                notify(settings, finished.record, self._say, self._stop)
+        if interrupted:
+            raise Interrupted("interrupted")
         return finished.record.outcome
 
     def _wait(self, seconds: float) -> None:

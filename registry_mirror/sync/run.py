@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, MirrorError, NoSpaceError, RateLimitError
 from ..files import Modes
-from ..log import logger
 from ..model import utc_now
-from ..store.faults import store_error
+from ..store.faults import named
 from ..store.incoming import sweep, sweep_root
 from ..store.layout import Layout
 from ..store.lock import run_lock
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from ..secret import Secret
     from .reporter import Reporter
     from .stop import Stop
-
-
-_log = logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,16 +202,6 @@ class Run:
     def _write_run(self, record: RunRecord) -> None:
         self._shop.room.check_root()
         write_run(self._shop.layout, self._shop.modes, record, ended_early=self._intake.left is not None)
-
-
-def named(error: Exception) -> MirrorError:
-    """Ours for whatever ended the run: the system's in words, a fault with its traceback in the log."""
-    if isinstance(error, MirrorError):
-        return error
-    if isinstance(error, OSError):
-        return store_error(error, "the root")
-    _log.error("a fault in registry-mirror", exc_info=error)
-    return MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}")
 
 
 def record_failed(record: RunRecord, error: MirrorError) -> RunRecord:
