@@ -48,17 +48,65 @@ def harmless(text: str) -> bool:
     return all(character.isprintable() or character in "\n\u200d" for character in text)
 
 
-def test_a_configuration_that_was_typed_and_is_not_there_is_refused(root, tmp_path):
+def test_a_configuration_that_was_typed_and_cannot_be_read_is_refused(root, tmp_path):
     root.add("forklifts")
     root.publish()
-    secret = tmp_path / "secret.toml"
-    secret.write_text("not TOML")
+    (tmp_path / "no.toml").write_text("not TOML")
     for verb, arguments in ((list_, []), (status, []), (path, ["forklifts"]), (get, ["forklifts"])):
-        for config, error in (("nope.toml", ConfigurationError), ("", ConfigurationError), (str(secret), None)):
+        for config in ("nope.toml", "", str(tmp_path / "no.toml")):
             options = GlobalOptions(root=str(root.path), config=config, verbose=False)
             result = CliRunner().invoke(verb.command, arguments, obj=options)
-            assert type(result.exception) is (error or type(None)), (config, result.exception)
-            assert "nope.toml" in str(result.exception) or config != "nope.toml"
+            assert isinstance(result.exception, ConfigurationError), (config, result.exception)
+            assert config in str(result.exception)
+
+
+@pytest.mark.parametrize("named", ["flag", "environment"])
+@pytest.mark.parametrize(
+    "text", ['rooot = "/srv/models"', "[sync]\nworker = 3", "[upstrem]", 'root = "{root}"\n[serve]\nprt = 1']
+)
+def test_a_misspelt_key_in_a_named_file_is_refused_by_every_verb(root, tmp_path, monkeypatch, text, named):
+    root.add("forklifts")
+    root.publish()
+    config = tmp_path / "mirror.toml"
+    config.write_text(text.replace("{root}", str(root.path)))
+    if named == "environment":
+        monkeypatch.setenv("MIRROR_CONFIG", str(config))
+    for verb, arguments in ((list_, []), (status, []), (path, ["forklifts"]), (get, ["forklifts"])):
+        for typed in (None, str(root.path)):
+            options = GlobalOptions(root=typed, config=str(config) if named == "flag" else None, verbose=False)
+            result = CliRunner().invoke(verb.command, arguments, obj=options)
+            assert isinstance(result.exception, ConfigurationError), result.output
+            assert "unknown" in str(result.exception)
+            assert "did you mean" in str(result.exception)
+
+
+def test_a_named_file_that_readers_may_not_open_matters_only_where_it_has_to_name_the_root(root, tmp_path, monkeypatch):
+    root.add("forklifts")
+    root.publish()
+    config = tmp_path / "mirror.toml"
+    config.write_text("")
+    opened = Path.read_bytes
+
+    def refuse(path):
+        if path == config:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for typed, error in ((str(root.path), None), (None, ConfigurationError)):
+        options = GlobalOptions(root=typed, config=str(config), verbose=False)
+        result = CliRunner().invoke(list_.command, [], obj=options)
+        assert type(result.exception) is (error or type(None))
+
+
+def test_an_option_that_is_wrong_for_a_writer_does_not_stop_a_reader(root, tmp_path):
+    root.add("forklifts")
+    root.publish()
+    config = tmp_path / "mirror.toml"
+    config.write_text(f'root = "{root.path}"\n[sync]\nworkers = 0\n')
+    options = GlobalOptions(root=None, config=str(config), verbose=False)
+    assert CliRunner().invoke(path.command, ["forklifts"], obj=options).exit_code == 0
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])

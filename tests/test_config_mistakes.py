@@ -225,3 +225,35 @@ def test_an_unknown_flag_is_refused(tmp_path: Path) -> None:
         mistake(tmp_path, daemon__evry="5m") == "command line: unknown key 'daemon.evry'; did you mean 'daemon.every'?"
     )
     assert mistake(tmp_path, root="/x").startswith("command line: unknown key 'root'; ")
+
+
+SERVICE = {
+    "{}_SERVICE_HOST": "10.0.0.11",
+    "{}_SERVICE_PORT": "8080",
+    "{}_SERVICE_PORT_HTTP": "8080",
+    "{}_PORT": "tcp://10.0.0.11:8080",
+    "{}_PORT_8080_TCP": "tcp://10.0.0.11:8080",
+    "{}_PORT_8080_TCP_PROTO": "tcp",
+    "{}_PORT_8080_TCP_PORT": "8080",
+    "{}_PORT_8080_TCP_ADDR": "10.0.0.11",
+    "{}_PORT_53_UDP": "udp://10.0.0.11:53",
+    "{}_PORT_9_SCTP_ADDR": "10.0.0.11",
+}
+
+
+@pytest.mark.parametrize("service", ["MIRROR", "MIRROR_SERVE", "MIRROR_MODELS_2"])
+def test_what_kubernetes_makes_of_a_service_is_no_setting_of_ours(service, tmp_path):
+    env = {name.format(service): value for name, value in SERVICE.items()}
+    if service == "MIRROR_SERVE":
+        del env["MIRROR_SERVE_PORT"]  # ours, whoever set it
+    assert load_settings(root=tmp_path, env=env).settings.serve.port == 8080
+    for name, value in env.items():
+        assert load_settings(root=tmp_path, env={name: value}).settings.serve.port == 8080
+
+
+@pytest.mark.parametrize(
+    "name", ["MIRROR_PORT", "MIRROR_SERV_PORT", "MIRROR_HOST", "MIRROR_SERVE_HOTS", "MIRROR_PORT_TCP", "MIRROR_SERVICE"]
+)
+def test_a_name_of_ours_that_is_misspelt_is_still_refused(name, tmp_path):
+    with pytest.raises(ConfigurationError, match=f"environment {name}: no such setting"):
+        load_settings(root=tmp_path, env={name: "8081"})

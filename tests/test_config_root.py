@@ -39,7 +39,7 @@ def test_a_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_root_that_was_named_needs_no_file(tmp_path: Path) -> None:
-    assert resolve_root(tmp_path, tmp_path / "absent.toml", {}) == tmp_path
+    assert resolve_root(tmp_path, None, {"MIRROR_CONFIG": str(tmp_path / "absent.toml")}) == tmp_path
     assert resolve_root(None, None, {"MIRROR_ROOT": str(tmp_path), "MIRROR_CONFIG": "/absent"}) == tmp_path
 
 

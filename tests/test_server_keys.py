@@ -212,6 +212,7 @@ def test_ring_is_read_while_it_is_changed(path):
 
 
 def test_keys_are_made_listed_and_revoked(tmp_path):
+    (tmp_path / "FORMAT").touch()
     made = run_keys(tmp_path, "add", "box")
     assert made.returncode == 0
     secret = made.stdout.strip()
@@ -259,10 +260,32 @@ def test_a_folder_that_is_not_there_names_the_setting_that_named_it(tmp_path):
         assert (done.returncode, said in done.stderr, "--root" in done.stderr) == (2, True, True)
 
 
-def test_a_key_for_a_folder_without_a_mirror_is_made_and_says_so(tmp_path):
-    assert "there is no mirror in" in run_keys(tmp_path, "add", "box").stderr
-    (tmp_path / "index.sqlite").touch()
-    assert "there is no mirror in" not in run_keys(tmp_path, "add", "lab").stderr
+@pytest.mark.parametrize("stranger", [None, "thesis.tex"])
+def test_a_folder_that_is_no_root_gets_no_key(tmp_path, stranger):
+    if stranger:
+        (tmp_path / stranger).touch()
+    done = run_keys(tmp_path, "add", "box")
+    assert (done.returncode, "is no mirror root" in done.stderr) == (2, True)
+    assert [each.name for each in tmp_path.iterdir()] == [stranger][: bool(stranger)]
+
+
+@pytest.mark.parametrize("mark", ["FORMAT", "index.sqlite", "keys.toml"])
+def test_a_root_a_copy_of_one_and_a_folder_that_has_keys_get_more(tmp_path, mark):
+    (tmp_path / mark).touch()
+    assert run_keys(tmp_path, "add", "box").returncode == 0
+
+
+def test_a_file_of_keys_that_others_may_read_is_said(tmp_path, monkeypatch):
+    """As on a file system that keeps no permissions: what the mount says holds."""
+    (tmp_path / "FORMAT").touch()
+    code = (
+        "import os, registry_mirror.server.keys as keys, registry_mirror.cli as cli\n"
+        "keys._MODES = keys.Modes(file=0o644)\n"
+        f"raise SystemExit(cli.run(['--root', {str(tmp_path)!r}, 'keys', 'add', 'box']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert f"others may read {tmp_path / 'keys.toml'}" in done.stderr
+    assert "others may read" not in run_keys(tmp_path, "add", "lab").stderr
 
 
 def test_an_end_that_is_none_is_said(tmp_path):
@@ -277,6 +300,7 @@ def test_a_damaged_file_is_not_overwritten(tmp_path):
 
 
 def test_keys_made_at_once_are_all_there(tmp_path):
+    (tmp_path / "FORMAT").touch()
     command = [sys.executable, "-m", "registry_mirror", "--root", str(tmp_path), "keys", "add"]
     running = [subprocess.Popen([*command, f"box-{i}"], stdout=subprocess.DEVNULL) for i in range(6)]
     assert [each.wait(60) for each in running] == [0] * 6

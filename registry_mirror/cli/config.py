@@ -8,6 +8,7 @@ import click
 
 from .globals import GlobalOptions, pass_globals
 from .render import print_json
+from .writing import settings_of
 
 if TYPE_CHECKING:
     from ..config import Loaded, Row
@@ -26,9 +27,9 @@ def check(options: GlobalOptions, *, as_json: bool) -> None:
 
     Exits with 0 when all is well, and with 2 and one line that names the key, where it stands and the cure when not.
     """
-    from ..config import check_surroundings, load_settings
+    from ..config import check_surroundings
 
-    loaded = load_settings(root=options.root, config=options.config)
+    loaded = settings_of(options)
     check_surroundings(loaded)
     if as_json:
         print_json(_verdict(loaded), indent=None)
@@ -44,9 +45,9 @@ def show(options: GlobalOptions, *, as_json: bool) -> None:
 
     Passwords are masked. Of the API key it says whether there is one, and where.
     """
-    from ..config import describe_key, load_settings, show_json, show_rows
+    from ..config import describe_key, show_json, show_rows
 
-    loaded = load_settings(root=options.root, config=options.config)
+    loaded = settings_of(options)
     api_key = describe_key(loaded.settings.upstream)
     if as_json:
         print_json(show_json(loaded, api_key))

@@ -48,23 +48,27 @@ def _patient(options: GlobalOptions, *, offline: bool) -> tuple[Patient, Finding
     """What is to be probed, and the finding on the configuration, without which there is nothing to ask about."""
     from ..config import check_surroundings, load_settings, read_api_key, resolve_root
     from ..errors import MirrorError
-    from ..store.layout import Layout
+    from ..store.layout import Layout, refuse_file
     from ..upkeep.doctor.finding import Finding, Patient, Verdict
 
     try:
         loaded = load_settings(root=options.root, config=options.config)
     except MirrorError as error:
         root = resolve_root(options.root, None, os.environ)
+        refuse_file(root)
         return Patient(Layout(root), None, offline=offline), Finding(
             "config", Verdict.PROBLEM, error.message, error.hint
         )
-    settings = loaded.settings
+    refuse_file(loaded.settings.root)
+    settings, layout = loaded.settings, Layout(loaded.settings.root)
+    # A root is looked at as a reader looks when offline, and where it is a copy, from which nobody syncs.
+    reads = offline or (layout.index.exists() and not layout.catalog.exists())
     key = key_error = None
     try:
         key = read_api_key(settings.upstream, config=loaded.file or settings.root / "config.toml")
     except MirrorError as error:
-        # Offline, a root is looked at as a reader looks. A named key file that cannot be used is wrong all the same.
-        key_error = None if offline and settings.upstream.api_key_file is None else error
+        # A named key file that cannot be used is wrong all the same.
+        key_error = None if reads and settings.upstream.api_key_file is None else error
     source = loaded.file or "no config.toml: the defaults and the environment"
     finding = Finding("config", Verdict.OK, f"the settings can be used ({source})")
     if key is not None:
@@ -72,7 +76,7 @@ def _patient(options: GlobalOptions, *, offline: bool) -> tuple[Patient, Finding
             check_surroundings(loaded)
         except MirrorError as error:
             finding = Finding("config", Verdict.PROBLEM, error.message, error.hint)
-    return Patient(Layout(settings.root), settings, key, key_error, offline), finding
+    return Patient(layout, settings, key, key_error, offline), finding
 
 
 def _tell(finding: Finding) -> None:

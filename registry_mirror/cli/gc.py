@@ -43,11 +43,11 @@ def command(options: GlobalOptions, *, dry_run: bool, grace: float | None, wait:
     Nothing is asked of the upstream. Exits with 0, with 1 when a file could not be removed, or with 7 when
     the disk is so full that not even that could be recorded.
     """
-    from ..config import load_settings
     from ..sync.stop import Stop
     from ..upkeep.gc.collect import Collected, collect, look
+    from .writing import settings_of
 
-    settings = load_settings(root=options.root, config=options.config).settings
+    settings = settings_of(options).settings
     retention = settings.retention if grace is None else replace(settings.retention, grace=grace)
     if dry_run:
         done = Collected(look(settings, retention))

@@ -53,7 +53,7 @@ def add(options: GlobalOptions, *, name: str, expires: str | None, as_json: bool
 
     path = _path(options)
     keys.change(path, edit)
-    _note_absent_mirror(path)
+    _note_if_open(path)
     if as_json:
         print_json({"key": secret, **_row(made)})
     else:
@@ -103,26 +103,32 @@ def revoke(options: GlobalOptions, *, name: str, as_json: bool) -> None:
 
 
 def _path(options: GlobalOptions) -> Path:
-    from ..config import load_settings
     from ..store.layout import Layout
+    from .writing import settings_of
 
-    settings = load_settings(root=options.root, config=options.config).settings
+    settings = settings_of(options).settings
     named = settings.serve.keys_file
-    path = named or Layout(settings.root).keys
+    layout = Layout(settings.root)
+    path = named or layout.keys
     if not path.parent.is_dir():
         what = f"{path.parent} is not a folder" if path.parent.exists() else f"there is no folder {path.parent}"
         hint = "run `mirror sync` first, or name it with --root"
         raise ConfigurationError(what, hint=hint if named is None else "make it, or name another as serve.keys_file")
+    if named is None and not any(each.exists() for each in (layout.format_file, layout.index, layout.keys)):
+        raise ConfigurationError(
+            f"{layout.root} is no mirror root, so a key in it would open nothing",
+            hint="run `mirror sync` first, or name the mirror's folder with --root",
+        )
     return path
 
 
-def _note_absent_mirror(path: Path) -> None:
-    """A key in a folder that nobody serves helps nobody: most likely --root names the wrong one."""
-    from ..store.layout import Layout
-
-    layout = Layout(path.parent)
-    if path == layout.keys and not layout.index.exists():
-        click.echo(f"there is no mirror in {path.parent} yet; the key is for what will be served from there", err=True)
+def _note_if_open(path: Path) -> None:
+    """Says that others may read the digests: the file system keeps no permissions, or somebody has changed them."""
+    if path.stat().st_mode & 0o077:
+        click.echo(
+            f"others may read {path}, as its file system or its mount has it; name a private file as serve.keys_file",
+            err=True,
+        )
 
 
 def _duration(text: str) -> float:

@@ -28,11 +28,12 @@ def command(options: GlobalOptions, models: tuple[str, ...], *, remove: bool, li
     Neither [retention] nor store.quota takes what is pinned. A pin keeps what is here and fetches nothing. It works
     beside a running sync.
     """
-    from ..config import load_settings
+
+    from .writing import settings_of
 
     if wrong := _misuse(models, remove=remove, listing=listing):
         raise click.UsageError(wrong)
-    settings = load_settings(root=options.root, config=options.config).settings
+    settings = settings_of(options).settings
     if listing:
         _list(settings, as_json=as_json)
     else:

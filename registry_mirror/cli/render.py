@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigurationError
 from ..mirror import Mirror
 from ..model import json_bytes
+from ..store.layout import refuse_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,23 +25,9 @@ def open_mirror(options: GlobalOptions) -> Mirror:
     """The mirror that the options name."""
     from ..config.root import resolve_root
 
-    if options.config is not None:
-        _check_there(options.config)
-    return Mirror(Path(resolve_root(options.root, options.config, os.environ)))
-
-
-def _check_there(config: str) -> None:
-    """Refuses a file that was typed and is not there. It is not read: with a --root, readers may have no right to."""
-    from ..config.file import reason
-    from ..config.root import named_file
-
-    file = named_file(config, {})
-    try:
-        os.stat(file.path if file else config)
-    except OSError as error:
-        raise ConfigurationError(
-            f"--config: {config} {reason(error)}", hint="check the path, or leave it out to use ROOT/config.toml"
-        ) from None
+    root = resolve_root(options.root, options.config, os.environ)
+    refuse_file(root)
+    return Mirror(root)
 
 
 def model_json(model: Model) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 
 from ..errors import ConfigurationError
 from .globals import GlobalOptions, pass_globals
-from .writing import settings_and_key
+from .writing import settings_and_key, settings_of
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -44,10 +44,8 @@ def command(
     publishes at once and needs no network, no API key and no right to write, except with --fetch. SIGTERM or Ctrl-C
     ends it.
     """
-    from ..config import load_settings
-
     overrides = {"serve.host": host, "serve.port": port, "serve.without_keys": without_keys, "serve.fetch": fetch}
-    settings = load_settings(root=options.root, config=options.config, overrides=overrides).settings
+    settings = settings_of(options, overrides).settings
     try:
         from ..server.run import serve
     except ModuleNotFoundError as error:

@@ -51,9 +51,9 @@ def command(
 
     Exits with 0 when all is well or was repaired, 4 when something bad was found.
     """
-    from ..config import load_settings
     from ..sync.stop import Stop
     from ..upkeep.verify.run import Options
+    from .writing import settings_of
 
     if quick and md5:
         raise click.UsageError("--quick hashes nothing, so --md5 does not go with it.")
@@ -65,7 +65,7 @@ def command(
 
         settings, key = settings_and_key(options)
     else:
-        settings = load_settings(root=options.root, config=options.config).settings
+        settings = settings_of(options).settings
     stop.on_signals()
     record = _verify(settings, asked, stop, quiet=as_json)
     if key is not None and not record.tally.interrupted:

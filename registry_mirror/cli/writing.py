@@ -11,11 +11,12 @@ import click
 from ..config import load_settings, read_api_key, resolve_root
 from ..config.root import named_file
 from ..errors import ConfigurationError, MirrorError
+from ..store.layout import refuse_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..config import Settings
+    from ..config import Loaded, Settings
     from ..secret import Secret
     from .globals import GlobalOptions
 
@@ -26,19 +27,22 @@ def settings_and_key(options: GlobalOptions, overrides: Mapping[str, object] | N
     Raises:
         ConfigurationError: one of them is unusable, or there is no key.
     """
-    settings, read_key = settings_and_reader(options, overrides)
+    settings, read_key = _with_reader(settings_of(options, overrides))
     return settings, read_key()
 
 
-def settings_and_reader(
-    options: GlobalOptions, overrides: Mapping[str, object] | None = None
-) -> tuple[Settings, Callable[[], Secret]]:
-    """The settings of this call, and what reads the API key, for those to whom a missing key is a run that failed.
+def settings_of(options: GlobalOptions, overrides: Mapping[str, object] | None = None) -> Loaded:
+    """The settings of this call, of a root that can be one.
 
     Raises:
-        ConfigurationError: the settings are unusable.
+        ConfigurationError: the settings are unusable, or the root is a file.
     """
     loaded = load_settings(root=options.root, config=options.config, overrides=overrides or {})
+    refuse_file(loaded.settings.root)
+    return loaded
+
+
+def _with_reader(loaded: Loaded) -> tuple[Settings, Callable[[], Secret]]:
     settings = loaded.settings
     return settings, lambda: read_api_key(settings.upstream, config=loaded.file or settings.root / "config.toml")
 
@@ -46,9 +50,13 @@ def settings_and_reader(
 def settings_to_run(
     options: GlobalOptions, overrides: Mapping[str, object] | None = None
 ) -> tuple[Settings, Callable[[], Secret]]:
-    """The same for a run. Where it cannot have its settings, it says that the operator's command does not know it."""
+    """The settings, and what reads the key, for a run: a key that is missing and a root that is a file are failures
+    of the run.
+
+    Where it cannot have its settings, it says that the operator's command was not run.
+    """
     try:
-        return settings_and_reader(options, overrides)
+        return _with_reader(load_settings(root=options.root, config=options.config, overrides=overrides or {}))
     except ConfigurationError:
         if _alert_is_set(options):
             click.echo("note: sync.on_failure was not run: it is one of the settings that cannot be used now", err=True)

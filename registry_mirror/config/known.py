@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
@@ -17,18 +18,21 @@ _KEY_CURE = (
     "export it as PICTOGRAPH_API_KEY, or put it in a file of its own and name that as api_key_file in [upstream]"
 )
 _PREFIX = "MIRROR_"
+_OF_A_SERVICE = re.compile(
+    r"MIRROR(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
 _TOP = tuple(option.name for option in OPTIONS if not option.section)
 _VARIABLES = ("MIRROR_ROOT", "MIRROR_CONFIG", *(n for o in OPTIONS for n in o.env_names if n.startswith(_PREFIX)))
 
 
 def refuse_unknown_variables(env: Mapping[str, str]) -> None:
-    """Every MIRROR_* variable must be one that is read.
+    """Every MIRROR_* variable must be one that is read, or one that Kubernetes makes of a Service.
 
     Raises:
         ConfigurationError: it names the variable, and never its value.
     """
     for name in sorted(env):
-        if not name.startswith(_PREFIX) or name in _VARIABLES:
+        if not name.startswith(_PREFIX) or name in _VARIABLES or _is_of_a_service(name, env[name]):
             continue
         if name == "MIRROR_SYNC_RULES":
             cure = "rules are set in config.toml only, as [[sync.rules]] tables"
@@ -37,6 +41,17 @@ def refuse_unknown_variables(env: Mapping[str, str]) -> None:
         else:
             cure = _suggest_variable(name)
         raise ConfigurationError(f"environment {name}: no such setting", hint=cure)
+
+
+def _is_of_a_service(name: str, value: str) -> bool:
+    """Whether Kubernetes has put it into the pod, for a Service named `mirror` or `mirror-…`.
+
+    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables. One that could be ours
+    misspelt (`MIRROR_SERV_PORT`) tells by its value, which is an address: `tcp://10.0.0.11:8080`.
+    """
+    if _OF_A_SERVICE.fullmatch(name):
+        return True
+    return name.endswith("_PORT") and re.fullmatch("(tcp|udp|sctp)://.+", value) is not None
 
 
 def _suggest_variable(name: str) -> str:

@@ -27,14 +27,40 @@ def resolve_root(
     It is the flag, else MIRROR_ROOT, else `root` in the file that `config` or MIRROR_CONFIG names, else `default_root`.
 
     Raises:
-        ConfigurationError: one of them is empty, or the file was needed and cannot be read.
+        ConfigurationError: one of them is empty, or the file cannot be read or has an unknown key in it.
     """
     env = os.environ if env is None else env
-    found = named_root(flag, env)
-    if found is None:
-        file = named_file(config, env)
-        found = root_of_document(read_named(file), file.path) if file else None
+    found, file = named_root(flag, env), named_file(config, env)
+    if file is not None:
+        document = _known(file, needed=found is None)
+        found = found or root_of_document(document, file.path)
     return found.path if found else default_root(env)
+
+
+def _known(file: Found, *, needed: bool) -> dict[str, Any]:
+    """The tables of the named file, when each of its keys is one: a misspelt `root` would lead to another mirror.
+
+    One that is not needed, because the root is named already, is the writer's affair: it may be closed to readers, or
+    absent from their machine when the environment names it.
+    """
+    from .known import refuse_unknown_keys  # not at the top: it brings every option there is
+
+    try:
+        document = read_named(file)
+    except ConfigurationError:
+        if needed or not _is_elsewhere(file):
+            raise
+        return {}
+    refuse_unknown_keys(document, file.path)
+    return document
+
+
+def _is_elsewhere(file: Found) -> bool:
+    try:
+        there = file.path.exists()
+    except OSError:  # a folder on its way may not be entered
+        return True
+    return not os.access(file.path, os.R_OK) if there else file.origin != "flag"
 
 
 def named_root(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> Found | None:

@@ -19,11 +19,11 @@ from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 
 from ..errors import ConfigurationError
-from ..store.layout import Layout
+from ..store.layout import Layout, refuse_file
 from ..systemd import Notifier
 from .app import application
 from .front import LARGEST_HEAD
-from .settings import check_root, decide, site_of
+from .settings import decide, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def serve(settings: Settings, say: Callable[[str], None], fetcher: Callable[[], 
     Raises:
         ConfigurationError: the settings cannot be used, or the address cannot be listened on.
     """
-    check_root(settings)
+    refuse_file(settings.root)
     port = free_port(settings.serve.host, settings.serve.port)
     plan = decide(settings, port)
     with tempfile.TemporaryDirectory(prefix="mirror-metrics-") as folder:

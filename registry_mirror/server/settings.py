@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -163,15 +162,3 @@ def _own_hosts(settings: Settings) -> frozenset[str] | None:
         return None
     names = (serve.host, urlsplit(serve.public_url or "").hostname)
     return frozenset(name.lower() for name in names if name)
-
-
-def check_root(settings: Settings) -> None:
-    """A folder that is not there yet may be mounted or synced later; a file in its place never will be.
-
-    Raises:
-        ConfigurationError: the root is not a folder.
-    """
-    if os.path.exists(settings.root) and not os.path.isdir(settings.root):
-        raise ConfigurationError(
-            f"the root {settings.root} is not a folder", hint="name the mirror's folder with --root"
-        )

@@ -1,4 +1,4 @@
-"""Where things lie in a root. Pure: paths in, paths out. Standard library only.
+"""Where things lie in a root. Standard library only.
 
 The layout is a contract with operators and with other tools: docs/root.md describes it, `FORMAT` numbers it.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +93,16 @@ class Layout:
             ValueError: `md5` is not 32 lower-case hex digits, so it must not become part of a path.
         """
         return self.blobs / blob_name(md5, weights_format)
+
+
+def refuse_file(root: Path) -> None:
+    """A root that is not there yet may be synced or mounted later; a file in its place never will be one.
+
+    Raises:
+        ConfigurationError: the root is not a folder.
+    """
+    if root.exists() and not root.is_dir():
+        raise ConfigurationError(f"the root {root} is not a folder", hint="name a folder with --root or MIRROR_ROOT")
 
 
 def blob_name(md5: str, weights_format: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, LockedError
 from ..store.faults import named
+from ..store.layout import refuse_file
 from .notify import notify, told
 from .record import Outcome
 from .run import Options, sync
@@ -58,6 +59,7 @@ class Daemon:
         settings, read_key = self._load()
         self._stop.on_signals()
         with told(settings, self._say, self._stop):
+            refuse_file(settings.root)
             read_key()
         signal.signal(signal.SIGHUP, self._on_hangup)
         self._notifier.ready(f"mirroring {settings.upstream.base_url}")
