@@ -8,15 +8,18 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from .errors import NoSpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_MODES = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_FEW_INODES, _FEW_BYTES = 100, 64 << 10  # what others give back while it is looked at
+_SQLITE_IOERR, _SQLITE_FULL, _SQLITE_CANTOPEN = 10, 13, 14
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 _COPY_CHUNK = 8 << 20
 
@@ -52,10 +55,65 @@ def no_space_named(what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise NoSpaceError(
-            f"no space left while writing {what}",
-            hint="free some space on its disk, then run again",
-        ) from error
+        raise no_space(f"while writing {what}", error) from error
+
+
+def no_space(when: str, error: OSError | None = None, folder: Path | None = None) -> NoSpaceError:
+    """The error for a disk that took no more. A file that could not be made says where inodes are to be counted."""
+    if error is not None and isinstance(error.filename, (str, bytes)):
+        folder = Path(os.fsdecode(error.filename)).parent
+    if folder is not None and _lacks_inodes(folder):
+        return NoSpaceError(
+            f"no inode left {when}: the disk has bytes free, and room for no more files",
+            hint="remove small files from it (`df -i` counts them), then run again: what is finished is kept",
+        )
+    return NoSpaceError(f"no space left {when}", hint="free some space, then run again: what is finished is kept")
+
+
+def database_full(error: Exception, folder: Path, what: str) -> NoSpaceError | None:
+    """The same for an error of SQLite; None for one of another kind.
+
+    It has a word of its own for a full disk only. Where its journal cannot be made or synced for want of room, it says
+    that it cannot open a file, or that reading or writing failed.
+    """
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == _SQLITE_FULL or (code in (_SQLITE_IOERR, _SQLITE_CANTOPEN) and _lacks_room(folder)):
+        return no_space(f"while writing {what}", folder=folder)
+    return None
+
+
+def _lacks_inodes(folder: Path) -> bool:
+    """Whether files cannot be made although there are bytes. Some file systems count none, and are never without."""
+    found = _counted(folder)
+    return found is not None and not _lacks_bytes(found) and found.f_files > 0 and found.f_favail < _FEW_INODES
+
+
+def _lacks_room(folder: Path) -> bool:
+    found = _counted(folder)
+    return found is not None and (_lacks_bytes(found) or _lacks_inodes(folder))
+
+
+def _lacks_bytes(found: os.statvfs_result) -> bool:
+    return found.f_blocks > 0 and found.f_bavail * found.f_frsize < _FEW_BYTES
+
+
+def _counted(folder: Path) -> os.statvfs_result | None:
+    try:
+        return os.statvfs(folder)
+    except (OSError, AttributeError):  # gone, or a system that has no such call
+        return None
+
+
+def set_mode(file: int | Path, mode: int) -> None:
+    """Gives a file or a folder its permissions, where the file system has any.
+
+    FAT, exFAT and many shares refuse: what their mount says holds for every file, and the mirror works all the same.
+    """
+    try:
+        os.chmod(file, mode)
+    except OSError as error:
+        if error.errno not in _NO_MODES:
+            raise
 
 
 def make_directory(path: Path, modes: Modes = PRIVATE) -> None:
@@ -68,14 +126,14 @@ def make_directory(path: Path, modes: Modes = PRIVATE) -> None:
         with contextlib.suppress(FileExistsError):  # another process was first
             os.mkdir(folder, modes.directory & 0o777)
             if modes.exact:
-                os.chmod(folder, modes.directory)
+                set_mode(folder, modes.directory)
 
 
 def create_exclusive(path: Path, mode: int, *, exact: bool = False) -> BinaryIO:
     """Opens a new file for reading and writing; it must not exist."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode)
     if exact:
-        os.fchmod(descriptor, mode)
+        set_mode(descriptor, mode)
     return os.fdopen(descriptor, "w+b", buffering=0)
 
 

@@ -10,19 +10,27 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
+import sys
 import threading
+import urllib.request
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.documents import make_document, make_model, many_models, weights_bytes
+from support.mirrors import ServedMirror
 from support.syncing import environment, files_under, mirror, run_sync, start_mirror, wait_for
 from support.upstream import FaultyUpstream, Gate, Hold, no_digest
 from test_kill import check_root
 
 from registry_mirror import Mirror
-from registry_mirror.catalog import Catalog
-from registry_mirror.errors import NoSpaceError, StoreError
+from registry_mirror.catalog import Catalog, migrate, needs_migration
+from registry_mirror.errors import ConfigurationError, NoSpaceError, StoreError
+from registry_mirror.files import database_full
+from registry_mirror.server import keys
 from registry_mirror.store import room as rooms
 from registry_mirror.store.faults import store_error
 from registry_mirror.store.layout import Layout
@@ -433,3 +441,206 @@ def test_a_root_and_a_folder_that_are_read_only_are_told_with_the_cure(disk):
         done = mirror("download", "model-00000", "-o", str(disk / "m"), env=env)
         assert done.returncode == 2
         assert "Read-only file system; name a file in a folder where you may write" in done.stderr
+
+
+# --- file systems that cannot do everything --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared", ["private", "group"])
+@pytest.mark.parametrize(
+    "number", [errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL], ids=errno.errorcode.get
+)
+def test_a_file_system_that_keeps_no_permissions_holds_a_mirror_all_the_same(
+    upstream, root, monkeypatch, shared, number
+):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(os, "fchmod", refuse)
+    assert run_sync(upstream, root, {"store.shared": shared}).exit_code == 0
+    check_root(root)
+    keys.change(root / "keys.toml", lambda present: present)
+
+
+def test_a_mode_that_a_failing_disk_refuses_is_a_failure(upstream, root, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    assert run_sync(upstream, root).exit_code == 1
+
+
+@pytest.fixture
+def few_inodes(tmp_path):
+    """A file system with bytes for all and inodes for a few."""
+
+    def mount(count):
+        folder = tmp_path / "inodes"
+        folder.mkdir()
+        options = f"size=64m,nr_inodes={count}"
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=False).returncode:
+            pytest.skip("mounting needs root")
+        mounted.append(folder)
+        return folder
+
+    mounted = []
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("count", [3, 6, 8, 9, 10, 12, 14, 17, 20, 24])
+def test_a_disk_without_inodes_is_7_and_says_inode_wherever_it_is_met(few_inodes, count):
+    with FaultyUpstream(many_models(20)) as upstream:
+        try:
+            finished = run_sync(upstream, few_inodes(count) / "root")
+            code, line = finished.exit_code, finished.record.last_line()
+        except NoSpaceError as error:
+            code, line = error.exit_code, str(error)
+    assert (code, "no inode left" in line, "fault" in line) == (7, True, False), line
+
+
+def test_a_pin_on_a_disk_without_inodes_says_so_as_well(few_inodes):
+    root = few_inodes(60) / "root"
+    with FaultyUpstream(many_models(2)) as upstream:
+        assert run_sync(upstream, root).exit_code == 0
+        with contextlib.suppress(OSError):
+            for number in range(60):
+                (root.parent / str(number)).touch()
+        done = mirror("pin", "model-00001", env=environment(upstream, root))
+    assert (done.returncode, "no inode left" in done.stderr) == (7, True), done.stderr
+
+
+def test_a_catalog_that_cannot_be_opened_for_another_reason_is_no_full_disk(tmp_path):
+    error = sqlite3.OperationalError("unable to open database file")
+    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    assert database_full(error, tmp_path, "the catalog") is None
+    assert database_full(error, tmp_path / "absent", "the catalog") is None
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    assert isinstance(database_full(error, tmp_path, "the catalog"), NoSpaceError)
+
+
+def limited(upstream, root, blocks):
+    return subprocess.run(
+        ["/bin/sh", "-c", f'ulimit -f {blocks}; exec "$0" -m registry_mirror sync', sys.executable],
+        env=environment(upstream, root), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def test_a_file_larger_than_the_process_may_write_fails_one_model_and_says_why(root):
+    with FaultyUpstream([make_model(1, size=2 * MIB), *many_models(2, start=2)]) as upstream:
+        done = limited(upstream, root, 2048)
+    assert done.returncode == 1, done.stderr
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert "ulimit -f" in done.stderr.splitlines()[-1]
+    assert len(list((root / "blobs").glob("*/*"))) == 2
+    assert not any(name.startswith("weights") for name in files_under(root / "incoming"))
+
+
+@pytest.mark.parametrize("folder", ["blobs", "incoming", "quarantine"])
+@pytest.mark.parametrize("way", ["link", "mount", "bind"])
+def test_a_folder_of_the_root_on_another_file_system_is_refused_before_anything_is_asked(
+    upstream, disk, root, folder, way
+):
+    assert run_sync(upstream, root).exit_code == 0
+    there = disk if way == "link" else root / folder
+    if way == "link":
+        shutil.copytree(root / folder, disk / folder)
+        shutil.rmtree(root / folder)
+        (root / folder).symlink_to(disk / folder)
+    elif way == "mount":
+        shutil.copytree(root / folder, disk / folder)
+        subprocess.run(["mount", "--bind", str(disk / folder), str(there)], check=True)
+    else:
+        subprocess.run(["mount", "--bind", str(there), str(there)], check=True)
+    try:
+        upstream.add(make_model(9))
+        upstream.requests.clear()
+        with pytest.raises(ConfigurationError, match=f"{folder} is on another file system than the root") as caught:
+            run_sync(upstream, root)
+        assert "put the whole root on that disk" in str(caught.value)
+        assert upstream.requests.api == upstream.requests.storage == 0
+        with Mirror(root) as opened:
+            assert opened.models.path("model-00001").read_bytes() == weights_bytes(1)
+            assert opened.status().totals.files == 3
+    finally:
+        if way != "link":
+            subprocess.run(["umount", str(there)], check=True)
+
+
+def test_a_link_to_a_folder_of_the_same_file_system_and_a_link_to_the_whole_root_are_fine(upstream, root, tmp_path):
+    assert run_sync(upstream, root).exit_code == 0
+    (root / "blobs").rename(tmp_path / "blobs")
+    (root / "blobs").symlink_to(tmp_path / "blobs")
+    (tmp_path / "link").symlink_to(root)
+    upstream.add(make_model(9))
+    assert run_sync(upstream, tmp_path / "link").exit_code == 0
+    check_root(root)
+
+
+def test_a_rename_that_crosses_file_systems_all_the_same_ends_the_run_at_the_first_file(root, monkeypatch):
+    replace = os.replace
+
+    def cross(source, target):
+        if "blobs" in os.fspath(target):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), os.fspath(source), None, os.fspath(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cross)
+    with FaultyUpstream(many_models(40)) as upstream:
+        finished = run_sync(upstream, root, {"sync.workers": 1})
+    assert finished.exit_code == 1
+    assert finished.record.storage_requests <= 2
+    assert "put the whole root on one disk" in finished.record.last_line()
+
+
+@pytest.fixture
+def odd_root(tmp_path):
+    """A root whose path is no UTF-8, as one made under another locale."""
+    return Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 %41?#"))
+
+
+def test_a_root_of_any_bytes_works_each_time_and_for_every_verb(upstream, odd_root, tmp_path):
+    env = environment(upstream, odd_root)
+    verbs = [
+        ["sync", "--json"],
+        ["sync", "--dry-run", "--json"],
+        ["list", "--json"],
+        ["path", "model-00001"],
+        ["path", "model-00001", "--json"],
+        ["status"],
+        ["status", "--json"],
+        ["verify", "--json"],
+        ["gc", "--json"],
+        ["pin", "model-00001", "--json"],
+        ["doctor", "--offline", "--json"],
+        ["download", "model-00001", "-o", str(tmp_path / "m"), "--json"],
+        ["config", "show"],
+        ["config", "check", "--json"],
+        ["keys", "add", "a", "--json"],
+        ["sync", "--json"],
+    ]
+    for verb in verbs:
+        done = subprocess.run(
+            [sys.executable, "-m", "registry_mirror", *verb], env=env, capture_output=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, (verb, done.stderr)
+        if "--json" in verb:
+            json.loads(done.stdout)
+        if verb == ["path", "model-00001"]:
+            assert Path(os.fsdecode(done.stdout.rstrip(b"\n"))).read_bytes() == weights_bytes(1)
+
+
+def test_an_old_catalog_under_a_path_of_any_bytes_is_migrated(odd_root):
+    odd_root.mkdir()
+    migrate(odd_root / "catalog.sqlite", target="0001")
+    migrate(odd_root / "catalog.sqlite")
+    assert not needs_migration(odd_root / "catalog.sqlite")
+
+
+def test_a_blob_under_a_path_of_any_bytes_is_served(upstream, odd_root):
+    assert run_sync(upstream, odd_root).exit_code == 0
+    digest = hashlib.md5(weights_bytes(1), usedforsecurity=False).hexdigest()
+    with ServedMirror(odd_root) as served, urllib.request.urlopen(f"{served.base_url}/blobs/{digest}.onnx") as answer:
+        assert answer.read() == weights_bytes(1)

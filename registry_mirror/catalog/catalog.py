@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
-from ..errors import CatalogError, NoSpaceError
+from ..errors import CatalogError
+from ..files import database_full
 from ..model import ModelStatus, format_time
 from .checks import Checks, found_again, is_lost
 from .current import make_current
@@ -261,13 +262,9 @@ class Catalog(Memory, Checks, Retention, Heir):
             yield
         except (DatabaseError, sqlite3.DatabaseError) as error:  # the driver's own where its rows are taken as they are
             self._check_there()
-            reason = str(getattr(error, "orig", None) or error)
-            if "disk is full" in reason:
-                raise NoSpaceError(
-                    "no space left while writing the catalog",
-                    hint="free some space, then run again: what is finished is kept",
-                ) from error
-            raise CatalogError(f"the catalog failed: {reason}") from error
+            reason = getattr(error, "orig", None) or error
+            full = database_full(reason, self._path.parent, "the catalog")
+            raise full or CatalogError(f"the catalog failed: {reason}") from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -14,12 +14,23 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..errors import CatalogError
-from ..files import PRIVATE, Modes, clone_or_copy, create_exclusive, fsync_directory, no_space_named, sibling
+from ..files import (
+    PRIVATE,
+    Modes,
+    clone_or_copy,
+    create_exclusive,
+    database_full,
+    fsync_directory,
+    no_space_named,
+    sibling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import BinaryIO
+
+    from ..errors import MirrorError
 
 HEAD = "0005"
 """The revision that this version works with; a test holds it equal to the newest migration."""
@@ -62,7 +73,7 @@ def revision_of(path: Path) -> str | None:
                 return None
             row = database.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.Error as error:
-        raise CatalogError(
+        raise database_full(error, path.parent, "the catalog") or CatalogError(
             f"cannot read the catalog {path}: {error}",
             hint="move it away and run `mirror sync`: it is built anew from the index and the upstream, and blobs are "
             "recognised",
@@ -96,10 +107,13 @@ def migrate(
                 _upgrade(temporary, target)
             _sync(temporary)
             os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         for leftover in (temporary, temporary.with_name(f"{temporary.name}-journal")):
             with contextlib.suppress(OSError):
                 leftover.unlink()
+        reason: object = getattr(error, "orig", None) or error  # SQLAlchemy's errors hold that of SQLite
+        if isinstance(reason, sqlite3.Error):
+            raise _failed(path, reason) from error
         raise
     fsync_directory(path.parent)
 
@@ -123,12 +137,19 @@ def _held(path: Path) -> Iterator[BinaryIO | None]:
             # It also rolls back what a killed writer left in the journal.
             database.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            raise CatalogError(f"cannot migrate the catalog {path}: {error}") from error
+            raise _failed(path, error) from error
         yield source
 
 
+def _failed(path: Path, error: Exception) -> MirrorError:
+    return database_full(error, path.parent, "the catalog") or CatalogError(
+        f"cannot make or migrate the catalog {path}: {error}",
+        hint="nothing was changed; see what `mirror doctor` says",
+    )
+
+
 def _uri(path: Path) -> str:
-    return f"file:{quote(str(path))}?mode=rw"
+    return f"file:{quote(os.fsencode(path))}?mode=rw"
 
 
 def _create(path: Path) -> None:

@@ -11,12 +11,12 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import NoSpaceError
 from ..files import (
     PRIVATE,
     Modes,
     clone_or_copy,
     create_exclusive,
+    database_full,
     fsync_directory,
     make_directory,
     no_space_named,
@@ -86,7 +86,7 @@ def publish(
     if present is not None and _without_date(present) == facts:
         return False
     make_directory(building, modes)
-    with _full_disk_named(), _part(building, modes) as (part, stream):
+    with _full_disk_named(building), _part(building, modes) as (part, stream):
         changes = _Changes(entries_since, checks_since)
         updated = present is not None and _extends(present, facts) and _update(stream, part, path, facts, changes)
         if not updated:
@@ -149,7 +149,7 @@ def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], 
             load.put_checks(connection, changes.checks(base))
             _set_meta(connection, facts, built_at=present.get(schema.BUILT_AT))
     except sqlite3.DatabaseError as error:
-        if _is_full(error):
+        if database_full(error, part.parent, "the index"):
             raise
         return False  # damage beyond the first page
     return True
@@ -224,18 +224,13 @@ def _remove_side_files(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _full_disk_named() -> Iterator[None]:
+def _full_disk_named(folder: Path) -> Iterator[None]:
     """Names a full disk whether Python met it or SQLite."""
     with no_space_named("the index"):
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if not _is_full(error):
+            full = database_full(error, folder, "the index")
+            if full is None:
                 raise
-            raise NoSpaceError(
-                "no space left while writing the index", hint="free some space, then run again"
-            ) from error
-
-
-def _is_full(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            raise full from error

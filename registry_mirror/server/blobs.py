@@ -136,7 +136,8 @@ class FileSlice(Response):
 
     def __init__(self, path: Path, ruling: Verdict, size: int, headers: Mapping[str, str], *, pathsend: bool) -> None:
         self._path, self._ruling = path, ruling
-        self._whole = ruling.length == size and pathsend
+        # The server takes a path as text in UTF-8; one of other bytes is read here.
+        self._whole = ruling.length == size and pathsend and _is_text(str(path))
         self.status_code = ruling.status
         self.background = None
         self.body = b""
@@ -175,6 +176,13 @@ class FileSlice(Response):
         finally:
             gone.cancel()
             os.close(descriptor)
+
+
+def _is_text(path: str) -> bool:
+    try:
+        return path.isascii() or bool(path.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 class Patience:

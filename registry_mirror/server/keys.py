@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
-from ..files import Modes, write_atomically
+from ..files import Modes, create_exclusive, write_atomically
 from ..model import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -147,8 +147,11 @@ def change(path: Path, edit: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, 
 def _changing(path: Path) -> Iterator[None]:
     import filelock
 
-    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), mode=0o600)
+    beside = path.with_name(f".{path.name}.lock")
+    lock = filelock.FileLock(beside)
     try:
+        with contextlib.suppress(FileExistsError):  # the library would insist on the mode of a file that it makes
+            create_exclusive(beside, _MODES.file, exact=_MODES.exact).close()
         lock.acquire(timeout=10)
     except filelock.Timeout as error:
         raise ConfigurationError(f"{path} is being changed by somebody else", hint="try again") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import ConfigurationError, MirrorError, NoSpaceError, StoreError
+from ..errors import ConfigurationError, MirrorError, StoreError
+from ..files import no_space
 from ..log import logger
 from ..missing import missing_library
 
@@ -30,9 +31,7 @@ def store_error(error: OSError, what: str) -> MirrorError:
     """The error as one of ours, with the file that it met and what to do."""
     where = error.filename or "in the root"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpaceError(
-            f"{what}: no space left ({where})", hint="free some, then run again: what is finished is kept"
-        )
+        return no_space(f"for {what} ({where})", error)
     cure = _CURES.get(error.errno or 0, "see that the root's disk is there and well, then run again")
     return StoreError(f"{what}: {error.strerror or error} ({where})", hint=cure, everywhere=error.errno in _EVERYWHERE)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from ..errors import ConfigurationError, LockedError, NoSpaceError
-from ..files import host_name, write_atomically
+from ..files import create_exclusive, host_name, no_space, write_atomically
 from ..log import logger
 from ..model import format_time, utc_now
 
@@ -42,8 +42,8 @@ def run_lock(layout: Layout, modes: Modes, *, wait: Callable[[float], None] | No
     Raises:
         LockedError: another run holds the root; the message names its host, process and start.
     """
-    lock = _lock(layout.run_lock, modes)
-    _acquire(lock, layout, wait)
+    lock = _lock(layout.run_lock)
+    _acquire(lock, layout, modes, wait)
     try:
         _sign(layout, modes)
         yield
@@ -60,10 +60,10 @@ def _sign(layout: Layout, modes: Modes) -> None:
         write_atomically(layout.run_holder, json.dumps(holder).encode(), modes)
 
 
-def _acquire(lock: filelock.BaseFileLock, layout: Layout, wait: Callable[[float], None] | None) -> None:
+def _acquire(lock: filelock.BaseFileLock, layout: Layout, modes: Modes, wait: Callable[[float], None] | None) -> None:
     while True:
         try:
-            lock.acquire(timeout=0)
+            _take(lock, layout.run_lock, modes)
         except filelock.Timeout:
             if wait is None:
                 raise LockedError(
@@ -77,6 +77,8 @@ def _acquire(lock: filelock.BaseFileLock, layout: Layout, wait: Callable[[float]
                     "%s: this file system has no locks (%s); going on without", layout.run_lock, error.strerror
                 )
                 return
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise no_space(f"while writing {layout.run_lock}", error) from error
             raise ConfigurationError(
                 f"cannot lock {layout.run_lock}: {error.strerror or error}",
                 hint="the account that syncs needs the right to write to the root",
@@ -104,12 +106,12 @@ def publish_lock(layout: Layout, modes: Modes, wait: Callable[[float], None]) ->
     Args:
         wait: called with seconds to wait; may raise.
     """
-    lock = _lock(layout.publish_lock, modes)
+    lock = _lock(layout.publish_lock)
     until = time.monotonic() + _PATIENCE
     held = False
     while not held and time.monotonic() < until:
         try:
-            lock.acquire(timeout=0)
+            _take(lock, layout.publish_lock, modes)
             held = True
         except filelock.Timeout:
             wait(_POLL)
@@ -124,6 +126,13 @@ def publish_lock(layout: Layout, modes: Modes, wait: Callable[[float], None]) ->
             lock.release()
 
 
-def _lock(path: Path, modes: Modes) -> filelock.BaseFileLock:
+def _lock(path: Path) -> filelock.BaseFileLock:
     """No soft lock where the file system has none: a file that is there for good would then be held for good."""
-    return filelock.FileLock(path, mode=modes.file, thread_local=False, fallback_to_soft=False)
+    return filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
+
+
+def _take(lock: filelock.BaseFileLock, path: Path, modes: Modes) -> None:
+    """Takes the lock, or raises `filelock.Timeout`. The library would insist on the mode of a file that it makes."""
+    with contextlib.suppress(FileExistsError):
+        create_exclusive(path, modes.file, exact=modes.exact).close()
+    lock.acquire(timeout=0)

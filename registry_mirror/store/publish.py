@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..digests import Digest, digest_file
 from ..errors import IntegrityError
-from ..files import fsync_directory, make_directory, no_space_named, part_name
+from ..files import fsync_directory, make_directory, no_space_named, part_name, set_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +63,7 @@ def _rename(part: Part, blob: Path) -> None:
     descriptor = part.stream.fileno()
     # 0444 less the umask, which the kernel has already taken from the mode that the file was created with.
     mode = part.modes.blob if part.modes.exact else stat.S_IMODE(os.fstat(descriptor).st_mode) & part.modes.blob
-    os.fchmod(descriptor, mode)
+    set_mode(descriptor, mode)
     os.fsync(descriptor)
     make_directory(blob.parent, part.modes)
     os.replace(part.path, blob)

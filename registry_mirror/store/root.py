@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
-from ..files import make_directory, write_atomically
-from .layout import FORMAT_VERSION, Layout
+from ..files import make_directory, no_space_named, write_atomically
+from .layout import FORMAT_VERSION, Layout, refuse_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from ..files import Modes
 
@@ -29,18 +31,14 @@ def prepare(layout: Layout, modes: Modes) -> None:
     """Makes the root ready to be written to; creates what is missing and leaves the rest as it is.
 
     Raises:
-        ConfigurationError: the folder holds something else, or a layout of a newer version, or cannot be written.
+        ConfigurationError: the folder holds something else, or a layout of a newer version, or cannot be written, or
+            lies on more than one file system.
+        NoSpaceError: its disk is full.
     """
+    refuse_file(layout.root)
     try:
-        if not layout.format_file.exists():
-            _adopt(layout)
-        check_format(layout)
-        for folder in (layout.root, layout.blobs, layout.incoming, layout.quarantine):
-            make_directory(folder, modes)
-        if not layout.cachedir_tag.exists():
-            write_atomically(layout.cachedir_tag, _CACHEDIR_TAG, modes)
-        if not layout.format_file.exists():
-            write_atomically(layout.format_file, f"{FORMAT_VERSION}\n".encode(), modes)
+        with no_space_named(f"to the root {layout.root}"):
+            _prepare(layout, modes)
     except OSError as error:
         raise ConfigurationError(
             f"cannot write to the root {layout.root}: {error.strerror or error}",
@@ -48,12 +46,48 @@ def prepare(layout: Layout, modes: Modes) -> None:
         ) from error
 
 
+def _prepare(layout: Layout, modes: Modes) -> None:
+    if not layout.format_file.exists():
+        _adopt(layout)
+    check_format(layout)
+    for folder in (layout.root, layout.blobs, layout.incoming, layout.quarantine):
+        make_directory(folder, modes)
+    if not layout.cachedir_tag.exists():
+        write_atomically(layout.cachedir_tag, _CACHEDIR_TAG, modes)
+    if not layout.format_file.exists():
+        write_atomically(layout.format_file, f"{FORMAT_VERSION}\n".encode(), modes)
+    for folder in (layout.blobs, layout.incoming, layout.quarantine):
+        _check_folder(layout.root, folder)
+
+
+def _check_folder(root: Path, folder: Path) -> None:
+    """Files are made in incoming/ and renamed into the other folders, which is one act on one file system only."""
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder.name} is not a folder")
+    if is_apart(root, folder):
+        led = f", as a link to {os.readlink(folder)}" if folder.is_symlink() else ""
+        raise ConfigurationError(
+            f"{folder} is on another file system than the root {root}{led}",
+            hint="put the whole root on that disk, by moving it there or by a link to the root itself",
+        )
+
+
+def is_apart(root: Path, folder: Path) -> bool:
+    """Whether nothing can be renamed from one folder to the other: another disk, or a mount of its own of the same."""
+    if os.stat(root).st_dev != os.stat(folder).st_dev:
+        return True
+    name = f".{os.getpid()}.absent"
+    try:
+        os.rename(root / name, folder / name)  # of a file that is not there: the system looks at the mounts first
+    except OSError as error:
+        return error.errno == errno.EXDEV
+    return False
+
+
 def _adopt(layout: Layout) -> None:
     """Refuses a folder in use for something else: a slip in --root must not strew files over somebody's home."""
     if not layout.root.exists():
         return
-    if not layout.root.is_dir():
-        raise ConfigurationError(f"the root {layout.root} is not a folder", hint="give another one with --root")
     strangers = foreign(os.listdir(layout.root))
     if strangers:
         raise ConfigurationError(
