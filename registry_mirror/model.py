@@ -22,6 +22,9 @@ E = TypeVar("E", bound=StrEnum)
 ITS_FILE = "its file "
 """What a failure begins with that is no fetch's: weights whose stored file was found damaged or missing."""
 
+CLOCK_SKEW = 60.0
+"""Seconds by which the clocks of two machines may differ."""
+
 
 class ModelStatus(StrEnum):
     """Life of a model, as the platform's models page lists it."""
@@ -192,6 +195,11 @@ def format_time(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def is_to_come(moment: datetime, now: datetime) -> bool:
+    """Whether a time on record is in the future by more than clocks of two machines differ: one of them is wrong."""
+    return (moment - now).total_seconds() > CLOCK_SKEW
 
 
 def utc_now() -> datetime:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .model import ModelStatus, format_time, parse_time
+from .model import ModelStatus, format_time, is_to_come, parse_time
 from .store.layout import blob_name
 
 if TYPE_CHECKING:
@@ -111,13 +111,21 @@ class MirrorStatus:
 
     @property
     def age_seconds(self) -> float | None:
-        """Seconds since then; None when there was no such run. A clock that was put back makes 0, not less."""
-        if self.last_synced_at is None:
+        """Seconds since then; None when there was no such run, or when it is still to come: then a clock is wrong.
+
+        Clocks of two machines may differ by a minute, which makes 0.
+        """
+        if self.last_synced_at is None or self.ahead:
             return None
         return max(0.0, (self.at - self.last_synced_at).total_seconds())
 
+    @property
+    def ahead(self) -> bool:
+        """Whether the last sync is dated in the future, so that nobody knows how old the mirror is."""
+        return self.last_synced_at is not None and is_to_come(self.last_synced_at, self.at)
+
     def stale(self, max_age: float) -> bool:
-        """Whether the mirror is older than `max_age` seconds, or was never synced."""
+        """Whether the mirror is older than `max_age` seconds, was never synced, or of an age that nobody knows."""
         return self.age_seconds is None or self.age_seconds > max_age
 
     def counts(self) -> dict[str, int]:

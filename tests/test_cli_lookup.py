@@ -378,6 +378,26 @@ def ran(root: Root, ago: timedelta | None) -> str | None:
     return moment
 
 
+@pytest.mark.parametrize("ahead", [timedelta(seconds=90), timedelta(days=2000)])
+def test_a_sync_in_the_future_is_stale_and_its_age_is_not_known(root, call, ahead):
+    root.add("a")
+    root.publish()
+    ran(root, -ahead)
+    assert "which is still to come: a clock was or is wrong" in call(status).stdout
+    result = call(status, "--json", "--max-age", "1w", error=StaleError)
+    assert "a clock was or is wrong" in str(result.exception)
+    found = json.loads(result.stdout)
+    assert (found["age_seconds"], found["stale"]) == (None, True)
+
+
+def test_clocks_that_differ_by_less_than_a_minute_are_normal(root, call):
+    root.add("a")
+    root.publish()
+    ran(root, -timedelta(seconds=50))
+    found = json.loads(call(status, "--json", "--max-age", "10s").stdout)
+    assert (found["age_seconds"], found["stale"]) == (0, False)
+
+
 def test_status_json_has_every_key(root, call):
     root.add("a", b"abc")
     failed = root.add("b", None, failures=(failure("storage answered 503"),))
@@ -467,7 +487,7 @@ def test_status_for_people_names_what_failed(root, call):
     [
         (timedelta(hours=25), "24h", True),
         (timedelta(hours=23), "24h", False),
-        (timedelta(hours=-5), "1s", False),
+        (timedelta(hours=-5), "1s", True),
         (None, "24h", True),
     ],
 )

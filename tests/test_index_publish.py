@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from registry_mirror.index.found import CheckTotals
 from registry_mirror.index.publish import publish
 from registry_mirror.index.reader import IndexReader
 from registry_mirror.mirror import Mirror
+from registry_mirror.model import utc_now
 from registry_mirror.store import incoming
 
 HERE = Path(__file__).parent
@@ -343,6 +345,13 @@ def checks(root: Root):
     found = reader.read(lambda snapshot: ({each.md5: each.check for each in snapshot.blobs()}, snapshot.check_totals()))
     reader.close()
     return found
+
+
+def test_a_check_that_is_still_to_come_counts_as_never_checked(root):
+    ahead, checked = (root.add(name, name.encode()).weights[0] for name in "ab")
+    found = [check(ahead, utc_now() + timedelta(days=2000)), check(checked)]
+    publish_root(root, root.since, checks_since=lambda _: found)
+    assert checks(root)[1] == CheckTotals(1, FETCHED, 0)
 
 
 def test_checks_reach_the_index_and_follow_without_their_models(root):

@@ -124,13 +124,19 @@ def test_nothing_is_green_above_a_last_run_that_was_not_well(outcome, tone):
     assert page(facts(run), PageQuery(), "http://mirror", "", lambda *_: "").fresh_tone == tone
 
 
-def test_a_mirror_of_more_than_a_day_is_old_and_a_clock_that_was_put_back_makes_none():
+def test_a_mirror_of_more_than_a_day_is_old():
     assert freshness(facts(LastRun(None, AT - timedelta(hours=24))))[0] == "good"
     assert freshness(facts(LastRun(None, AT - timedelta(hours=24, seconds=1))))[0] == "warn"
-    assert freshness(facts(LastRun(None, AT + timedelta(days=3)))) == ("good", "synced less than a minute ago")
     assert titles(facts(LastRun({"outcome": "ok"}, AT - timedelta(days=2)), index=FULL)) == [
         "This mirror is old: synced 2 d ago"
     ]
+
+
+def test_a_sync_in_the_future_is_not_fresh_and_two_clocks_may_differ_by_a_minute():
+    assert freshness(facts(LastRun(None, AT + timedelta(seconds=60)))) == ("good", "synced less than a minute ago")
+    ahead = facts(LastRun({"outcome": "ok"}, AT + timedelta(seconds=61)), index=FULL)
+    assert freshness(ahead) == ("warn", "synced in the future: a clock was or is wrong")
+    assert titles(ahead) == ["Nobody knows how old this mirror is: its last sync is dated in the future"]
 
 
 def test_a_mirror_that_was_never_synced_says_so_once():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import subprocess
 import threading
@@ -63,6 +64,10 @@ def test_before_the_first_sync_it_is_alive_and_not_ready(upstream, root):
         assert server.get("/readyz").status == 200
         assert server.get(server.download_url("model-00000")).status == 200
         assert server.metrics()["mirror_last_sync_age_seconds"] < 60
+        written = json.loads((root / "run.json").read_text())
+        (root / "run.json").write_text(json.dumps({**written, "last_synced_at": "2999-01-01T00:00:00Z"}))
+        wait_for(lambda: server.metrics()["mirror_last_sync_age_seconds"] == float("inf"))
+        assert "mirror_last_sync_timestamp_seconds" not in server.metrics()
     assert "Traceback" not in server.text
 
 

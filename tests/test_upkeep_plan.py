@@ -31,7 +31,7 @@ def present(*blobs):
 
 
 def test_never_checked_first_then_the_oldest():
-    assert letters(in_order([blob("a", 1), blob("c", 9), blob("d"), blob("e", 3), blob("b")])) == "bdcea"
+    assert letters(in_order([blob("a", 1), blob("c", 9), blob("d"), blob("e", 3), blob("b")], NOW)) == "bdcea"
 
 
 def test_what_is_known_to_be_lost_is_looked_at_again_only_when_something_is_there():
@@ -40,6 +40,12 @@ def test_what_is_known_to_be_lost_is_looked_at_again_only_when_something_is_ther
     assert (letters(made.blobs), letters(made.awaiting)) == ("cb", "a")
     quick = plan([well, lost, back], present(back, well), now=NOW, quick=True)
     assert (letters(quick.blobs), letters(quick.awaiting)) == ("b", "ac")
+
+
+def test_a_check_that_is_still_to_come_is_none_and_two_clocks_may_differ_by_a_minute():
+    ahead, skewed, old = blob("a", -2000), blob("b", -1 / 1440), blob("c", 4)
+    assert letters(in_order([skewed, old, ahead], NOW)) == "acb"
+    assert letters(plan([skewed, old, ahead], {}, now=NOW, older_than=timedelta(days=1)).blobs) == "ac"
 
 
 @pytest.mark.parametrize(("days", "expected"), [(0, "bac"), (2, "ba"), (5, "b"), (31, "b")])

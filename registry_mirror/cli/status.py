@@ -46,6 +46,12 @@ def command(options: GlobalOptions, *, max_age: float | None, as_json: bool) -> 
 
 
 def _stale(status: MirrorStatus, max_age: float) -> StaleError:
+    if status.ahead:
+        return StaleError(
+            f"the last sync is dated {format_time(status.last_synced_at)}, which is still to come, so nobody knows how "
+            "old the mirror is: a clock was or is wrong",
+            hint="set this machine's clock, then run `mirror sync`",
+        )
     if status.age_seconds is None:
         return StaleError("no sync of this mirror is known to have ended well", hint="run `mirror sync`")
     age, wanted = format_duration(status.age_seconds), format_duration(max_age)
@@ -72,6 +78,8 @@ def _lines(status: MirrorStatus) -> Iterator[str]:
 
 
 def _freshness(status: MirrorStatus) -> str:
+    if status.ahead:
+        return f"{format_time(status.last_synced_at)}, which is still to come: a clock was or is wrong"
     if status.age_seconds is None:
         return "not known"
     return f"{format_time(status.last_synced_at)}, {format_duration(status.age_seconds)} ago"

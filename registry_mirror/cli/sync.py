@@ -76,7 +76,9 @@ def with_suggestion(error: NotFoundError) -> NotFoundError:
     """An error about a NAME that the upstream does not list, with the nearest names when there are any."""
     from ..sync.listing import UnknownNameError
 
-    if not isinstance(error, UnknownNameError) or not (near := nearest(error.name, islice(error.names, NAMES_COMPARED))):
+    if not isinstance(error, UnknownNameError) or not (
+        near := nearest(error.name, islice(error.names, NAMES_COMPARED))
+    ):
         return error
     hint = f"did you mean {' or '.join(map(quoted, near))}?"
     return NotFoundError(error.message, hint=f"{error.gap}; {hint}" if error.gap else hint)

@@ -106,7 +106,7 @@ class CheckTotals:
     """How well the stored bytes are known.
 
     Attributes:
-        never: blobs of which no check is on record, or whose file had changed since its last one.
+        never: blobs of which no check is on record, or one that is still to come, or whose file had changed since it.
         oldest: the last check of the blob that has waited longest; None when none was ever checked.
         lost: blobs that are known to be damaged or missing, and have not come again.
     """

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..model import ModelStatus
+from ..model import CLOCK_SKEW, ModelStatus, utc_now
 from . import kept
 from .entries import BlobEntry, CheckEntry, EvictedEntry, FailureEntry, WeightsEntry
 from .found import CheckTotals, Condition, Document, ModelRow, OpenFailure, Place, Record, Selection, Totals
 from .rank import shadowed
-from .schema import moment, storable
+from .schema import micros, moment, storable
 from .search import TALLY, Search, State
 
 if TYPE_CHECKING:
@@ -215,7 +216,10 @@ class Snapshot:
             return CheckTotals(never)
         never, oldest = self._connection.execute(
             "SELECT sum(c.checked_at IS NULL), min(c.checked_at) FROM (SELECT DISTINCT md5, format FROM weights) w"
-            " LEFT JOIN checks c ON c.md5 = w.md5 AND c.format = w.format"
+            " LEFT JOIN checks c ON c.md5 = w.md5 AND c.format = w.format AND c.checked_at <= ?",
+            (
+                micros(utc_now() + timedelta(seconds=CLOCK_SKEW)),
+            ),  # one that is still to come is none: a clock was wrong
         ).fetchone()
         (lost,) = self._connection.execute("SELECT count(*) FROM checks WHERE lost_at IS NOT NULL").fetchone()
         return CheckTotals(never or 0, moment(oldest), lost)

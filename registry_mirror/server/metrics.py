@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from ..model import is_to_come
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -108,6 +111,13 @@ class _State(Collector):
         return self._families
 
 
+def _age(moment: datetime | None, now: datetime) -> float | None:
+    """Seconds since then. Of a time that is still to come nobody knows it: then it is larger than any limit."""
+    if moment is None:
+        return None
+    return math.inf if is_to_come(moment, now) else max(0.0, (now - moment).total_seconds())
+
+
 def _state(status: MirrorStatus | None, published: datetime | None, free_bytes: int | None) -> list[GaugeMetricFamily]:
     families = []
 
@@ -120,14 +130,13 @@ def _state(status: MirrorStatus | None, published: datetime | None, free_bytes: 
     if status is None:
         return families
     synced = status.last_synced_at
-    age = None if published is None else max(0.0, (status.at - published).total_seconds())
-    gauge("mirror_index_age_seconds", "Seconds since the index was published.", age)
+    gauge("mirror_index_age_seconds", "Seconds since the index was published.", _age(published, status.at))
     gauge(
         "mirror_last_sync_timestamp_seconds",
-        "End of the last whole sync.",
-        None if synced is None else synced.timestamp(),
+        "End of the last whole sync; absent when it is dated in the future.",
+        None if synced is None or status.ahead else synced.timestamp(),
     )
-    gauge("mirror_last_sync_age_seconds", "Seconds since then.", status.age_seconds)
+    gauge("mirror_last_sync_age_seconds", "Seconds since then.", _age(synced, status.at))
     gauge("mirror_weights_files", "Blobs that the index names.", status.totals.files)
     gauge("mirror_weights_bytes", "Their bytes.", status.totals.bytes)
     gauge("mirror_weights_lost", "Blobs found damaged or missing that have not come again.", status.upkeep.checks.lost)

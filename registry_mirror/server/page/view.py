@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...index.search import State
-from ...model import ModelStatus, parse_time
+from ...model import ModelStatus, is_to_come, parse_time
 from ...units import format_duration, format_size
 from .. import artifacts
 from ..rows import decoded
@@ -91,6 +91,8 @@ def freshness(facts: Facts) -> tuple[str, str]:
     synced = facts.last_run.last_synced_at
     if synced is None:
         return "bad", "never synced"
+    if is_to_come(synced, facts.at):
+        return "warn", "synced in the future: a clock was or is wrong"
     age = max(0.0, (facts.at - synced).total_seconds())
     return ("warn" if age > STALE_SECONDS else "good"), f"synced {ago(age)}"
 
@@ -110,7 +112,11 @@ def notices(facts: Facts, run: Run | None) -> Iterator[Notice]:
     if facts.last_run.problem is not None:
         yield Notice("warn", "The record of the last run cannot be read", "The next run writes a new one.")
     tone, said = freshness(facts)
-    if tone == "warn":
+    synced = facts.last_run.last_synced_at
+    if tone == "warn" and synced is not None and is_to_come(synced, facts.at):
+        cure = "Set the clocks of this machine and of the one that syncs, then run `mirror sync`."
+        yield Notice("warn", "Nobody knows how old this mirror is: its last sync is dated in the future", cure)
+    elif tone == "warn":
         yield Notice("warn", f"This mirror is old: {said}", "See whether `mirror sync` still runs, and how it ends.")
     elif tone == "bad" and facts.last_run.problem is None and facts.problem is None:
         yield Notice("warn", "No sync of this mirror is known to have ended well", "Run `mirror sync`.")

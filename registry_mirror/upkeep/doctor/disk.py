@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import MirrorError
 from ...files import create_exclusive, part_name, reflink
-from ...model import parse_time
+from ...model import format_time, is_to_come, parse_time, utc_now
 from ...store.lock import holder_of
 from ...store.publish import inventory
 from ...units import format_duration, format_size
@@ -209,7 +209,9 @@ def _clock_of_files(patient: Patient) -> Iterator[Answer]:
 def _future(patient: Patient) -> Iterator[Answer]:
     from ...status import read_last_run
 
-    record = read_last_run(patient.layout.run_record).record or {}
-    ended = parse_time(str(record.get("finished_at")))
-    if ended is not None and ended.timestamp() - time.time() > _CLOCK:
-        yield problem(f"the last run ended in the future ({record['finished_at']})", "set this machine's clock by NTP")
+    last, now = read_last_run(patient.layout.run_record), utc_now()
+    dates = {"last run": parse_time((last.record or {}).get("finished_at")), "last whole sync": last.last_synced_at}
+    for what, ended in dates.items():
+        if ended is not None and is_to_come(ended, now):
+            cure = "set this machine's clock by NTP; if it is right now, the next `mirror sync` mends the date"
+            yield problem(f"the {what} ended in the future ({format_time(ended)})", cure)

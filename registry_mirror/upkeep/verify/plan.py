@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ...model import is_to_come
 from ...store.layout import blob_name
 
 if TYPE_CHECKING:
@@ -54,29 +55,31 @@ def plan(
         blobs: those on record.
         present: what is in the store, as `inventory` tells.
         quick: nothing is hashed; so a blob that is known to be lost is not looked at, whatever lies in its place.
-        older_than: only blobs whose last check is as long ago, or that were never checked.
+        older_than: only blobs whose last check is as long ago, or that were never checked. A check that is still to
+            come is none: a clock was wrong, and for years nothing would be looked at again.
         everything: `blobs` are all there are, so that whatever else is present is unreferenced.
     """
     lost = [blob for blob in blobs if is_lost(blob)]
     sound = [blob for blob in blobs if not is_lost(blob)]
     again = [] if quick else [blob for blob in lost if name_of(blob) in present]
-    due = [blob for blob in sound if older_than is None or last_check(blob) <= now - older_than]
+    due = [blob for blob in sound if older_than is None or last_check(blob, now) <= now - older_than]
     named = {name_of(blob) for blob in blobs}
     return Plan(
-        blobs=(*in_order(again), *in_order(due)),
+        blobs=(*in_order(again, now), *in_order(due, now)),
         awaiting=tuple(blob for blob in lost if blob not in again),
         unreferenced={name: size for name, size in present.items() if everything and name not in named},
     )
 
 
-def in_order(blobs: Iterable[BlobEntry]) -> list[BlobEntry]:
+def in_order(blobs: Iterable[BlobEntry], now: datetime) -> list[BlobEntry]:
     """The one that has waited longest first, so that a verify that was stopped is gone on with by the next one."""
-    return sorted(blobs, key=lambda blob: (last_check(blob), blob.md5, blob.format))
+    return sorted(blobs, key=lambda blob: (last_check(blob, now), blob.md5, blob.format))
 
 
-def last_check(blob: BlobEntry) -> datetime:
-    """When its bytes were last hashed and right; the beginning of time when never."""
-    return (blob.check.checked_at if blob.check else None) or _NEVER
+def last_check(blob: BlobEntry, now: datetime) -> datetime:
+    """When its bytes were last hashed and right; the beginning of time when never, or not before now."""
+    checked = blob.check.checked_at if blob.check else None
+    return _NEVER if checked is None or is_to_come(checked, now) else checked
 
 
 def is_lost(blob: BlobEntry) -> bool:
