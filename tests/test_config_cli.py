@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
 
+from registry_mirror import cli
 from registry_mirror.cli.config import command
 from registry_mirror.cli.globals import GlobalOptions
 from registry_mirror.config import OPTIONS
@@ -141,3 +143,46 @@ def test_each_has_help(verb: list[str]) -> None:
     result = CliRunner().invoke(command, [*verb, "--help"], obj=GlobalOptions())
     assert result.exit_code == 0
     assert ("--json" in result.stdout) is bool(verb)
+
+
+VERBS = [
+    ["config", "check"],
+    ["config", "show"],
+    ["daemon"],
+    ["delete", "x", "--yes"],
+    ["doctor", "--offline"],
+    ["download", "x", "-o", "m"],
+    ["gc", "--dry-run"],
+    ["gc"],
+    ["get", "x"],
+    ["keys", "add", "box"],
+    ["keys", "list"],
+    ["list"],
+    ["path", "x"],
+    ["pin", "--list"],
+    ["pin", "x"],
+    ["serve", "--port", "0"],
+    ["status"],
+    ["sync"],
+    ["sync", "--dry-run"],
+    ["verify"],
+]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_a_root_that_is_a_file_is_one_error_for_every_verb(
+    tmp_path: Path, verb: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PICTOGRAPH_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    root = tmp_path / "root"
+    root.touch()
+    try:
+        code = cli.run(["--root", str(root), *verb])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    line = f"mirror: the root {root} is not a folder; name a folder with --root or MIRROR_ROOT\n"
+    assert (code, capsys.readouterr()) == (2, ("", line))
+    assert [each.name for each in tmp_path.iterdir()] == ["root"]

@@ -450,3 +450,32 @@ def test_a_read_only_root_is_probed_as_far_as_that_goes(root):
     assert done.returncode == 0
     assert {found[name] for name in ("locks", "files", "clock", "key")} == {"skipped"}
     assert {found[name] for name in ("index", "catalog", "permissions")} == {"ok"}
+
+
+def test_a_folder_that_is_a_mount_of_its_own_is_told_although_its_disk_is_the_same(root):
+    made = subprocess.run(["mount", "--bind", str(root / "blobs"), str(root / "blobs")], check=False)
+    if made.returncode:
+        pytest.skip("mounting needs root")
+    try:
+        found = asked(probe_disk.files, patient(root))
+    finally:
+        subprocess.run(["umount", str(root / "blobs")], check=True)
+    assert (found[0][0], found[0][1]) == (PROBLEM, "incoming/ and blobs are on two file systems")
+
+
+def test_a_copy_without_a_catalog_needs_no_key(root, upstream):
+    (root / "catalog.sqlite").unlink()
+    env = environment(upstream, root)
+    del env["PICTOGRAPH_API_KEY"]
+    done = mirror("doctor", "--json", env=env)
+    found = {each["probe"]: each["verdict"] for each in json.loads(done.stdout)["doctor"]["findings"]}
+    assert (found["key"], done.returncode) == ("skipped", 0), done.stdout
+    env["MIRROR_UPSTREAM_API_KEY_FILE"] = "/no/such/key"  # named, and so wanted
+    assert mirror("doctor", env=env).returncode == 1
+
+
+def test_a_root_to_sync_into_still_needs_a_key(root, upstream):
+    env = environment(upstream, root)
+    del env["PICTOGRAPH_API_KEY"]
+    done = mirror("doctor", env=env)
+    assert (done.returncode, "no API key" in done.stdout) == (1, True)

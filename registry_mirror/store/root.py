@@ -72,13 +72,13 @@ def _check_folder(root: Path, folder: Path) -> None:
         )
 
 
-def is_apart(root: Path, folder: Path) -> bool:
+def is_apart(one: Path, other: Path) -> bool:
     """Whether nothing can be renamed from one folder to the other: another disk, or a mount of its own of the same."""
-    if os.stat(root).st_dev != os.stat(folder).st_dev:
+    if os.stat(one).st_dev != os.stat(other).st_dev:
         return True
     name = f".{os.getpid()}.absent"
     try:
-        os.rename(root / name, folder / name)  # of a file that is not there: the system looks at the mounts first
+        os.rename(one / name, other / name)  # of a file that is not there: the system looks at the mounts first
     except OSError as error:
         return error.errno == errno.EXDEV
     return False

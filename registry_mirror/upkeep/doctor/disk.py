@@ -14,6 +14,7 @@ from ...files import create_exclusive, part_name, reflink
 from ...model import format_time, is_to_come, parse_time, utc_now
 from ...store.lock import holder_of
 from ...store.publish import inventory
+from ...store.root import is_apart
 from ...units import format_duration, format_size
 from .finding import ok, problem, skipped, warning
 
@@ -102,10 +103,9 @@ def files(patient: Patient) -> Iterable[Answer]:
 
 
 def _one_file_system(patient: Patient) -> Iterator[Answer]:
-    here = patient.layout.incoming.stat().st_dev
     for other in (patient.layout.blobs, patient.layout.quarantine, patient.layout.root):
-        if other.exists() and other.stat().st_dev != here:
-            cure = "mount one file system over the whole root: a file cannot be renamed from one to another"
+        if other.is_dir() and is_apart(patient.layout.incoming, other):
+            cure = "put the whole root on one disk: a file cannot be renamed from one file system to another"
             yield problem(f"incoming/ and {other.name} are on two file systems", cure)
 
 
