@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
+from support.documents import make_model
 from support.roots import Root
 from support.syncing import environment, run_sync, start_mirror
 from support.upstream import Gate, Hold
@@ -186,3 +189,37 @@ def test_a_working_folder_that_was_removed_matters_only_to_a_relative_path(upstr
         assert done.returncode == (2 if relative else 0), done.stderr
         if relative:
             assert done.stderr.startswith("mirror: environment MIRROR_ROOT: 'root' is relative")
+
+
+def test_a_relative_setting_where_the_working_folder_was_removed_is_named(upstream, env, root, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    env = {**env, "PYTHONPATH": os.pathsep.join(sys.path), "MIRROR_SERVE_KEYS_FILE": "keys.toml"}
+    line = f"cd {gone} && rmdir {gone} && exec {sys.executable} -m registry_mirror sync"
+    done = subprocess.run(["/bin/sh", "-c", line], env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "environment MIRROR_SERVE_KEYS_FILE: serve.keys_file is a relative path" in done.stderr
+
+
+def test_a_daemon_whose_output_cannot_be_written_syncs_on(upstream, env, root):
+    with open("/dev/full", "wb") as full:
+        running = start_mirror("daemon", "--json", "--every", "1h", env=env, stdout=full)
+    said = iter(running.stderr.readline, "")
+    assert any(line == "the record was not printed: No space left on device\n" for line in said)
+    assert json.loads((root / "run.json").read_text())["run"]["outcome"] == "ok"
+    upstream.add(make_model(9))
+    running.send_signal(signal.SIGHUP)
+    assert any("model-00009: fetched" in line for line in said)
+    running.terminate()
+    assert running.wait(30) == 0
+    running.stderr.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs another account")
+def test_a_root_that_may_not_be_looked_at_is_a_matter_of_configuration(tmp_path):
+    """A folder of pytest's own may be entered by its maker only."""
+    env = {**os.environ, "MIRROR_ROOT": str(tmp_path / "root"), "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"}
+    program = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "registry_mirror"]
+    for verb in (["list"], ["path", "x"], ["status"]):
+        done = subprocess.run([*program, *verb], env=env, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 2, done.stderr

@@ -22,7 +22,8 @@ def connect(path: Path, *, create: bool = True) -> Engine:
 
     Without `create`, a file that is absent is an error: SQLite would make an empty database of it.
 
-    The path may be of any bytes, so it goes to SQLite itself. The name in SQLAlchemy's address only says: a file.
+    The path may be of any bytes, so it goes to SQLite itself. The name in SQLAlchemy's address only says: a file,
+    and nothing relative, for which the present folder would have to be there.
 
     A transaction that reads first and writes later would fail, not wait, when another process writes in between.
     """
@@ -31,7 +32,7 @@ def connect(path: Path, *, create: bool = True) -> Engine:
         uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode={'rwc' if create else 'rw'}"
         return sqlite3.connect(uri, uri=True, timeout=_BUSY, check_same_thread=False)
 
-    engine = create_engine(URL.create("sqlite", database="catalog"), creator=opened)
+    engine = create_engine(URL.create("sqlite", database="/catalog"), creator=opened)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine

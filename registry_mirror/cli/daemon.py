@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -35,6 +36,7 @@ def command(options: GlobalOptions, every: str | None, *, as_json: bool) -> None
     ).run()
     click.echo("ended by a signal", err=True)
     # A thread may still wait for bytes that never come; whatever it holds is swept by the next run.
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

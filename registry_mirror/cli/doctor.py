@@ -62,7 +62,7 @@ def _patient(options: GlobalOptions, *, offline: bool) -> tuple[Patient, Finding
     refuse_file(loaded.settings.root)
     settings, layout = loaded.settings, Layout(loaded.settings.root)
     # A root is looked at as a reader looks when offline, and where it is a copy, from which nobody syncs.
-    reads = offline or (layout.index.exists() and not layout.catalog.exists())
+    reads = offline or (os.path.exists(layout.index) and not os.path.exists(layout.catalog))
     key = key_error = None
     try:
         key = read_api_key(settings.upstream, config=loaded.file or settings.root / "config.toml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,7 @@ def _path(options: GlobalOptions) -> Path:
         what = f"{path.parent} is not a folder" if path.parent.exists() else f"there is no folder {path.parent}"
         hint = "run `mirror sync` first, or name it with --root"
         raise ConfigurationError(what, hint=hint if named is None else "make it, or name another as serve.keys_file")
-    if named is None and not any(each.exists() for each in (layout.format_file, layout.index, layout.keys)):
+    if named is None and not any(map(os.path.exists, (layout.format_file, layout.index, layout.keys))):
         raise ConfigurationError(
             f"{layout.root} is no mirror root, so a key in it would open nothing",
             hint="run `mirror sync` first, or name the mirror's folder with --root",

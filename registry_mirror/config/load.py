@@ -156,7 +156,13 @@ def _checked(option: Option, given: _Given) -> Any:
         value = option.kind.parse(given.value)
     except Wrong as wrong:
         raise _error(option.key, given.origin, wrong.problem, wrong.cure) from None
-    return absolute(value, given.folder) if isinstance(value, Path) else value
+    if not isinstance(value, Path):
+        return value
+    try:
+        return absolute(value, given.folder)
+    except FileNotFoundError:
+        problem = "is a relative path, and the present folder was removed"
+        raise _error(option.key, given.origin, problem, "give it as an absolute path") from None
 
 
 def _check_urls(values: dict[str, Any], origins: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ The layout is a contract with operators and with other tools: docs/root.md descr
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -101,7 +102,7 @@ def refuse_file(root: Path) -> None:
     Raises:
         ConfigurationError: the root is not a folder.
     """
-    if root.exists() and not root.is_dir():
+    if os.path.exists(root) and not os.path.isdir(root):  # what may not be looked at is neither
         raise ConfigurationError(f"the root {root} is not a folder", hint="name a folder with --root or MIRROR_ROOT")
 
 

@@ -97,11 +97,11 @@ class Daemon:
         interrupted = isinstance(finished.error, Interrupted)
         try:
             self._report(finished)
-        finally:
-            if not interrupted:
-                notify(settings, finished.record, self._say, self._stop)
+        except OSError as error:  # standard output: no reason to sync less often
+            self._say(f"the record was not printed: {error.strerror}")
         if interrupted:
             raise Interrupted("interrupted")
+        notify(settings, finished.record, self._say, self._stop)
         return finished.record.outcome
 
     def _wait(self, seconds: float) -> None:
