@@ -501,15 +501,21 @@ def test_a_disk_without_inodes_is_7_and_says_inode_wherever_it_is_met(few_inodes
     assert (code, "no inode left" in line, "fault" in line) == (7, True, False), line
 
 
-def test_a_pin_on_a_disk_without_inodes_says_so_as_well(few_inodes):
+def test_other_verbs_on_a_disk_without_inodes_say_so_as_well(few_inodes):
     root = few_inodes(60) / "root"
     with FaultyUpstream(many_models(2)) as upstream:
         assert run_sync(upstream, root).exit_code == 0
         with contextlib.suppress(OSError):
             for number in range(60):
                 (root.parent / str(number)).touch()
-        done = mirror("pin", "model-00001", env=environment(upstream, root))
-    assert (done.returncode, "no inode left" in done.stderr) == (7, True), done.stderr
+        for verb in (
+            ["pin", "model-00001"],
+            ["keys", "add", "box"],
+            ["verify"],
+            ["download", "model-00001", "-o", "m"],
+        ):
+            done = mirror(*verb, env=environment(upstream, root), cwd=root.parent)
+            assert (done.returncode, "no inode left" in done.stderr) == (7, True), done.stderr
 
 
 def test_a_catalog_that_cannot_be_opened_for_another_reason_is_no_full_disk(tmp_path):

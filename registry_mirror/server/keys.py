@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
-from ..files import Modes, create_exclusive, write_atomically
+from ..files import Modes, create_exclusive, no_space_named, write_atomically
 from ..model import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -150,9 +150,10 @@ def _changing(path: Path) -> Iterator[None]:
     beside = path.with_name(f".{path.name}.lock")
     lock = filelock.FileLock(beside)
     try:
-        with contextlib.suppress(FileExistsError):  # the library would insist on the mode of a file that it makes
-            create_exclusive(beside, _MODES.file, exact=_MODES.exact).close()
-        lock.acquire(timeout=10)
+        with no_space_named(str(path)):
+            with contextlib.suppress(FileExistsError):  # the library would insist on the mode of a file that it makes
+                create_exclusive(beside, _MODES.file, exact=_MODES.exact).close()
+            lock.acquire(timeout=10)
     except filelock.Timeout as error:
         raise ConfigurationError(f"{path} is being changed by somebody else", hint="try again") from error
     except OSError as error:

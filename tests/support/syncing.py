@@ -74,9 +74,9 @@ def start_mirror(*args: str, env: Mapping[str, str], **popen: Any) -> subprocess
     return subprocess.Popen(command, env=dict(env), text=True, **{**streams, **popen})
 
 
-def mirror(*args: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def mirror(*args: str, env: Mapping[str, str], **popen: Any) -> subprocess.CompletedProcess[str]:
     """Runs `mirror` to its end."""
-    process = start_mirror(*args, env=env)
+    process = start_mirror(*args, env=env, **popen)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
