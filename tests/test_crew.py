@@ -396,3 +396,29 @@ def test_the_first_connections_place_is_free_again_whatever_happened(upstream, t
         with pytest.raises(errors.TransferError):
             client.models.download("model-00001", tmp_path / "m")
         wait_for(lambda: client.storage.lines._used == 0)
+
+
+# -- what the system refuses -------------------------------------------------------------------------------------------
+
+
+@several
+def test_where_the_system_gives_no_more_threads_one_connection_brings_it_all(upstream, tmp_path, monkeypatch):
+    start = threading.Thread.start
+
+    def refused(thread):
+        if thread.name == "range":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert download(upstream, tmp_path) == DATA
+    assert [start for start, _ in upstream.ranges()] == [None]
+
+
+@several
+def test_a_connection_that_ends_by_a_fault_of_ours_is_told_and_the_body_comes(upstream, tmp_path, monkeypatch):
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(crew.Crew, "_receive", no_memory)
+    assert download(upstream, tmp_path) == DATA

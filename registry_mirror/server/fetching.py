@@ -191,12 +191,13 @@ class Flights:
             if flight is None and len(self._flights) >= _MOST_AT_ONCE:
                 return None
             if flight is None:
+                if len(self._threads) < self._workers:  # before anybody waits for it: the system may give none
+                    # Daemons: an executor's threads would be waited for at the end of the process.
+                    thread = threading.Thread(target=self._work, name="fetch", daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
                 flight = self._flights[key] = Flight(asyncio.get_running_loop())
                 self._jobs.put(functools.partial(self._run, site, key, flight))
-                if len(self._threads) < self._workers:
-                    # Daemons: an executor's threads would be waited for at the end of the process.
-                    self._threads.append(threading.Thread(target=self._work, name="fetch", daemon=True))
-                    self._threads[-1].start()
         return flight
 
     def _work(self) -> None:
@@ -211,8 +212,8 @@ class Flights:
             error = raised
         with self._lock:
             del self._flights[key]
-        site.metrics.fetched("ok" if error is None else "failed")
         flight.ended(error)
+        site.metrics.fetched("ok" if error is None else "failed")
 
 
 class Stream(Response):

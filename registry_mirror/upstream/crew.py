@@ -132,10 +132,15 @@ class Crew:
         return self._closed or self.broken or not self._pieces.remain
 
     def _start(self) -> None:
-        self._working += 1
         thread = threading.Thread(target=self._work, name="range", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more threads
+            self._source.lines.leave()
+            self.error, self.broken = error, True
+            return
+        self._working += 1
         self._threads.append(thread)
-        thread.start()
 
     def advance(self, piece: Piece, at: int) -> bool:
         """Tells how far the first connection has come with its own piece; whether there is more of it."""
@@ -198,8 +203,9 @@ class Crew:
     # -- on the threads -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        failed, view = 0, memoryview(bytearray(_BUFFER))
+        failed = 0
         try:
+            view = memoryview(bytearray(_BUFFER))
             while failed < _FAILURES and (piece := self._next()) is not None:
                 at = piece.at
                 try:
@@ -209,6 +215,8 @@ class Crew:
                     failed = 1 if piece.at - at >= _BUFFER else failed + 1
                 finally:
                     self.give_back(piece)
+        except Exception as error:  # noqa: BLE001 - a fault of ours, or no memory: whoever reads must hear of it
+            self._note(error)
         finally:
             self._source.lines.leave()
             with self._changed:
@@ -216,7 +224,7 @@ class Crew:
                 self._given_up += failed >= _FAILURES
                 self._changed.notify_all()
 
-    def _note(self, error: MirrorError | OSError) -> None:
+    def _note(self, error: Exception) -> None:
         with self._changed:
             self.error = error
             self.broken = self.broken or not (isinstance(error, MirrorError) and is_transient(error))
