@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 
 import pytest
 from support.documents import make_document, make_model, many_models
@@ -10,7 +11,7 @@ from support.syncing import environment, mirror, run_sync
 from support.upstream import Edit, FaultyUpstream
 
 from registry_mirror import Mirror, NotFoundError
-from registry_mirror.sync import gaps
+from registry_mirror.sync import gaps, identity
 from registry_mirror.sync.record import Outcome
 from registry_mirror.upstream import Reading
 
@@ -191,6 +192,26 @@ def test_what_is_remembered_of_gaps_is_found_again():
     assert gaps.remember(gaps.find_gaps(short, facts), facts) == {}
     facts |= gaps.remember(gaps.find_gaps(whole, facts), facts)
     assert facts == {gaps.FACT: ""}
+
+
+def test_pages_that_do_not_show_whose_registry_it_is_do_not_fill_the_memory(root, monkeypatch):
+    with FaultyUpstream(many_models(3)) as upstream:
+        run_sync(upstream, root)
+        monkeypatch.setattr(identity, "_MOST_HELD", 50_000)
+        number = count(100)
+
+        def strangers(body):
+            """A page of public models of somebody else's, with ever new ids, and the word that there are more."""
+            rows = [
+                {**make_document(next(number)), "organization_id": "theirs", "visibility": "public"} for _ in range(10)
+            ]
+            return {"data": rows, "pagination": {"has_more": True}}
+
+        pages = upstream.inject(Edit(strangers), kind="list", times=None)
+        finished = run_sync(upstream, root)
+    assert (finished.exit_code, finished.record.tally.listed) == (2, 0)
+    assert "this root mirrors organisation" in str(finished.error)
+    assert pages.hits < 30
 
 
 def test_thousands_of_rows_that_are_no_models_are_noted_in_little_time(root):

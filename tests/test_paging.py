@@ -226,7 +226,7 @@ def test_a_page_size_that_is_refused_with_400_is_halved_as_well():
     assert [int(row.id) for each in walk(page, 100) for row in each.rows] == list(range(120))
 
 
-@pytest.mark.parametrize("count_of", [1, 7])
+@pytest.mark.parametrize("count_of", [10, 25])
 def test_a_listing_that_always_has_more_ends(monkeypatch, count_of):
     monkeypatch.setattr(paging, "MOST_PAGES", 50)
     numbers = count()
@@ -235,6 +235,20 @@ def test_a_listing_that_always_has_more_ends(monkeypatch, count_of):
     with pytest.raises(ListingError, match=said):
         list(pages)
     assert next(numbers) == 50 * count_of
+
+
+@pytest.mark.parametrize("count_of", [1, 9])
+def test_a_listing_that_comes_row_by_row_for_ever_ends_sooner(monkeypatch, count_of):
+    monkeypatch.setattr(paging, "MOST_SMALL", 50)
+    numbers = count()
+    with pytest.raises(ListingError, match="no end to it after 50 pages"):
+        list(walk(lambda _l, _o: Page(rows(*(next(numbers) for _ in range(count_of))), has_more=True), 10))
+
+
+def test_small_pages_that_were_asked_for_are_no_sign_of_an_endless_listing(monkeypatch):
+    monkeypatch.setattr(paging, "MOST_SMALL", 50)
+    assert Listing(200).walked(1) == list(range(200))
+    assert len(read_of(Heavy(200, error=TOO_LARGE["413"], capacity=1))[0]) == 200
 
 
 def test_pages_without_any_bound_end_by_their_rows(monkeypatch):

@@ -21,6 +21,9 @@ SMALLEST_PAGE = 10
 MOST_PAGES, MOST_ROWS = 5_000, 2_000_000
 """The ceiling of one listing: half a million models at a hundred a page, and an end where there is always more."""
 
+MOST_SMALL = 500
+"""Pages of fewer than ten rows where more were asked for: no honest upstream gives its rows one by one."""
+
 READINGS = 3
 """How often a listing is read at most, when it brings less than it says it has."""
 
@@ -101,7 +104,7 @@ def walk(fetch: Fetch, page_size: int) -> Generator[Page, None, Reading]:
         ApiError: a page cannot be had, of whatever size.
     """
     fitting = _Fitting(fetch, page_size)
-    offset = pages = unnamed = full = 0
+    offset = pages = small = unnamed = full = 0
     seen: set[str] = set()
     total: int | None = None
     promised = False
@@ -118,7 +121,8 @@ def walk(fetch: Fetch, page_size: int) -> Generator[Page, None, Reading]:
         seen |= named
         yield page
         offset, pages = offset + page.count, pages + 1
-        _refuse_endless(pages, offset)
+        small += page.count < min(SMALLEST_PAGE, fitting.limit)
+        _refuse_endless(pages, small, offset)
         # What an upstream can give at once: pages may have become smaller on the way.
         usual = min(full, fitting.limit)
         if is_last(page.has_more, page.count, usual):
@@ -136,11 +140,11 @@ def is_last(has_more: bool | None, rows: int, full: int) -> bool:  # noqa: FBT00
     return rows < full if has_more is None else not has_more
 
 
-def _refuse_endless(pages: int, rows: int) -> None:
-    if pages >= MOST_PAGES or rows >= MOST_ROWS:
+def _refuse_endless(pages: int, small: int, rows: int) -> None:
+    if pages >= MOST_PAGES or small >= MOST_SMALL or rows >= MOST_ROWS:
         raise ListingError(
             f"list models: there is no end to it after {pages} pages with {rows} rows; nothing was marked gone",
-            hint="a larger upstream.page_size needs fewer pages, if there are really so many models",
+            hint="if there are really so many models, a larger upstream.page_size needs fewer pages",
         )
 
 
