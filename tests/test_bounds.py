@@ -17,7 +17,7 @@ from support.syncing import files_under, run_sync
 from support.upstream import Answer, FaultyUpstream, Gzipped, Headers, error
 
 from registry_mirror import Client, errors
-from registry_mirror.upstream import RetryPolicy
+from registry_mirror.upstream import RetryPolicy, session
 from registry_mirror.upstream.inflate import ALLOWANCE, InflateError, inflate, is_bomb
 from registry_mirror.upstream.session import ANSWER_LIMIT, TooMuchError, first_bytes
 
@@ -156,6 +156,19 @@ def test_an_answer_of_the_api_that_is_too_large_is_an_error_and_costs_little_mem
     assert re.search("list models: .*(larger than|unpack to|HTTP 500)", str(caught.value))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 3 * ANSWER_LIMIT
+
+
+def test_a_page_that_is_too_large_is_asked_for_in_smaller_pieces_and_a_giant_fails_alone(root, monkeypatch):
+    monkeypatch.setattr(session, "ANSWER_LIMIT", 20_000)
+    models = many_models(60)
+    models[7] = replace(models[7], document=models[7].document | {"readme": "x" * 30_000})
+    with FaultyUpstream(models) as upstream:
+        finished = run_sync(upstream, root)
+        limits = [entry.query["limit"] for entry in upstream.requests.entries if "limit" in entry.query]
+    (failed,) = finished.record.tally.failed
+    assert (finished.exit_code, finished.record.tally.listed, finished.record.tally.gaps) == (3, 59, ())
+    assert "row 8 of the listing is too large by itself" in failed.error
+    assert limits[:3] == ["100", "50", "25"]
 
 
 def test_a_compressed_page_is_read():
