@@ -69,6 +69,6 @@ def _alert_is_set(options: GlobalOptions) -> bool:
         return True
     with contextlib.suppress(OSError, MirrorError):
         file = named_file(options.config, os.environ)
-        own = resolve_root(options.root, None, os.environ) / "config.toml"
-        return b"on_failure" in (file.path if file else own).read_bytes()
+        path = file.path if file else resolve_root(options.root, None, os.environ) / "config.toml"
+        return b"on_failure" in path.read_bytes()
     return False
