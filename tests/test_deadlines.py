@@ -15,6 +15,7 @@ import trustme
 
 from registry_mirror import Client, errors
 from registry_mirror.upstream import RetryPolicy
+from registry_mirror.upstream.body import Body
 from registry_mirror.upstream.deadline import Backend, is_over, within
 from registry_mirror.upstream.session import AnswerTooLargeError
 
@@ -100,6 +101,21 @@ def test_an_answer_of_the_api_that_drips_ends_after_four_timeouts_and_names_the_
     with server(DRIPS[kind]) as port, client_of(port) as client:
         failure = ends(client.models.list)
     assert str(failure) == f"list models: no answer from 127.0.0.1:{port} in time"
+
+
+@pytest.mark.parametrize("kind", ["a chunk's extension", "the trailers"])
+def test_what_frames_a_body_of_storage_may_not_drip_either(kind):
+    with (
+        server(DRIPS[kind]) as port,
+        client_of(port) as client,
+        Body("model 'm'", f"http://127.0.0.1:{port}/b", client.storage._client) as body,
+    ):
+        ends(lambda: list(body.chunks()))
+
+
+def test_an_error_of_storage_whose_words_drip_is_an_error_without_words():
+    with server(DRIPS["the body of an error"]) as port, client_of(port) as client:
+        ends(lambda: client.storage.look("model 'm'", f"http://127.0.0.1:{port}/b"), errors.TransferError, "HTTP 503$")
 
 
 @pytest.mark.parametrize("kind", ["the headers", "the status line", "hints for ever"])

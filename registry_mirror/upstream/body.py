@@ -64,7 +64,7 @@ class Body:
     def __init__(
         self, what: str, url: str, client: httpx.Client, rest: Rest | None = None, *, packed: bool = False
     ) -> None:
-        self._what, self._url = what, url
+        self._what, self._url, self._client = what, url, client
         self._pieces: Iterator[bytes] | None = None
         self.packed: Hasher | None = None
         asked = {"Accept-Encoding": "gzip"} if packed else {}
@@ -134,15 +134,18 @@ class Body:
         return self._pieces
 
     def _iterated(self) -> Iterator[bytes]:
+        pieces = self._response.iter_raw()
         try:
-            for chunk in self._response.iter_raw():
+            while True:
+                with answering(self._client):  # what frames a piece may drip, and no byte of the body comes meanwhile
+                    chunk = next(pieces, None)
+                if chunk is None:
+                    return
                 if self.packed is not None:
                     self.packed.update(chunk)
                 yield chunk
         except httpx.HTTPError as error:
             failure = network_error(self._what, self._url, error)
-        else:
-            return
         # Raised out here: inside, httpx's error, which holds the signed address, would stay attached to ours.
         raise failure
 
