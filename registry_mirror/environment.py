@@ -15,6 +15,7 @@ from .errors import ConfigurationError
 from .urls import check_proxy, hide_secrets, is_loopback
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 _SOCKS = ("socks5", "socks5h")
@@ -40,7 +41,7 @@ def check_network(proxy: str | None) -> None:
     """
     if proxy is None:
         proxies()
-    check_certificates(os.environ)
+    trusted(os.environ)
 
 
 def proxies() -> dict[str, Proxy]:
@@ -127,41 +128,42 @@ def _lists(entry: str, host: str, port: int | None) -> bool:
     return bool(name) and (host == name or host.endswith(f".{name}"))
 
 
-def check_certificates(env: Mapping[str, str]) -> None:
-    """Refuses certificates and a log of keys that TLS could not use.
+def trusted(env: Mapping[str, str]) -> ssl.SSLContext | None:
+    """TLS that trusts the certificates of SSL_CERT_FILE, else of SSL_CERT_DIR; None where neither is set.
 
     Raises:
-        ConfigurationError: a variable names what cannot be used.
+        ConfigurationError: a variable, or SSLKEYLOGFILE, names what TLS could not use.
     """
-    if env.get("SSL_CERT_FILE"):
-        _check_file(env["SSL_CERT_FILE"])
-    elif env.get("SSL_CERT_DIR"):
-        _check_folders(env["SSL_CERT_DIR"])
     if env.get("SSLKEYLOGFILE"):
         _check_key_log(env["SSLKEYLOGFILE"])
+    if env.get("SSL_CERT_FILE"):
+        return _trusting_file(env["SSL_CERT_FILE"])
+    return _trusting_folders(env["SSL_CERT_DIR"]) if env.get("SSL_CERT_DIR") else None
 
 
-def _check_file(path: str) -> None:
+def _trusting_file(path: str) -> ssl.SSLContext:
     import ssl
 
     try:
         if not os.path.isfile(path):  # a pipe would be waited for
             os.stat(path)
             raise _refused("SSL_CERT_FILE", path, "is no file")
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        return ssl.create_default_context(cafile=path)
     except ssl.SSLError:
         raise _refused("SSL_CERT_FILE", path, "holds no certificates") from None
     except OSError as error:
         raise _refused("SSL_CERT_FILE", path, f"cannot be read: {error.strerror}") from None
 
 
-def _check_folders(paths: str) -> None:
+def _trusting_folders(paths: str) -> ssl.SSLContext:
     """OpenSSL looks into such a folder when it needs a certificate, and is silent about what is not there."""
+    import ssl
+
     reason = "holds no certificates under the names that `openssl rehash` gives them"
     for path in paths.split(os.pathsep):
         try:
             if any(re.fullmatch(r"[0-9a-f]{8}\.\d+", name) for name in os.listdir(path or os.curdir)):
-                return
+                return ssl.create_default_context(capath=paths)
         except OSError as error:
             reason = f"cannot be read: {error.strerror}"
     raise _refused("SSL_CERT_DIR", paths, reason)

@@ -51,7 +51,7 @@ def test_every_mistake_is_named_at_once():
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), st.sampled_from(State), st.integers(1, 500))
 def test_an_address_leads_back_to_its_view(text, state, number):
-    query = PageQuery(text.strip().replace("\0", ""), state, number)
+    query = PageQuery(text.replace("\0", "").strip(), state, number)
     address = query.address("/models")
     assert address.isascii()
     assert address.startswith("/models/")
