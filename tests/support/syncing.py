@@ -16,6 +16,8 @@ from registry_mirror.sync.reporter import Reporter
 from registry_mirror.sync.run import Finished, Options, sync
 from registry_mirror.sync.stop import Stop
 
+from . import warm
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -75,7 +77,9 @@ def start_mirror(*args: str, env: Mapping[str, str], **popen: Any) -> subprocess
 
 
 def mirror(*args: str, env: Mapping[str, str], **popen: Any) -> subprocess.CompletedProcess[str]:
-    """Runs `mirror` to its end."""
+    """Runs `mirror` to its end: in a warm process, unless its environment or `popen` asks for a fresh one."""
+    if not popen and warm.fits(env):
+        return warm.run(args, env)
     process = start_mirror(*args, env=env, **popen)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
