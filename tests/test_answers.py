@@ -140,3 +140,12 @@ def test_a_web_page_is_recognised_by_its_beginning(head, expected):
 
 def test_one_line_keeps_ordinary_text():
     assert one_line("  Größe 7: ok ") == "Größe 7: ok"
+
+
+@pytest.mark.parametrize("before", [0, 250, 295, 297, 300])
+def test_a_key_that_the_upstream_quotes_leaves_no_beginning_where_its_words_are_cut(before):
+    key = "pk_live_abcdefghijklmnop"
+    body = json.dumps({"detail": "x" * before + key + "x" * 300}).encode()
+    failure = error_for("list models", 400, {}, body, NOW, hide=key)
+    assert "pk_live" not in str(failure)
+    assert not str(failure).partition(" (HTTP")[0].rstrip("…").endswith(("p", "pk", "pk_", "pk_l"))

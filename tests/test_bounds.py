@@ -76,6 +76,15 @@ def test_a_body_that_does_not_begin_as_its_label_says_goes_through_as_it_is(enco
     assert b"".join(inflate(encoding, [data[:1], data[1:]])) == data
 
 
+def test_a_body_that_is_said_to_be_compressed_without_end_is_refused():
+    with pytest.raises(InflateError, match="said to be compressed 2000 times"):
+        list(inflate(",".join(["gzip"] * 2000), [b"abc"]))
+
+
+def test_zeros_behind_a_gzip_body_are_padding():
+    assert b"".join(inflate("gzip", [gzip.compress(b"one") + bytes(10), bytes(10_000)])) == b"one"
+
+
 def test_what_is_compressed_twice_is_unpacked_twice():
     data = weights_bytes(1, 3000)
     assert b"".join(inflate("gzip, deflate", [zlib.compress(gzip.compress(data))])) == data

@@ -258,7 +258,7 @@ def test_a_thread_that_cannot_be_started_leaves_no_other_behind(monkeypatch):
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", one_only)
-    with pytest.raises(RuntimeError, match="can't start new thread"), Ring(Hasher()):
+    with pytest.raises(errors.TransferError, match="can't start new thread"), Ring(Hasher()):
         pass
     assert not started[0].is_alive()
 
@@ -454,3 +454,17 @@ def test_a_disk_that_takes_no_advice_is_written_all_the_same(tmp_path, monkeypat
     part.write(bytes(17 * MIB))
     assert part.path.stat().st_size == 17 * MIB
     part.discard()
+
+
+def test_a_body_whose_hashing_cannot_begin_fails_and_says_why(upstream, tmp_path, monkeypatch):
+    start = threading.Thread.start
+
+    def refused(thread):
+        if thread.name == "hash":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(errors.TransferError, match="number of processes"):
+        download(upstream, tmp_path)
+    assert not [thread for thread in threading.enumerate() if thread.name == "hash"]

@@ -69,7 +69,8 @@ def test_without_a_digest_a_partial_answer_has_to_name_its_object():
     del headers["etag"]
     assert judge_rest(Rest(40, said(md5=None)), 206, headers)[0] is Fit.MISFIT
     dated = said(md5=None, validator=None, modified=DATE, settled=True)
-    assert judge_rest(Rest(40, dated), 206, headers)[0] is Fit.REST
+    assert judge_rest(Rest(40, dated), 206, headers)[0] is Fit.MISFIT
+    assert judge_rest(Rest(40, dated), 206, {**headers, "last-modified": DATE})[0] is Fit.REST
     changed = {**headers, "last-modified": "Tue, 03 Mar 2026 09:30:00 GMT"}
     assert judge_rest(Rest(40, dated), 206, changed)[0] is Fit.MISFIT
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import json
 import threading
 from dataclasses import replace
+from urllib.parse import quote
 
 import google_crc32c
 import pytest
 from support.counting import CountingUpstream
 from support.documents import make_document, make_model, weights_bytes
 from support.syncing import files_under, run_sync
-from support.upstream import Answer, Chunked, CutAfter, HangUp, Headers, error, no_digest
+from support.upstream import Answer, Chunked, CutAfter, FaultyUpstream, HangUp, Headers, error, no_digest
 
 from registry_mirror import Client, errors
 from registry_mirror.mirror import Mirror
@@ -433,6 +435,37 @@ def test_a_reason_is_bounded_and_has_nothing_of_the_signed_address_in_it(upstrea
     assert not any(token[:8] in failed.error for token in tokens)
     assert len(failed.error) < 1000
     assert failed.error.isprintable()
+
+
+ESCAPED = {
+    "XML": lambda text: f"<Error><Code>AccessDenied</Code><Message>{text.replace('+', '&#x2B;')}</Message></Error>",
+    "JSON": lambda text: json.dumps({"error": {"message": text}}).replace("+", "\\u002B").replace("/", "\\/"),
+}
+
+
+@pytest.mark.parametrize("escaped", ESCAPED.values(), ids=ESCAPED)
+def test_a_signature_is_known_in_every_spelling(escaped):
+    signature = "AbC+dEf/ghIjKlMnOp="
+    body = escaped(f"{signature} is wrong").encode()
+    with FaultyUpstream([make_model(1)]) as upstream, Client(upstream.api_key, upstream.base_url) as client:
+        upstream.inject(Answer(403, body), kind="weights")
+        with pytest.raises(errors.TransferError) as caught:
+            client.storage.look(
+                "model 'm'", f"{client.models.api.download_url(ID, 'onnx')}&sig={quote(signature, safe='')}"
+            )
+    assert "**** is wrong" in str(caught.value)
+    assert "AbC" not in str(caught.value)
+
+
+def test_a_part_that_does_not_say_of_which_object_it_is_is_not_joined(upstream, tmp_path):
+    """The storage knows neither If-Range nor dates of parts, and the object has changed."""
+    old = {**dict.fromkeys(("ETag", "x-goog-hash", "Content-MD5")), "Last-Modified": "Mon, 02 Mar 2026 09:30:00 GMT"}
+    upstream.inject(Headers(old), CutAfter(300_000), kind="weights")
+    rest = (*OCTETS, ("Content-Range", f"bytes 300000-{SIZE - 1}/{SIZE}"))
+    upstream.inject(OfRanges(Answer(206, NEW[300_000:], rest)), kind="weights")
+    upstream.inject(served(NEW), kind="weights", times=None)
+    assert download(upstream, tmp_path) == NEW
+    assert "bytes=300000-" in [start for start, _ in upstream.ranges()]
 
 
 def test_a_part_without_use_is_not_left_behind(upstream, root):

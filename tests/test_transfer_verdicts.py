@@ -86,10 +86,30 @@ CRC32C = google_crc32c.Checksum(BODY).digest()
         ({"digest": f"sha={b64(SHA1.digest())}"}, {"sha-1": SHA1.hexdigest()}),
         ({"repr-digest": "sha-256=:not base64:", "digest": "SHA-256=", "x-amz-checksum-sha256": "AAAA"}, {}),
         ({"repr-digest": "sha-256=:" + "A" * 100_000}, {}),
+        ({"last-modified": f"Mon, 02 Mar {'9' * 20} 09:30:00 GMT", "date": "Mon, 02 Mar 2026 09:30:00 GMT"}, {}),
+        ({"content-length": "9" * 5000, "x-goog-stored-content-length": "9" * 5000}, {}),
     ],
 )
 def test_every_digest_that_storage_declares_binds(headers, digests):
     assert declared(headers).digests == digests
+
+
+CONTRADICTIONS = [
+    {"x-goog-hash": f"md5={B64}", "content-md5": b64(b"0" * 16)},
+    {"x-goog-hash": f"md5={B64}, md5={b64(b'0' * 16)}"},
+    {"repr-digest": f"sha-256=:{b64(SHA256.digest())}:", "content-digest": f"sha-256=:{b64(b'0' * 32)}:"},
+]
+
+
+@pytest.mark.parametrize("headers", [*CONTRADICTIONS, *(dict(reversed(each.items())) for each in CONTRADICTIONS)])
+def test_of_two_digests_that_contradict_each_other_both_bind(headers):
+    assert judge(declared(headers), digest_of(), BODY)[0] is Verdict.REFUSE
+
+
+def test_of_an_object_that_is_unpacked_on_the_way_the_digests_of_the_message_bind():
+    stored = {"x-goog-stored-content-encoding": "gzip", "x-goog-hash": f"md5={b64(b'0' * 16)}"}
+    assert judge(declared({**stored, "content-md5": B64}), digest_of(), BODY)[0] is Verdict.ACCEPT
+    assert judge(declared({**stored, "content-md5": b64(b"1" * 16)}), digest_of(), BODY)[0] is Verdict.REFUSE
 
 
 def test_in_a_part_only_what_is_said_of_the_whole_object_counts():
@@ -219,6 +239,10 @@ TEXTS = {
     "UTF-8 that is cut": "a" * 90 + "é",
     "Latin-1": "La résolution a échoué, réessayez".encode("latin-1"),
     "UTF-16": "Please wait".encode("utf-16"),
+    "UTF-16 without its mark": "Please wait".encode("utf-16-le"),
+    "UTF-16 the other way round": "Please wait".encode("utf-16-be"),
+    "Cyrillic of old": ("Файл проверяется. " * 5).encode("cp1251"),
+    "Chinese of old": ("请稍候正在检查文件。" * 5).encode("gbk"),
     "a long one": b"wait " * 1000,
 }
 
@@ -239,7 +263,7 @@ BINARIES = {
     "safetensors": (64).to_bytes(8, "little") + b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}  ',
     "a flatbuffer": b"\x1c\x00\x00\x00ET12\x00\x00\x0e\x00",
     "half a UTF-16 mark": b"\xff\xfe\x00\x00\x01\x02",
-    "no character at all": bytes(range(128, 200)),
+    "a few bytes of no encoding": bytes(range(128, 180)),
 }
 
 

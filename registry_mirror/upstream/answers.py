@@ -22,7 +22,7 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
 _MESSAGE_LIMIT = 300
@@ -77,9 +77,7 @@ def error_for(
             hint="check upstream.base_url",
             status=status,
         )
-    reason = message_of(body) or "no reason given"
-    if hide:
-        reason = reason.replace(hide, "****")
+    reason = message_of(body, [hide] if hide else ()) or "no reason given"
     kind = (classes or {}).get(status) or _CLASSES.get(status) or (ServerError if status >= 500 else ApiError)
     return kind(
         f"{what}: {reason} (HTTP {status})",
@@ -90,28 +88,31 @@ def error_for(
     )
 
 
-def message_of(body: bytes) -> str | None:
-    """The upstream's own words, in the order in which its SDK looks for them; one line, bounded."""
+def message_of(body: bytes, secrets: Collection[str] = ()) -> str | None:
+    """The upstream's own words, in the order in which its SDK looks for them; one line, bounded, no secret in it."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        if said := xml_reason(body):
+        if said := xml_reason(body, secrets):
             return said
         return "it answered with a page, not with JSON" if looks_like_html(body) else None
     if not isinstance(document, dict):
         return None
     for candidate in _candidates(document):
         if isinstance(candidate, str) and candidate.strip():
-            return one_line(candidate)
-    return _field_errors(document.get("detail"))
+            return one_line(candidate, secrets)
+    return _field_errors(document.get("detail"), secrets)
 
 
-def xml_reason(body: bytes) -> str | None:
+def xml_reason(body: bytes, secrets: Collection[str] = ()) -> str | None:
     """Code and message of an error of S3, Google's or Azure's storage, in one line; None when the body is none.
 
     It is searched for and not parsed: the body may be cut, and is nobody's we trust.
     """
-    found = {tag.lower(): one_line(html.unescape(text.decode("utf-8", "replace"))) for tag, text in _XML.findall(body)}
+    found = {
+        tag.lower(): one_line(html.unescape(text.decode("utf-8", "replace")), secrets)
+        for tag, text in _XML.findall(body)
+    }
     return ": ".join(found[tag] for tag in (b"code", b"message") if found.get(tag)) or None
 
 
@@ -127,7 +128,7 @@ def _candidates(document: dict[str, Any]) -> list[object]:
     return [nested, detail, document.get("message"), *inner]
 
 
-def _field_errors(detail: object) -> str | None:
+def _field_errors(detail: object, secrets: Collection[str]) -> str | None:
     """FastAPI's list of field errors as one line: `query.limit: too large`."""
     if not isinstance(detail, list):
         return None
@@ -136,7 +137,7 @@ def _field_errors(detail: object) -> str | None:
         for entry in detail
         if isinstance(entry, dict)
     ]
-    return one_line("; ".join(parts)) or None
+    return one_line("; ".join(parts), secrets) or None
 
 
 def retry_after(value: str | None, now: datetime, date: str | None = None) -> float | None:
@@ -168,7 +169,9 @@ def looks_like_html(head: bytes) -> bool:
     return start.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--", b"<script"))
 
 
-def one_line(text: str) -> str:
-    """Text of somebody else's, safe to print: control characters out, length bounded."""
+def one_line(text: str, secrets: Collection[str] = ()) -> str:
+    """Text of somebody else's, safe to print: secrets and control characters out, length bounded."""
+    for secret in secrets:  # before it is cut: the beginning of one would stay
+        text = text.replace(secret, "****")
     flat = _CONTROL.sub(" ", text).strip()
     return flat if len(flat) <= _MESSAGE_LIMIT else flat[: _MESSAGE_LIMIT - 1] + "…"

@@ -178,9 +178,8 @@ class Body:
             return ""
         query = urlsplit(self._url).query
         values = {part.partition("=")[2] for part in query.split("&")}.union(value for _, value in parse_qsl(query))
-        for secret in sorted(values, key=len, reverse=True):
-            body = body.replace(secret.encode(), b"****") if len(secret) >= _SECRET else body
-        return xml_reason(body) or ("" if looks_like_html(body) else message_of(body) or "")
+        secrets = sorted((value for value in values if len(value) >= _SECRET), key=len, reverse=True)
+        return xml_reason(body, secrets) or ("" if looks_like_html(body) else message_of(body, secrets) or "")
 
 
 def _open(what: str, url: str, client: httpx.Client, headers: dict[str, str]) -> httpx.Response:

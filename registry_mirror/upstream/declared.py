@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
@@ -51,6 +52,7 @@ class Declared:
         settled: whether that date was old enough to tell two contents apart.
         generation: the number that Google's storage gives each content.
         others: further binding digests in hex, by algorithm.
+        more: pairs of an algorithm and another digest by it, where headers contradict one another: all of them bind.
     """
 
     size: int | None
@@ -64,6 +66,7 @@ class Declared:
     settled: bool = False
     generation: str | None = None
     others: Mapping[str, str] = field(default_factory=dict)
+    more: tuple[tuple[str, str], ...] = ()
 
     @property
     def digests(self) -> dict[str, str]:
@@ -109,7 +112,12 @@ def declared(headers: Mapping[str, str], *, part: bool = False) -> Declared:
     stored = ", ".join(codings(headers.get("x-goog-stored-content-encoding", "")))
     sent = ", ".join(codings(headers.get("content-encoding", "")))
     bare = etag.removeprefix("W/").strip('"')
-    found = _strongest(_digests(headers, part=part))
+    unpacked = bool(stored) and not sent
+    message = [] if part else _of_message(headers)
+    # What is said of the message is of the bytes that come, also where the object is stored in another form.
+    said = message if unpacked and message else [*_of_object(headers), *message]
+    found = _strongest(_first_of_each(said))
+    more = sorted({(name, value) for name, value in said if name in found and value != found[name]})
     return Declared(
         size=_size(headers) if not sent and not stored else None,
         md5=found.pop("md5", None),
@@ -117,11 +125,12 @@ def declared(headers: Mapping[str, str], *, part: bool = False) -> Declared:
         validator=etag if etag.startswith('"') else None,
         framed=length.isdecimal() or "chunked" in headers.get("transfer-encoding", "").lower(),
         coding=sent or stored,
-        unpacked=bool(stored) and not sent,
+        unpacked=unpacked and not message,
         modified=headers.get("last-modified", "").strip() or None,
         settled=_is_settled(headers.get("last-modified", ""), headers.get("date", "")),
         generation=headers.get("x-goog-generation"),
         others=found,
+        more=tuple(more),
     )
 
 
@@ -134,7 +143,7 @@ def of_part(size: int, md5: str | None, etag: str | None, modified: str | None, 
 def _size(headers: Mapping[str, str]) -> int | None:
     """Bytes of an object that does not come compressed. What is stored outranks the length of what is sent."""
     for name in ("x-goog-stored-content-length", "content-length"):
-        if headers.get(name, "").isdecimal():
+        if re.fullmatch(r"[0-9]{1,18}", headers.get(name, "")):
             return int(headers[name])
     return None
 
@@ -143,7 +152,7 @@ def _is_settled(modified: str, answered: str) -> bool:
     """Whether `Last-Modified` is a minute older than the answer: else its second may have had two contents."""
     try:
         return (parsedate_to_datetime(answered) - parsedate_to_datetime(modified)).total_seconds() >= _SETTLED
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
@@ -157,36 +166,30 @@ def _sendable(value: str) -> bool:
 
 def object_digests(headers: Mapping[str, str]) -> dict[str, str]:
     """What headers say of the whole object, whichever part of it comes with them: hex by algorithm."""
-    return _first_of_each(
-        [
-            *_pairs(headers.get("x-goog-hash", "")),
-            ("md5", _decoded("md5", headers.get("x-ms-blob-content-md5", ""))),
-            *_pairs(headers.get("repr-digest", "")),
-            *_pairs(headers.get("digest", "")),
-        ]
-    )
+    return _first_of_each(_of_object(headers))
 
 
-def _digests(headers: Mapping[str, str], *, part: bool) -> dict[str, str]:
-    """Every digest of the object: hex by algorithm, the object's own before those of the message."""
-    found = object_digests(headers)
-    if part:
-        return found
-    whole = [*found.items(), ("md5", _decoded("md5", headers.get("content-md5", "")))]
-    whole += _pairs(headers.get("content-digest", ""))
+def _of_object(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [
+        *_pairs(headers.get("x-goog-hash", "")),
+        *_pairs(f"md5={headers.get('x-ms-blob-content-md5', '')}"),
+        *_pairs(headers.get("repr-digest", "")),
+        *_pairs(headers.get("digest", "")),
+    ]
+
+
+def _of_message(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Digests of the message, which is the object where the whole of it comes."""
+    found = [*_pairs(f"md5={headers.get('content-md5', '')}"), *_pairs(headers.get("content-digest", ""))]
     # A composite checksum is one of the parts' checksums; in a part's answer, S3 gives that part's own.
     if headers.get("x-amz-checksum-type", "").strip().upper() != "COMPOSITE":
-        names = {f"x-amz-checksum-{name.replace('-', '')}": name for name in LENGTHS}
-        whole += [(name, _decoded(name, headers.get(header, ""))) for header, name in names.items()]
-    return _first_of_each(whole)
-
-
-def _first_of_each(pairs: list[tuple[str, str | None]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        if value is not None:
-            found.setdefault(name, value)
+        headed = {name: f"x-amz-checksum-{name.replace('-', '')}" for name in LENGTHS}
+        found += _pairs(",".join(f"{name}={headers[header]}" for name, header in headed.items() if header in headers))
     return found
+
+
+def _first_of_each(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    return dict(reversed(pairs))
 
 
 def _strongest(digests: dict[str, str]) -> dict[str, str]:
@@ -195,20 +198,17 @@ def _strongest(digests: dict[str, str]) -> dict[str, str]:
     return strong or digests
 
 
-def _pairs(value: str) -> Iterator[tuple[str, str | None]]:
-    """`crc32c=…,md5=…`, `sha-256=:…:`, in one header or several that the client joined with commas."""
+def _pairs(value: str) -> Iterator[tuple[str, str]]:
+    """Digests in hex of `crc32c=…,md5=…` or `sha-256=:…:`, in one header or several that the client has joined.
+
+    What is no base64, or of an algorithm that is not computed here, is passed over.
+    """
     for name, digest in _PAIR.findall(value):
         algorithm = "sha-1" if name.lower() == "sha" else name.lower()
-        yield algorithm, _decoded(algorithm, digest)
-
-
-def _decoded(algorithm: str, value: str) -> str | None:
-    """A digest in base64 as hex; None for anything else, and for an algorithm that is not computed here."""
-    try:
-        raw = base64.b64decode(value.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return raw.hex() if len(raw) == LENGTHS.get(algorithm) else None
+        with contextlib.suppress(binascii.Error, ValueError):
+            raw = base64.b64decode(digest, validate=True)
+            if len(raw) == LENGTHS.get(algorithm):
+                yield algorithm, raw.hex()
 
 
 # -- the verdict ------------------------------------------------------------------------------------------------------
@@ -236,12 +236,13 @@ def judge(what: Declared, got: Digest, head: bytes, packed: Digest | None = None
         return Verdict.REFUSE, "the body is empty"
     if what.size is not None and got.size != what.size:
         return Verdict.REFUSE, f"{got.size} bytes came, storage declared {what.size}"
-    wrong = next((name for name, value in what.digests.items() if not _matches(name, value, got, packed)), None)
+    binding = (*what.digests.items(), *what.more)
+    wrong = next(((name, value) for name, value in binding if not _matches(name, value, got, packed)), None)
     if wrong is None and what.digests:
         return Verdict.ACCEPT, f"{' and '.join(map(str.upper, what.digests))} declared by storage"
     if wrong is not None and not what.unpacked:
         page = ", and the body looks like a sign-in page" if looks_like_html(head) else ""
-        said = f"{wrong.upper()} is {got.of(wrong)}, storage declared {what.digests[wrong]}"
+        said = f"{wrong[0].upper()} is {got.of(wrong[0])}, storage declared {wrong[1]}"
         return Verdict.REFUSE, f"{said}{page}"
     return _judge_unsigned(what, got, head, packed)
 
@@ -284,20 +285,26 @@ def refuse_unsigned(head: bytes) -> str | None:
 
 _CONTROLS = bytes(sorted({*range(32), 127} - {*b"\t\n\f\r\x1b"}))
 _ASCII = bytes(range(128))
+_MANY = 64
+"""Bytes that no binary has without a control character among them."""
 
 
 def looks_like_text(head: bytes) -> bool:
-    """Whether some first bytes are a text: UTF-16 with its mark, UTF-8, or mostly ASCII, and no control characters.
+    """Whether some first bytes are a text, in whatever encoding: no control characters, but for those of lines.
 
-    Every binary format has control characters close to its beginning, NULs above all.
+    Every binary format has control characters close to its beginning, NULs above all. A few bytes that happen to have
+    none are a text only when they are UTF-8 or mostly ASCII.
     """
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
         if head.startswith(mark):
             return all(each.isprintable() or each.isspace() for each in head[2:].decode(encoding, "ignore"))
+    for characters, zeros in ((head[::2], head[1::2]), (head[1::2], head[::2])):  # UTF-16 without its mark
+        if len(zeros) > 1 and not zeros.strip(b"\0"):
+            return looks_like_text(characters)
     if head.translate(None, _CONTROLS) != head:
         return False
     try:
         head[: len(head) - 3].decode()  # the last character may be cut
     except UnicodeDecodeError:
-        return 4 * len(head.translate(None, _ASCII)) < len(head)
+        return len(head) >= _MANY or 4 * len(head.translate(None, _ASCII)) < len(head)
     return True

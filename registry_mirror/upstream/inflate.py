@@ -19,7 +19,13 @@ _BARE = -zlib.MAX_WBITS
 
 _UNPACKED = frozenset({"gzip", "x-gzip", "deflate"})
 _REFUSED = {"br": b"", "zstd": b"\x28\xb5\x2f\xfd", "compress": b"\x1f\x9d", "x-compress": b"\x1f\x9d"}
-"""Compressions that are not unpacked here, and how their bodies begin; Brotli's have no mark."""
+"""Compressions that are not unpacked here, and how their bodies begin.
+
+Brotli's have no mark, so that its label cannot be seen through: the stored bytes would pass for the file.
+"""
+
+_MOST = 3
+"""Compressions of one body; nobody uses more than two."""
 
 ALLOWANCE = 64 << 20
 RATIO = 100
@@ -49,7 +55,10 @@ def inflate(encoding: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
     Raises:
         InflateError: see there.
     """
-    for coding in reversed(codings(encoding)):
+    named = codings(encoding)
+    if len(named) > _MOST:
+        raise InflateError(f"the body is said to be compressed {len(named)} times")
+    for coding in reversed(named):
         chunks = _unpacked(coding, iter(chunks))
     yield from chunks
 
@@ -108,6 +117,9 @@ def is_bomb(packed: int, unpacked: int) -> bool:
 def _next(unpacker: zlib._Decompress, data: bytes, bits: int) -> tuple[bytes, bytes, zlib._Decompress]:
     """The next piece, the input that is left, and the unpacker to go on with: a gzip file may have several members."""
     if unpacker.eof:
+        data = data.lstrip(b"\0")  # padding, as tape and block storage leave it
+        if not data:
+            return b"", b"", unpacker
         unpacker = zlib.decompressobj(bits)
     try:
         piece = unpacker.decompress(data, _PIECE)

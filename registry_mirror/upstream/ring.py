@@ -11,6 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ..errors import TransferError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -41,9 +43,11 @@ class Ring:
         try:
             for lane in self._lanes:
                 lane.thread.start()
-        except BaseException:
+        except RuntimeError as error:
             self._end()
-            raise
+            raise TransferError(
+                f"hashing cannot begin: {error}", hint="this account or container has used up its number of processes"
+            ) from error
         return self
 
     def __exit__(
