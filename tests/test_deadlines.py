@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import threading
 import time
 from itertools import repeat
+from urllib.parse import parse_qs, urlsplit
 
 import httpcore
 import pytest
 import trustme
+from support.documents import make_document
 
 from registry_mirror import Client, errors
 from registry_mirror.upstream import RetryPolicy
@@ -185,6 +188,37 @@ def test_an_answer_that_is_too_large_for_the_line_is_asked_for_in_smaller_pieces
     begin = HEAD + b"Content-Length: 9999999\r\n\r\n" + b" " * 3_000_000
     with server(dripping(begin, lambda: repeat(b" "))) as port, client_of(port) as client:
         ends(lambda: client.session.call("list models", "GET", "/models/"), AnswerTooLargeError, "only 2.9 MiB")
+
+
+STEADILY = b"Content-Length: 99999\r\n\r\n", lambda: repeat(b" " * 100)  # some 6,000 bytes a second
+
+
+def test_a_small_answer_that_comes_steadily_but_too_slowly_is_asked_for_in_smaller_pieces_too():
+    begin, pieces = STEADILY
+    with server(dripping(HEAD + begin, pieces)) as port, client_of(port) as client:
+        ends(lambda: client.session.call("list models", "GET", "/models/"), AnswerTooLargeError, "in time")
+
+
+def test_an_error_that_comes_steadily_but_too_slowly_is_no_answer():
+    begin, pieces = STEADILY
+    with server(dripping(b"HTTP/1.1 503 No\r\n" + begin, pieces)) as port, client_of(port) as client:
+        ends(client.models.list)
+
+
+def test_a_listing_on_a_slow_line_comes_whole():
+    """Eight rows of 2 KB take half a second, of which a third is there for each answer."""
+    rows = [{**make_document(number), "notes": "x" * 1400} for number in range(8)]
+
+    def answer(connection, drip):
+        query = parse_qs(urlsplit(connection.recv(65536).split()[1].decode()).query)
+        first, limit = int(query["offset"][0]), int(query["limit"][0])
+        listed = {"data": rows[first : first + limit], "pagination": {"has_more": first + limit < len(rows)}}
+        body = json.dumps(listed).encode()
+        connection.sendall(HEAD + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body))
+        drip(body[start : start + 500] for start in range(0, len(body), 500))
+
+    with server(answer) as port, client_of(port) as client:
+        assert [model.id for model in client.models.iter(page_size=8)] == [row["id"] for row in rows]
 
 
 class Recorded:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 import threading
+import time
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from ..urls import check_base_url
 from .answers import error_for, one_line
 from .deadline import answering, is_over
 from .inflate import InflateError, inflate
+from .pace import LEAST, WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,8 +42,8 @@ ANSWER_LIMIT = 64 << 20
 ERROR_LIMIT = 1 << 20
 """Bytes that are read of an error."""
 
-_MUCH = 1 << 20
-"""Bytes. An answer of which so many have come in time does not drip: it is too large for the line."""
+_STEADY = LEAST / WINDOW
+"""Bytes a second. An answer that came so fast to the end of its time does not drip: it is too large for the line."""
 
 _log = logger("upstream")
 
@@ -130,10 +132,11 @@ class ApiSession:
         classes: Mapping[int, type[ApiError]] | None,
     ) -> bytes:
         self.requests.add()
+        began = time.monotonic()
         with answering(self._client), contextlib.closing(self._send(what, method, path, params)) as response:
             # The path alone: parameters are ours and dull, and a header or an address could be a secret.
             _log.debug("%s %s: HTTP %d", method, path, response.status_code)
-            body = self._read(what, response)
+            body = self._read(what, response, began)
         self._last_date = response.headers.get("Date"), utc_now()
         failure = error_for(
             what, response.status_code, response.headers, body, utc_now(), classes, hide=self._key.reveal()
@@ -154,8 +157,8 @@ class ApiSession:
         # Raised out here: inside, httpx's error, whose request holds the key, would stay attached to ours.
         raise failure
 
-    def _read(self, what: str, response: httpx.Response) -> bytes:
-        """The body, unless it is larger than any answer of the API is."""
+    def _read(self, what: str, response: httpx.Response, began: float) -> bytes:
+        """The body of an answer to a call that began then, unless it is larger than any answer of the API is."""
         encoding = response.headers.get("content-encoding", "").strip().lower()
         limit = ANSWER_LIMIT if response.is_success else ERROR_LIMIT
         try:
@@ -166,8 +169,9 @@ class ApiSession:
             failure: MirrorError = kind(reason, hint="check upstream.base_url")
         except httpx.HTTPError as error:
             failure = network_error(what, self.base_url, error)
-            if is_over() and response.num_bytes_downloaded > _MUCH:
-                came = format_size(response.num_bytes_downloaded)
+            size, took = response.num_bytes_downloaded, time.monotonic() - began
+            if response.is_success and is_over() and size >= _STEADY * took:
+                came = format_size(size)
                 reason = f"{what}: only {came} of the upstream's answer came in time"
                 failure = AnswerTooLargeError(reason, hint="a longer upstream.timeout gives it more time")
         raise failure
