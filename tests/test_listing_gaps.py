@@ -13,7 +13,7 @@ from support.upstream import Edit, FaultyUpstream
 from registry_mirror import Mirror, NotFoundError
 from registry_mirror.sync import gaps, identity
 from registry_mirror.sync.record import Outcome
-from registry_mirror.upstream import Reading
+from registry_mirror.upstream import Reading, paging
 
 
 def lacking(*numbers):
@@ -140,6 +140,49 @@ def test_a_gap_of_the_archived_models_is_told_as_such(root):
         finished = run_sync(counting, root)
     assert finished.exit_code == 3
     assert "the listing of archived models says that it has 2 models and brought 0" in finished.record.last_line()
+
+
+class Counting(FaultyUpstream):
+    """An upstream whose archived listing says that it has so many models; by default as many as there are live ones."""
+
+    said = None
+
+    def api(self, request):
+        answer = super().api(request)
+        if "status=archived" not in request.target:
+            return answer
+        count = self.said or sum(model.document["status"] != "archived" for model in self.models)
+        return Edit(lambda body: body | {"pagination": body["pagination"] | {"total": count}})(request, lambda: answer)
+
+
+def with_archived(live, archived):
+    return [*many_models(live), *many_models(archived, start=live, status="archived")]
+
+
+def test_a_gap_of_the_archived_models_is_not_hidden_by_a_total_that_is_by_chance_that_of_the_live_ones(root):
+    with Counting(with_archived(3, 2)) as upstream:
+        finished = run_sync(upstream, root)
+    assert finished.exit_code == 3
+    assert "the listing of archived models says that it has 3 models and brought 2" in finished.record.last_line()
+
+
+def test_a_count_that_never_heeds_the_status_stays_usual_when_models_come(root):
+    with Counting(with_archived(4, 2)) as upstream:
+        assert [run_sync(upstream, root).exit_code for _ in range(4)] == [3, 3, 3, 0]
+        upstream.add(make_model(50))
+        assert run_sync(upstream, root).exit_code == 0
+        upstream.said = 9
+        assert run_sync(upstream, root).exit_code == 3
+
+
+def test_a_run_whose_listing_has_no_end_says_that_nothing_was_marked_gone_and_names_the_setting(
+    upstream, root, monkeypatch
+):
+    monkeypatch.setattr(paging, "MOST_ROWS", 5)
+    finished = run_sync(upstream, root)
+    assert finished.exit_code == 1
+    assert "no end to it after 1 pages with 12 rows; nothing was marked gone" in str(finished.error)
+    assert "upstream.page_size" in str(finished.error)
 
 
 def test_rows_that_cannot_be_read_count_as_received(upstream, root):

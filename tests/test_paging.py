@@ -148,12 +148,37 @@ def test_a_gap_that_stays_is_read_three_times_unless_it_is_usual(usual, readings
     assert len(made) == readings
 
 
-@pytest.mark.parametrize(("total", "gap"), [(1, ""), (2, "1"), (3, ""), (4, ""), (5, "4")])
-def test_a_total_that_does_not_heed_the_filter_tells_nothing_of_what_is_filtered(total, gap):
-    """Three live models of an upstream that says it has three, and one archived."""
-    live = Reading({"1", "2", "3"}, total=3)
-    page = Page(rows(9), False, total=total)
-    assert drain(read_whole(lambda: walk(lambda _limit, _offset: page, 10), "", live))[1].gap == gap
+def gap_beside(live, came, total):
+    page = Page(rows(*came), False, total=total)
+    return drain(read_whole(lambda: walk(lambda _limit, _offset: page, 10), "", live))[1].gap
+
+
+@pytest.mark.parametrize(
+    ("live_total", "came", "total"),
+    [(3, (1, 2, 3), 3), (12, (1, 2), 12), (3, (), 3), (None, (), 3), (4, (9,), 4), (None, (1,), 3), (5, (8, 9), 5)],
+)
+def test_a_total_that_does_not_heed_the_filter_tells_nothing_of_what_is_filtered(live_total, came, total):
+    """Three live models came; the ids show that the filter or the count is not heeded."""
+    assert gap_beside(Reading({"1", "2", "3"}, total=live_total), came, total) == ""
+
+
+@pytest.mark.parametrize(
+    ("came", "total", "gap"),
+    [
+        ((9,), 1, ""),
+        ((9,), 2, "1"),
+        ((9,), 3, "unfiltered"),
+        ((9,), 4, "unfiltered"),
+        ((9,), 5, "4"),
+        ((8, 9), 3, "unfiltered"),
+        ((3, 9), 3, "unfiltered"),
+        ((1, 2), 9, "7"),
+        ((), 5, "5"),
+    ],
+)
+def test_two_equal_totals_are_no_proof_that_nothing_is_missing(came, total, gap):
+    """Three live models came of an upstream that says it has three."""
+    assert gap_beside(Reading({"1", "2", "3"}, total=3), came, total) == gap
 
 
 TOO_LARGE = {
@@ -230,9 +255,8 @@ def test_a_page_size_that_is_refused_with_400_is_halved_as_well():
 def test_a_listing_that_always_has_more_ends(monkeypatch, count_of):
     monkeypatch.setattr(paging, "MOST_PAGES", 50)
     numbers = count()
-    pages = walk(lambda _l, _o: Page(rows(*(next(numbers) for _ in range(count_of))), has_more=True), 10)
-    said = r"no end to it after 50 pages .*; nothing was marked gone.*upstream.page_size"
-    with pytest.raises(ListingError, match=said):
+    pages = walk(lambda _l, _o: Page(rows(*(next(numbers) for _ in range(count_of))), has_more=True), 100)
+    with pytest.raises(ListingError, match=r"no end to it after 50 pages with \d+ rows; .*a larger page size"):
         list(pages)
     assert next(numbers) == 50 * count_of
 
@@ -243,6 +267,13 @@ def test_a_listing_that_comes_row_by_row_for_ever_ends_sooner(monkeypatch, count
     numbers = count()
     with pytest.raises(ListingError, match="no end to it after 50 pages"):
         list(walk(lambda _l, _o: Page(rows(*(next(numbers) for _ in range(count_of))), has_more=True), 10))
+
+
+def test_pages_that_were_asked_for_small_may_be_as_many_more(monkeypatch):
+    monkeypatch.setattr(paging, "MOST_PAGES", 5)
+    assert Listing(490).walked(1) == list(range(490))
+    with pytest.raises(ListingError, match="no end to it after 500 pages"):
+        Listing(501).walked(1)
 
 
 def test_small_pages_that_were_asked_for_are_no_sign_of_an_endless_listing(monkeypatch):

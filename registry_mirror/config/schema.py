@@ -122,7 +122,7 @@ OPTIONS = (
         "How many models one page of the listing asks for.",
         "100 is the most that the platform's API is known to take; when an upstream refuses a larger one it is halved. "
         "Pages that are too large to be read, or come too slowly, are asked for in smaller pieces; a smaller size here "
-        "saves those requests. A listing ends after 5000 pages.",
+        "saves those requests. A listing ends after 5000 pages of a hundred, or as many more smaller ones.",
     ),
     Option(
         "upstream.proxy",

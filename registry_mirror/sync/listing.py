@@ -91,7 +91,7 @@ class Listing:
             ):
                 self._sure = True
                 yield page
-        except ApiError as error:
+        except (ApiError, ListingError) as error:
             raise unusable(error) from error
 
     def _remember(self) -> None:
@@ -276,8 +276,13 @@ class UnknownNameError(NotFoundError):
         self.name, self.names, self.gap = name, names, gap
 
 
-def unusable(error: ApiError) -> MirrorError:
+def unusable(error: ApiError | ListingError) -> MirrorError:
     """What an error of the listing means for the run: some speak of the key or the network, the rest of the listing."""
+    if isinstance(error, ListingError):
+        return ListingError(
+            f"{error.message}; nothing was marked gone",
+            hint="if there are really so many models, a larger upstream.page_size needs fewer pages",
+        )
     if isinstance(error, (AuthError, ForbiddenError, RateLimitError, ServerError)) or error.status == 402:
         return error
     if isinstance(error, ConflictError) or error.status == 404:

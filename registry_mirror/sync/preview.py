@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import catalog as catalogs
-from ..errors import ApiError, CatalogError, MirrorError
+from ..errors import ApiError, CatalogError, ListingError, MirrorError
 from ..store.layout import Layout
 from ..store.publish import inventory
 from ..upstream import Page, Row
@@ -126,7 +126,7 @@ def _listed(client: Client, page_size: int, facts: Mapping[str, str]) -> tuple[l
             for row in page.rows
             if isinstance(row, Row)
         ]
-    except ApiError as error:
+    except (ApiError, ListingError) as error:
         raise unusable(error) from error
     return rows, find_gaps(readings, facts)
 

@@ -19,7 +19,8 @@ SMALLEST_PAGE = 10
 """Rows. An upstream that refuses so small a page means something else."""
 
 MOST_PAGES, MOST_ROWS = 5_000, 2_000_000
-"""The ceiling of one listing: half a million models at a hundred a page, and an end where there is always more."""
+"""The ceiling of one listing, and an end where there is always more. The pages are of a hundred rows or more: who asks
+for smaller ones may have as many more."""
 
 MOST_SMALL = 500
 """Pages of fewer than ten rows where more were asked for: no honest upstream gives its rows one by one."""
@@ -40,12 +41,14 @@ class Reading:
         unnamed: how many rows had none.
         total: how many rows the listing says it has; None when it does not say.
         cut: it said that more was to come, and ended.
+        unfiltered: its total may be that of the listing without its filter.
     """
 
     ids: AbstractSet[str]
     unnamed: int = 0
     total: int | None = None
     cut: bool = False
+    unfiltered: bool = False
 
     @property
     def received(self) -> int:
@@ -54,10 +57,16 @@ class Reading:
 
     @property
     def gap(self) -> str:
-        """How many rows it says it has and did not bring; "some" when it does not say how many, empty for none."""
+        """How many rows it says it has and did not bring; empty for none.
+
+        "some" when it does not say how many, "unfiltered" when it may say so of another listing: as that one grows, so
+        does the number, and the manner of the upstream stays the same.
+        """
         if self.total is None:
             return "some" if self.cut else ""
-        return str(self.total - self.received) if self.total > self.received else ""
+        if self.total <= self.received:
+            return ""
+        return "unfiltered" if self.unfiltered else str(self.total - self.received)
 
 
 def read_whole(
@@ -70,8 +79,7 @@ def read_whole(
     Args:
         read: begins one reading.
         usual: a gap that is no reason to read again, as `Reading.gap` gives it.
-        unfiltered: what came without the filter of this listing. A total that is of that one, or of both together, does
-            not heed the filter, and tells nothing.
+        unfiltered: what came without the filter of this listing. A total that does not heed the filter tells nothing.
     """
     ids: set[str] = set()
     reading = Reading(ids)
@@ -79,15 +87,25 @@ def read_whole(
         reading = yield from read()
         ids |= reading.ids
         reading = replace(reading, ids=ids)
-        if reading.gap and unfiltered and reading.total in (unfiltered.total, _together(reading, unfiltered)):
-            reading = replace(reading, total=None)
+        if reading.gap and unfiltered:
+            reading = _beside(reading, unfiltered)
         if reading.gap in ("", usual):
             break
     return reading
 
 
-def _together(one: Reading, other: Reading) -> int:
-    return len(one.ids | other.ids) + one.unnamed + other.unnamed
+def _beside(reading: Reading, unfiltered: Reading) -> Reading:
+    """A filtered reading whose total may be that of another listing: the unfiltered one, or both together.
+
+    That the numbers are equal may be chance. It is none where nothing came at all or only what is unfiltered, and none
+    where each total is exactly what came in all.
+    """
+    together = len(reading.ids | unfiltered.ids) + reading.unnamed + unfiltered.unnamed
+    if reading.total not in (unfiltered.total, together):
+        return reading
+    if reading.ids <= unfiltered.ids or reading.total == unfiltered.total == together:
+        return replace(reading, total=None)
+    return replace(reading, unfiltered=True)
 
 
 def walk(fetch: Fetch, page_size: int) -> Generator[Page, None, Reading]:
@@ -122,7 +140,7 @@ def walk(fetch: Fetch, page_size: int) -> Generator[Page, None, Reading]:
         yield page
         offset, pages = offset + page.count, pages + 1
         small += page.count < min(SMALLEST_PAGE, fitting.limit)
-        _refuse_endless(pages, small, offset)
+        _refuse_endless(pages, small, offset, page_size)
         # What an upstream can give at once: pages may have become smaller on the way.
         usual = min(full, fitting.limit)
         if is_last(page.has_more, page.count, usual):
@@ -140,11 +158,11 @@ def is_last(has_more: bool | None, rows: int, full: int) -> bool:  # noqa: FBT00
     return rows < full if has_more is None else not has_more
 
 
-def _refuse_endless(pages: int, small: int, rows: int) -> None:
-    if pages >= MOST_PAGES or small >= MOST_SMALL or rows >= MOST_ROWS:
+def _refuse_endless(pages: int, small: int, rows: int, page_size: int) -> None:
+    if pages * min(page_size, 100) >= MOST_PAGES * 100 or small >= MOST_SMALL or rows >= MOST_ROWS:
         raise ListingError(
-            f"list models: there is no end to it after {pages} pages with {rows} rows; nothing was marked gone",
-            hint="if there are really so many models, a larger upstream.page_size needs fewer pages",
+            f"list models: there is no end to it after {pages} pages with {rows} rows",
+            hint="if there are really so many models, a larger page size needs fewer pages",
         )
 
 
