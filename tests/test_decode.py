@@ -59,6 +59,27 @@ def test_only_a_real_boolean_says_whether_there_is_more(pagination, expected):
     assert decode_page(page(DOCUMENT, pagination=pagination)).has_more is expected
 
 
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [
+        (12, 12), (0, 0), (12.0, 12), ("12", 12), ("0", 0),
+        (12.5, None), (-1, None), (-1.0, None), (True, None), (1e300, None), (10**400, None), (1 << 53, None),
+        ("", None), ("twelve", None), ("-1", None), ("1.5", None), (" 12", None), ("12\n", None), ("²", None),
+        ("9" * 5000, None), ([12], None), ({}, None), (None, None),
+    ],
+)  # fmt: skip
+def test_a_whole_number_says_how_many_there_are_however_it_is_written(total, expected):
+    found = decode_page(page(DOCUMENT, pagination={"total": total})).total
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize("total", ["1e400", "NaN", "Infinity"])
+def test_a_total_that_is_no_number_at_all_is_none(total):
+    assert (
+        decode_page(page(DOCUMENT).replace(b"{", b'{"pagination": {"total": %s}, ' % total.encode(), 1)).total is None
+    )
+
+
 def test_one_bad_row_does_not_cost_its_page():
     rows = decode_page(page(DOCUMENT, {"id": 7, "name": "n"}, {"id": "m3"}, "text", None, {"id": "", "name": "e"})).rows
     assert isinstance(rows[0], Row)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,8 @@ class _Envelope(msgspec.Struct):
     pagination: Any = None
 
 
+_DIGITS = re.compile(r"[0-9]{1,15}")
+
 _envelope = msgspec.json.Decoder(_Envelope)
 _raw_rows = msgspec.json.Decoder(list[msgspec.Raw])
 _any = msgspec.json.Decoder()
@@ -174,8 +177,13 @@ def _has_more(pagination: object) -> bool | None:
 
 
 def _total(pagination: object) -> int | None:
-    """Only a real count counts."""
+    """A whole number counts, however it is written: 2.0 is the same number in JSON, and some send "2".
+
+    Unlike a `has_more` of the wrong type, which could end a listing early, a total taken wrongly costs a warning only.
+    """
     total = pagination.get("total") if isinstance(pagination, dict) else None
+    if (isinstance(total, float) and total.is_integer()) or (isinstance(total, str) and _DIGITS.fullmatch(total)):
+        total = int(total)
     return total if type(total) is int and 0 <= total < 1 << 53 else None
 
 
