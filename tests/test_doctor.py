@@ -348,7 +348,13 @@ def test_the_clock_of_the_upstream(root, monkeypatch, skew, expected):
 
 @pytest.mark.parametrize(
     ("date", "expected"),
-    [("Tue, 24 Nov 2026 00:01:00 GMT", 60.0), ("Tue, 24 Nov 2026 00:00:00 -0000", 0.0), ("soon", None), (None, None)],
+    [
+        ("Tue, 24 Nov 2026 00:01:00 GMT", 60.0),
+        ("Tue, 24 Nov 2026 00:00:00 -0000", 0.0),
+        ("soon", None),
+        (None, None),
+        ("Tue, 24 Nov 99999999999999999999 00:00:00 GMT", None),
+    ],
 )
 def test_a_date_header(date, expected):
     assert skew_of(date, datetime(2026, 11, 24, tzinfo=UTC)) == expected

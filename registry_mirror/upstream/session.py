@@ -213,7 +213,7 @@ def skew_of(date: str | None, now: datetime) -> float | None:
         return None
     try:
         told = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (told.replace(tzinfo=told.tzinfo or UTC) - now).total_seconds()
 
