@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from itertools import count
 
@@ -11,6 +12,8 @@ from support.syncing import environment, mirror, run_sync
 from support.upstream import Edit, FaultyUpstream
 
 from registry_mirror import Mirror, NotFoundError
+from registry_mirror.catalog import Catalog
+from registry_mirror.store.layout import Layout
 from registry_mirror.sync import gaps, identity
 from registry_mirror.sync.record import Outcome
 from registry_mirror.upstream import Reading, paging
@@ -235,6 +238,49 @@ def test_what_is_remembered_of_gaps_is_found_again():
     assert gaps.remember(gaps.find_gaps(short, facts), facts) == {}
     facts |= gaps.remember(gaps.find_gaps(whole, facts), facts)
     assert facts == {gaps.FACT: ""}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    ["{", "[]", "null", "7", '{"live": 3}', '{"live": [1, 2, 3]}', '{"live": ["5", []]}', '{"live": ["5", "x"]}'],
+)
+def test_a_damaged_memory_of_gaps_is_none_and_the_next_run_writes_it_anew(upstream, root, damaged):
+    assert run_sync(upstream, root).exit_code == 0
+    with contextlib.closing(Catalog(Layout(root).catalog)) as catalog:
+        catalog.set_facts({gaps.FACT: damaged})
+    assert run_sync(upstream, root).exit_code == 0
+    with contextlib.closing(Catalog(Layout(root).catalog)) as catalog:
+        assert catalog.facts()[gaps.FACT] == ""
+
+
+@pytest.mark.parametrize("spoilt", [{"id": 5}, {"name": None}])
+def test_a_model_that_is_listed_but_unreadable_is_no_unknown_name(upstream, root, spoilt):
+    document = make_document(3)
+    named = "model-00003" if "id" in spoilt else document["id"]
+
+    def spoil(body):
+        rows = [{**row, **spoilt} if row["id"] == document["id"] else row for row in body["data"]]
+        return {"data": rows, "pagination": body["pagination"]}
+
+    upstream.inject(Edit(spoil), kind="list", times=None)
+    assert mirror("sync", "--dry-run", named, env=environment(upstream, root)).returncode == 0
+    finished = run_sync(upstream, root, named=frozenset({named}))
+    (failed,) = finished.record.tally.failed
+    assert finished.exit_code == 3
+    assert named in (failed.id, failed.name)
+    assert "not a text" in failed.error
+    with pytest.raises(NotFoundError):
+        run_sync(upstream, root, named=frozenset({"model-00099"}))
+
+
+def test_a_dry_run_calls_a_model_that_became_unreadable_no_more_absent_than_the_run_does(upstream, root):
+    run_sync(upstream, root)
+    upstream.inject(Edit(lambda body: {"data": [{"id": row["id"]} for row in body["data"]]}), kind="list", times=None)
+    plan = json.loads(mirror("sync", "--dry-run", "--json", env=environment(upstream, root)).stdout)["plan"]
+    upstream.requests.clear()
+    finished = run_sync(upstream, root)
+    assert (plan["absent"], plan["shrinks"]) == ([], False)
+    assert (upstream.requests.api - lists(upstream), finished.error, len(finished.record.tally.failed)) == (0, None, 12)
 
 
 def test_pages_that_do_not_show_whose_registry_it_is_do_not_fill_the_memory(root, monkeypatch):

@@ -76,7 +76,13 @@ def remember(gaps: Iterable[Gap], facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _remembered(facts: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    return {listing: (size, runs) for listing, (size, runs) in json.loads(facts.get(FACT) or "{}").items()}
+    """What cannot be read is no memory: the next run writes it anew."""
+    try:
+        return {
+            listing: (str(size), int(runs)) for listing, (size, runs) in json.loads(facts.get(FACT) or "{}").items()
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+        return {}
 
 
 def untold(gaps: Iterable[Gap]) -> str | None:

@@ -178,6 +178,7 @@ class Listing:
 
     def _note_bad(self, rows: Iterable[BadRow]) -> None:
         for row in rows:
+            self._names |= {row.name} if self._policy.named and row.name else set()
             failed = FailedModel(row.id, row.name, f"listed, but not a model: {row.reason}")
             if failed not in self._bad:
                 self._bad.add(failed)

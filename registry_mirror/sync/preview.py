@@ -10,7 +10,7 @@ from .. import catalog as catalogs
 from ..errors import ApiError, CatalogError, ListingError, MirrorError
 from ..store.layout import Layout
 from ..store.publish import inventory
-from ..upstream import Page, Row
+from ..upstream import BadRow, Page, Row
 from .gaps import find_gaps, untold, usual_gaps
 from .identity import news, owners
 from .listing import UnknownNameError, read_listings, unusable
@@ -92,10 +92,10 @@ def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, 
     blobs = inventory(layout)
     with contextlib.closing(make_client(settings, key, stop.wait)) as client:
         listed, gaps = _listed(client, settings.upstream.page_size, facts)
-        rows = {row.id: row for row in reversed(listed)}
+        rows = {row.id: row for row in reversed(listed) if isinstance(row, Row)}
         news(facts, client.session.base_url, owners(Page(tuple(rows.values()), None)))
-        names = {row.name for row in rows.values()}
-        missing = unknown_names(named, lambda name: name in names or name in rows)
+        names, ids = {row.name for row in listed if row.name}, {row.id for row in listed if row.id}
+        missing = unknown_names(named, lambda name: name in names or name in ids)
         if missing:
             raise UnknownNameError(missing[0], names, untold(gaps))
         steps = [plan_model(row, known.get(row.id), policy, blobs) for row in reversed(rows.values())]
@@ -104,7 +104,7 @@ def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, 
     if untold(gaps):
         return Preview(tuple(steps), (), shrinks=False, gaps=gaps)
     present = [model_id for model_id, each in known.items() if not each.gone]
-    absent = absent_models(present, rows)
+    absent = absent_models(present, ids)
     return Preview(tuple(steps), tuple(absent), shrinks(len(present), len(absent)), gaps)
 
 
@@ -117,15 +117,11 @@ def _catalog(layout: Layout) -> tuple[dict[str, Known], dict[str, str]]:
         return catalog.known(), catalog.facts()
 
 
-def _listed(client: Client, page_size: int, facts: Mapping[str, str]) -> tuple[list[Row], tuple[Gap, ...]]:
+def _listed(client: Client, page_size: int, facts: Mapping[str, str]) -> tuple[list[Row | BadRow], tuple[Gap, ...]]:
     readings: dict[str, Reading] = {}
     try:
-        rows = [
-            row
-            for page in read_listings(client.models.api, page_size, usual_gaps(facts), readings, lambda _: None)
-            for row in page.rows
-            if isinstance(row, Row)
-        ]
+        pages = read_listings(client.models.api, page_size, usual_gaps(facts), readings, lambda _: None)
+        rows = [row for page in pages for row in page.rows]
     except (ApiError, ListingError) as error:
         raise unusable(error) from error
     return rows, find_gaps(readings, facts)
