@@ -57,6 +57,8 @@ def secure_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            # A command that is started would find it closed, and trip over the same.
+            os.set_inheritable(number, True)  # noqa: FBT003 - it takes no names
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process
     sys.stdout = _text(Output(1, "w", closefd=False), sys.stdout)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sqlite3
+import subprocess
 import sys
 import threading
 
@@ -13,6 +15,7 @@ from support.syncing import environment, mirror, run_sync, settings_for, start_m
 
 from registry_mirror.errors import ConfigurationError, Interrupted, LockedError, MirrorError, NotFoundError
 from registry_mirror.model import utc_now
+from registry_mirror.sync import notify as notifying
 from registry_mirror.sync.notify import notify, told
 from registry_mirror.sync.record import FailedModel, Outcome, RunRecord, Tally
 from registry_mirror.sync.stop import Stop
@@ -83,7 +86,49 @@ def test_a_signal_ends_the_command_at_once(upstream, root):
     stop = Stop()
     threading.Timer(0.2, stop.set).start()
     (line,) = alert(upstream, root, "import threading; threading.Event().wait()", stop=stop)
-    assert line.endswith("was ended by the signal")
+    assert line.endswith("was ended: a signal came")
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_command_that_may_not_be_killed_is_said_and_waited_for_no_longer(upstream, root, monkeypatch):
+    hanging = []
+
+    def refused(group, _signal):
+        hanging.append(group)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "killpg", refused)
+    monkeypatch.setattr(notifying, "_LAST", 0.1)
+    try:
+        (line,) = alert(upstream, root, "import threading; threading.Event().wait()", patience=0.2)
+    finally:
+        os.kill(hanging[0], 9)
+        os.waitpid(hanging[0], 0)
+    assert line.endswith("could not be ended, and goes on: it took too long")
+
+
+def test_a_process_with_a_thousand_files_open_alerts_as_well(upstream, root, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2048), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert alert(upstream, root, READS, str(tmp_path / "took")) == []
+    finally:
+        for each in opened:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (tmp_path / "took").exists()
+
+
+def test_a_command_of_a_run_without_a_standard_error_has_one(upstream, root, tmp_path):
+    """Otherwise the first file that it opens gets the number, and what the command says is written into it."""
+    listing = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(os.readlink('/proc/self/fd/2'))"
+    (tmp_path / "alert.py").write_text(listing)
+    command = f"{sys.executable} -S {tmp_path / 'alert.py'} {tmp_path / 'opened'}"
+    env = environment(upstream, root, MIRROR_SYNC_ON_FAILURE=command, PICTOGRAPH_API_KEY="pk_live_wrong")
+    closed = ["/bin/sh", "-c", 'exec "$0" -m registry_mirror sync <&- >&- 2>&-', sys.executable]
+    assert subprocess.run(closed, env=env, check=False, timeout=60).returncode == 5
+    assert (tmp_path / "opened").read_text() == "/dev/null"
 
 
 # --- what ends before it is a run ------------------------------------------------------------------------------------

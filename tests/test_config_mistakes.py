@@ -106,6 +106,7 @@ def test_a_file_that_may_not_be_read_is_refused_by_name(tmp_path: Path, monkeypa
         ("[sync]\non_failure = []", "sync.on_failure is empty; write it like"),
         ('[sync]\non_failure = " "', "sync.on_failure is empty; write it like"),
         ('[sync]\non_failure = "alert \'x"', "sync.on_failure has a quote or a backslash that does not end"),
+        ('[sync]\non_failure = "a\\u0000b"', "sync.on_failure has a NUL character in it; write it like"),
         (
             '[upstream]\napi_key_env = "pk_live_hidden"',
             "upstream.api_key_env is not the name of an environment variable;",

@@ -227,6 +227,8 @@ def command() -> Kind:
             raise Wrong("is neither a text nor a list of texts", cure)
         if not words or not words[0].strip():
             raise Wrong("is empty", f"{cure}; leave it out for none")
+        if any("\0" in word for word in words):
+            raise Wrong("has a NUL character in it", cure)
         return tuple(words)
 
     return Kind("command line, or list of its words", parse, _show_command, absent=())

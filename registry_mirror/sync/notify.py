@@ -32,6 +32,9 @@ _NO_FAILED_RUN = (LockedError, NotFoundError, Interrupted)
 PATIENCE = 60.0
 """Seconds that the command gets."""
 
+_LAST = 1.0
+"""Seconds until one that was killed must be gone."""
+
 
 @contextlib.contextmanager
 def told(settings: Settings, say: Callable[[str], None], stop: Stop) -> Iterator[None]:
@@ -113,17 +116,26 @@ def _problem(process: subprocess.Popen[bytes], body: bytes, stop: Stop, until: f
                     process.wait(STEP)
             stop.tick()
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return "was ended: it took too long" if not stop.is_set() else "was ended by the signal"
+        why = "it took too long" if not stop.is_set() else "a signal came"
+        return f"was ended: {why}" if _ended(process) else f"could not be ended, and goes on: {why}"
     code = process.returncode
     return None if code == 0 else f"ended with {code}" if code > 0 else f"was ended by signal {-code}"
 
 
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it is gone, with its group. One of another account, such as `sudo`, may not be ours to end."""
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_LAST)
+    return process.returncode is not None
+
+
 def _given(pipe: int, left: memoryview) -> int:
     """Bytes that the pipe has taken, after at most a step; all of them when nobody reads it."""
-    if not select.select((), (pipe,), (), STEP)[1]:
+    ready = select.poll()  # select() takes no descriptor above 1023
+    ready.register(pipe, select.POLLOUT)
+    if not ready.poll(1000 * STEP):
         return 0
     try:
         return os.write(pipe, left)
