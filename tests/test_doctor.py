@@ -233,9 +233,17 @@ def test_clocks(root, monkeypatch):
         patched.setattr(probe_disk.time, "time", lambda: now - 3600)
         patched.setattr(probe_disk, "utc_now", lambda: datetime.now(UTC) - timedelta(hours=1))
         found = asked(probe_disk.clock, patient(root))
-    assert [each[0] for each in found] == [WARNING, PROBLEM, PROBLEM]
+    assert [each[0] for each in found] == [WARNING, PROBLEM, PROBLEM, PROBLEM]
     assert "ahead" in found[0][1]
     assert all("in the future" in each[1] for each in found[1:])
+
+
+def test_an_index_that_is_dated_in_the_future_is_told(root):
+    with contextlib.closing(sqlite3.connect(root / "index.sqlite")) as database, database:
+        database.execute("UPDATE meta SET value = '2999-01-01T00:00:00Z' WHERE key LIKE '%_at'")
+    found = asked(probe_disk.clock, patient(root))
+    assert [each[0] for each in found] == [OK, PROBLEM]
+    assert found[1][1] == "the index is dated in the future (2999-01-01T00:00:00Z), and `mirror gc` removes nothing"
 
 
 def test_a_damaged_page_of_the_index_or_the_catalog_is_found(root):

@@ -16,6 +16,7 @@ import pytest
 from support.roots import CATALOG, FETCHED, SEEN, Root, failure
 
 from registry_mirror.files import Modes
+from registry_mirror.index import publish as publishing
 from registry_mirror.index import schema
 from registry_mirror.index.entries import CheckEntry, ModelEntry
 from registry_mirror.index.found import CheckTotals
@@ -54,6 +55,40 @@ def asked(root: Root):
         return root.since(revision)
 
     return calls, since
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Sets the clock of the publisher so many days ahead."""
+
+    def move(days):
+        monkeypatch.setattr(publishing, "utc_now", lambda: utc_now() + timedelta(days=days))
+
+    return move
+
+
+def test_an_index_of_a_clock_that_was_ahead_is_dated_anew_though_nothing_has_changed(root, at):
+    at(2000)
+    root.add("a")
+    root.publish()
+    ahead = meta(root)
+    at(0)
+    assert publish_root(root, root.since)
+    found = meta(root)
+    assert found["published_at"] == found["built_at"] < ahead["built_at"] == found["built_before"]
+    assert not publish_root(root, root.since)
+    root.add("b")
+    root.publish()
+    assert meta(root)["built_before"] == ahead["built_at"]
+    assert names(root) == {"a", "b"}
+
+
+def test_two_clocks_may_differ_by_a_minute_and_an_index_stays(root, monkeypatch):
+    monkeypatch.setattr(publishing, "utc_now", lambda: utc_now() + timedelta(seconds=50))
+    root.add("a")
+    root.publish()
+    monkeypatch.undo()
+    assert not publish_root(root, root.since)
 
 
 def publish_root(root: Root, since, **changes):

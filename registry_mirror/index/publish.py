@@ -22,7 +22,7 @@ from ..files import (
     no_space_named,
     part_name,
 )
-from ..model import format_time, utc_now
+from ..model import format_time, is_to_come, parse_time, utc_now
 from . import load, schema
 
 if TYPE_CHECKING:
@@ -68,12 +68,13 @@ def publish(
         catalog_id: names the catalog; an index of another one is built anew.
         revision: of the catalog. It only ever grows, so an index ahead of it comes from a catalog that was put back.
         entries_since: the models changed after a revision, each once and whole; all of them for None.
-        meta: texts for readers. `catalog_id`, `revision`, `published_at` and `built_at` are added to them.
+        meta: texts for readers. `catalog_id`, `revision`, `published_at` and `built_at` are added to them, and
+            `built_before` where the clock went back.
         modes: permissions of the new file.
         checks_since: the same for the checks of blobs.
 
     Returns:
-        False when the index was already there, and nothing was touched.
+        False when the index was already there, with no date that is still to come, and nothing was touched.
 
     Raises:
         NoSpaceError: the disk is full. After any failure the old index stands as it was.
@@ -83,7 +84,7 @@ def publish(
         raise ValueError(f"meta keys that publish itself sets: {sorted(taken)}")
     facts = {**meta, schema.CATALOG_ID: catalog_id, schema.REVISION: str(revision)}
     present = _meta_of(path)
-    if present is not None and _without_date(present) == facts:
+    if present is not None and _undated(present) == facts and not _is_ahead(present):
         return False
     make_directory(building, modes)
     with _full_disk_named(building), _part(building, modes) as (part, stream):
@@ -105,8 +106,18 @@ def published_revision(path: Path) -> tuple[str, int] | None:
     return (catalog_id, int(revision)) if catalog_id and revision.isdecimal() else None
 
 
-def _without_date(meta: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in meta.items() if key not in (schema.PUBLISHED_AT, schema.BUILT_AT)}
+def _undated(meta: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in meta.items() if key not in schema.DATES}
+
+
+def _is_ahead(meta: Mapping[str, str]) -> bool:
+    """Whether an index is dated by a clock that was ahead of the present one."""
+    return any(_to_come(meta.get(key)) for key in (schema.PUBLISHED_AT, schema.BUILT_AT))
+
+
+def _to_come(date: str | None) -> bool:
+    moment = parse_time(date)
+    return moment is not None and is_to_come(moment, utc_now())
 
 
 def _extends(present: Mapping[str, str], facts: Mapping[str, str]) -> bool:
@@ -147,7 +158,7 @@ def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], 
             _run(connection, schema.KEPT_TABLES)
             load.replace(connection, changes.models(base))
             load.put_checks(connection, changes.checks(base))
-            _set_meta(connection, facts, built_at=present.get(schema.BUILT_AT))
+            _set_meta(connection, facts, present)
     except sqlite3.DatabaseError as error:
         if database_full(error, part.parent, "the index"):
             raise
@@ -209,12 +220,29 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
             connection.execute(statement)
 
 
-def _set_meta(connection: sqlite3.Connection, facts: Mapping[str, str], *, built_at: str | None = None) -> None:
-    """Writes the texts. `built_at` is when the whole of it was last built anew; None: now."""
+def _set_meta(
+    connection: sqlite3.Connection, facts: Mapping[str, str], present: Mapping[str, str] | None = None
+) -> None:
+    """Writes the texts.
+
+    Args:
+        present: of the index that this one goes on from; None where the whole of it is new.
+    """
     connection.execute("DELETE FROM meta")
-    now = format_time(utc_now())
-    dated = {**facts, schema.PUBLISHED_AT: now, schema.BUILT_AT: built_at or now}
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", dated.items())
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", {**facts, **_dates(present or {})}.items())
+
+
+def _dates(present: Mapping[str, str]) -> dict[str, str]:
+    """When an index is published, and when it was last built anew.
+
+    A date that is still to come was set by a clock that was ahead, or the present one is behind. So now takes its
+    place, and it is kept as well: it counts again should its time come before the grace period is over.
+    """
+    now = str(format_time(utc_now()))
+    built = present.get(schema.BUILT_AT) or now
+    before = built if _to_come(built) else present.get(schema.BUILT_BEFORE)
+    dates = {schema.PUBLISHED_AT: now, schema.BUILT_AT: now if _to_come(built) else built}
+    return dates if before is None else {**dates, schema.BUILT_BEFORE: before}
 
 
 def _remove_side_files(path: Path) -> None:

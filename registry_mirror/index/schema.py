@@ -17,7 +17,9 @@ USER_VERSION = 1
 PAGE_SIZE = 8192
 
 CATALOG_ID, REVISION, PUBLISHED_AT, BUILT_AT = "catalog_id", "revision", "published_at", "built_at"
-RESERVED_META = frozenset({CATALOG_ID, REVISION, PUBLISHED_AT, BUILT_AT})
+BUILT_BEFORE = "built_before"
+DATES = frozenset({PUBLISHED_AT, BUILT_AT, BUILT_BEFORE})
+RESERVED_META = DATES | {CATALOG_ID, REVISION}
 
 # Times are integers, microseconds since 1970 in UTC. `document` stands last: what stands after a long value is slow.
 TABLES = """

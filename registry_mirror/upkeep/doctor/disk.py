@@ -9,8 +9,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ...errors import MirrorError
+from ...errors import MirrorError, NoIndexError
 from ...files import create_exclusive, part_name, reflink
+from ...index.reader import IndexReader
+from ...index.schema import BUILT_AT, PUBLISHED_AT
 from ...model import format_time, is_to_come, parse_time, utc_now
 from ...store.lock import holder_of
 from ...store.publish import inventory
@@ -28,6 +30,7 @@ LEAST_SPACE = 64 << 20
 LOW_SPACE = 1 << 30
 LEAST_INODES, LOW_INODES = 100, 2000
 _CLOCK = 5.0
+_MENDS = "set this machine's clock by NTP; if it is right now, the next `mirror sync` mends the date"
 
 # In another process, because some file systems keep locks apart within one process only, or between hosts only.
 _TRY = """
@@ -213,5 +216,10 @@ def _future(patient: Patient) -> Iterator[Answer]:
     dates = {"last run": parse_time((last.record or {}).get("finished_at")), "last whole sync": last.last_synced_at}
     for what, ended in dates.items():
         if ended is not None and is_to_come(ended, now):
-            cure = "set this machine's clock by NTP; if it is right now, the next `mirror sync` mends the date"
-            yield problem(f"the {what} ended in the future ({format_time(ended)})", cure)
+            yield problem(f"the {what} ended in the future ({format_time(ended)})", _MENDS)
+    with contextlib.suppress(NoIndexError), contextlib.closing(IndexReader(patient.layout.index)) as reader:
+        meta = reader.read(lambda snapshot: snapshot.meta())
+        latest = max(filter(None, (parse_time(meta.get(key)) for key in (PUBLISHED_AT, BUILT_AT))), default=now)
+        if is_to_come(latest, now):
+            date = format_time(latest)
+            yield problem(f"the index is dated in the future ({date}), and `mirror gc` removes nothing", _MENDS)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ...errors import NoIndexError
 from ...files import host_name
 from ...index.reader import IndexReader
-from ...index.schema import BUILT_AT, CATALOG_ID, PUBLISHED_AT, REVISION
-from ...model import parse_time, utc_now
+from ...index.schema import BUILT_AT, BUILT_BEFORE, CATALOG_ID, PUBLISHED_AT, REVISION
+from ...model import is_to_come, parse_time, utc_now
 from ...store.incoming import listing, lives
 from ...store.layout import SUFFIXES, blob_name
 from .plan import BlobFile, IndexView, Leftover, Survey
@@ -78,7 +78,10 @@ def look_at_index(layout: Layout, facts: Mapping[str, str]) -> IndexView | None:
     revision = meta.get(REVISION, "")
     ours = meta.get(CATALOG_ID) == facts["catalog_id"]
     follows = ours and revision.isdecimal() and int(revision) <= int(facts["revision"])
-    return IndexView(blobs, parse_time(meta.get(PUBLISHED_AT)), parse_time(meta.get(BUILT_AT)), follows)
+    built, before, now = parse_time(meta.get(BUILT_AT)), parse_time(meta.get(BUILT_BEFORE)), utc_now()
+    if built is not None and before is not None and not is_to_come(before, now):
+        built = max(built, before)
+    return IndexView(blobs, parse_time(meta.get(PUBLISHED_AT)), built, follows)
 
 
 def look_at_blobs(folder: Path) -> tuple[dict[str, BlobFile | None], dict[str, int]]:
