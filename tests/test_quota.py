@@ -11,6 +11,7 @@ from support.upstream import Chunked, Do, FaultyUpstream, Gate, Hold
 
 from registry_mirror.errors import NoSpaceError
 from registry_mirror.secret import Secret
+from registry_mirror.store import room as room_module
 from registry_mirror.store.layout import Layout
 from registry_mirror.store.room import Limits, Room, open_room
 from registry_mirror.sync import fetch
@@ -99,6 +100,57 @@ def test_a_blob_counts_once(tmp_path):
                 second.admit(41)
         with room.guest() as third:
             third.admit(40)
+
+
+def put_blob(layout, size):
+    """What another process has published."""
+    blob = layout.blobs / "ab" / f"ab{'0' * 30}.onnx"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"x" * size)
+
+
+def test_what_another_process_has_published_since_counts(tmp_path):
+    layout = Layout(tmp_path)
+    room = Room(layout, Limits(quota=1000))
+    with room.guest() as first:
+        first.admit(100)
+    put_blob(layout, 900)
+    with room.guest() as second, pytest.raises(NoSpaceError):
+        second.admit(500)
+
+
+def test_a_count_that_is_old_is_made_anew_and_many_small_files_share_one(tmp_path, monkeypatch):
+    layout, now, counts = Layout(tmp_path), [0.0], []
+    inventory = room_module.inventory
+    monkeypatch.setattr(room_module, "inventory", lambda of: counts.append(1) or inventory(of))
+    monkeypatch.setattr(room_module.time, "monotonic", lambda: now[0])
+    room = Room(layout, Limits(quota=100_000))
+    for _ in range(100):
+        with room.guest() as guest:
+            guest.admit(10)
+            guest.came(10)
+            guest.stored(10)
+    assert len(counts) == 1
+    put_blob(layout, 99_500)
+    now[0] += 2
+    with room.guest() as guest, pytest.raises(NoSpaceError):
+        guest.admit(900)
+
+
+def test_a_file_that_is_a_blob_and_a_guest_for_a_moment_takes_no_room_from_another(tmp_path):
+    layout = Layout(tmp_path)
+    room, done = Room(layout, Limits(quota=100)), []
+    with room.guest() as first:
+        first.admit(60)
+        first.came(60)
+        put_blob(layout, 60)  # the same one, of which the room has not been told yet
+        telling = threading.Timer(0.1, first.stored, [60])
+        telling.start()
+        with room.guest() as second:
+            second.admit(40)
+            done.append(second.size)
+        telling.join()
+    assert done == [40]
 
 
 def test_all_who_have_a_root_open_share_its_room_and_the_last_one_takes_it_along(tmp_path):

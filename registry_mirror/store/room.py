@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from .layout import Layout
 
 _EVERY = 8 << 20
+_COUNT_AFTER = 1.0
+"""Seconds after which a count of the blobs is too old to admit a file by: other processes publish as well."""
+_LARGE = 0.01
+"""The share of the quota from which on a file gets a count of its own: a hundred of them fit."""
+_MOMENT = 1.0
+"""Seconds that a file may take from its publication until it is told."""
+_NEAR = 0.9
+"""The share of the quota from which on no count is good enough but a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +132,11 @@ class Room:
     def __init__(self, layout: Layout, limits: Limits) -> None:
         self._layout, self._limits = layout, limits
         self._identity = _identity(layout.root)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._guests: set[Guest] = set()
-        self._used: int | None = None
+        self._told: int | None = None
+        self._used = 0
+        self._counted_at: float | None = None
 
     @contextlib.contextmanager
     def guest(self) -> Iterator[Guest]:
@@ -138,13 +149,16 @@ class Room:
         finally:
             with self._lock:
                 self._guests.discard(guest)
+                self._lock.notify_all()
 
     def stored(self, guest: Guest, size: int) -> None:
         """Counts a blob in the place of the guest that it was: as one act, so that it counts once at every moment."""
         with self._lock:
             self._guests.discard(guest)
-            if self._used is not None:
-                self._used += size
+            self._used += size
+            if self._told is not None:
+                self._told += size
+            self._lock.notify_all()
 
     def check_root(self) -> None:
         """Makes sure that the root is the folder that it was when the work began.
@@ -165,11 +179,25 @@ class Room:
     def admit(self, guest: Guest, size: int) -> None:
         """Promises `size` bytes to a file, or refuses."""
         with self._lock:
-            refusal = misfit(max(0, size - guest.done), self._with_others(self._space(guest)), self._limits)
+            needed = max(0, size - guest.done)
+            space = self._with_others(guest)
+            if self._is_doubtful(needed, space):
+                space = self._counted_anew(guest)
+            refusal = misfit(needed, space, self._limits)
+            whole = [other for other in self._guests if other is not guest and 0 < other.size <= other.done]
+            less = Space(space.free, space.used - sum(other.done for other in whole), space.promised)
+            if refusal and whole and not misfit(needed, less, self._limits):
+                # They have come and may be among the blobs already, and so count twice: they tell in a moment.
+                self._lock.wait_for(lambda: self._guests.isdisjoint(whole), _MOMENT)
+                refusal = misfit(needed, self._counted_anew(guest), self._limits)
             if refusal is None:
                 guest.size = size
                 return
         raise _no_room(*refusal)
+
+    def _counted_anew(self, guest: Guest) -> Space:
+        self._counted_at = None
+        return self._with_others(guest)
 
     def look(self, guest: Guest) -> None:
         """Looks whether a file that is coming may go on."""
@@ -189,19 +217,35 @@ class Room:
         others = [other for other in self._guests if other is not guest]
         if self._limits.quota is None:
             return Space(free_space(self._layout.root), 0, sum(other.promised for other in others))
-        if self._used is None:
+        if self._counted_at is None:
             self._used = sum(inventory(self._layout).values())
+            self._told = self._used if self._told is None else self._told
+            self._counted_at = time.monotonic()
         come = sum(each.done for each in self._guests)
-        return Space(free_space(self._layout.root), self._used + come, sum(other.promised for other in others))
+        used = max(self._used, self._told or 0)  # what this process has stored counts, whatever a count finds
+        return Space(free_space(self._layout.root), used + come, sum(other.promised for other in others))
 
-    def _with_others(self, space: Space) -> Space:
+    def _is_doubtful(self, needed: int, space: Space) -> bool:
+        """Whether the blobs must be counted again: the count is old, or others may have published what tips the scale.
+
+        A count takes milliseconds, so the many small files of a run share one, as long as there is room.
+        """
+        quota = self._limits.quota
+        if quota is None or self._counted_at is None:
+            return False
+        old = time.monotonic() - self._counted_at > _COUNT_AFTER
+        return old or needed > _LARGE * quota or space.used + space.promised + needed > _NEAR * quota
+
+    def _with_others(self, guest: Guest) -> Space:
         """With what other processes fetch at this moment, as far as it concerns the quota."""
         if self._limits.quota is None:
-            return space
+            return self._space(guest)
         used = promised = 0
+        # Before blobs are counted: what is published in between counts twice rather than never.
         for found, whole in coming_elsewhere(self._layout.incoming):
             used += found
             promised += whole - found
+        space = self._space(guest)
         return Space(space.free, space.used + used, space.promised + promised)
 
 
