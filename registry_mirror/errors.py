@@ -53,7 +53,10 @@ class MirrorError(Exception):
 
 
 class ConfigurationError(MirrorError):
-    """A setting, a flag or the root is unusable; nothing was sent, and nothing written but the record of a run."""
+    """A setting, a flag or the root is unusable; nothing was sent, and nothing written.
+
+    But for `run.json`, in a root that is there already, after a sync that it ended.
+    """
 
     exit_code = 2
 

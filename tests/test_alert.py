@@ -197,11 +197,15 @@ def test_what_ends_a_sync_before_it_begins_is_one_line_a_record_and_an_alert(
     assert json.loads((tmp_path / "alert.json").read_text())["run"] == after["run"]
 
 
-def test_the_first_sync_of_all_that_has_no_key_is_recorded_as_well(env, root, tmp_path):
+@pytest.mark.parametrize("there", [False, True])
+def test_where_there_is_no_root_yet_a_failure_makes_none_and_is_told_all_the_same(env, root, tmp_path, there):
+    if there:
+        root.mkdir()
     without_a_key(env, root)
-    assert mirror("sync", env=env).returncode == 2
-    assert json.loads((root / "run.json").read_text())["last_synced_at"] is None
-    assert (tmp_path / "alert.json").exists()
+    done = mirror("sync", env=env)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert os.listdir(root) == [] if there else not root.exists()
+    assert "no API key" in json.loads((tmp_path / "alert.json").read_text())["run"]["error"]
 
 
 @pytest.mark.parametrize("kind", ["strangers", "newer", "file"])

@@ -15,7 +15,7 @@ from ..files import Modes
 from ..model import json_bytes, utc_now
 from ..store.faults import named
 from ..store.layout import Layout
-from ..store.root import check_format, prepare
+from ..store.root import check_format
 from .record import Outcome, RunRecord, Tally
 from .runfile import write_run
 from .stop import STEP
@@ -40,7 +40,7 @@ _LAST = 1.0
 def told(settings: Settings, say: Callable[[str], None], stop: Stop) -> Iterator[None]:
     """Around a run and what it needs: a failure outside of what the run records itself is recorded and told as well.
 
-    `run.json` gets it where the root can be written, and the operator's command in any case.
+    `run.json` gets it where there is a root, and the operator's command in any case.
 
     Raises:
         MirrorError: what ended the block, in our words.
@@ -64,7 +64,7 @@ def _write(settings: Settings, record: RunRecord, say: Callable[[str], None]) ->
     layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
     try:
         if not layout.format_file.exists():
-            prepare(layout, modes)  # refuses a folder that holds something else
+            return  # a path that was mistyped, or a disk that is not mounted: nothing is made there
         check_format(layout)
         write_run(layout, modes, record, ended_early=True)
     except (OSError, MirrorError) as later:
