@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, delete, exists, insert, select, update
+from sqlalchemy import bindparam, delete, exists, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from ..model import CLOCK_SKEW, format_time, parse_time
+from ..model import format_time, parse_time
 from .rows import batches, in_turns, touch
 from .schema import checks, evictions, failures, models, pins, runs, unnamed, weights
 
@@ -178,22 +177,6 @@ class Retention:
         with self._writing() as connection:
             for batch in batches(forgotten):
                 connection.execute(delete(unnamed).where(unnamed.c.blob.in_(batch)))
-
-    def redate(self, now: datetime) -> None:
-        """Dates anew what a clock that was ahead has dated: what it says of age counts from now."""
-        late, moment = format_time(now + timedelta(seconds=CLOCK_SKEW)), format_time(now)
-        with self._writing() as connection:
-            connection.execute(update(unnamed).where(unnamed.c.since > late).values(since=now.isoformat()))
-            touched: set[str] = set()
-            for table, model_id, date in (
-                (weights, weights.c.model_id, weights.c.superseded_at),
-                (models, models.c.id, models.c.archived_at),
-                (models, models.c.id, models.c.gone_at),
-            ):
-                touched.update(connection.scalars(select(model_id).where(date > late)))
-                connection.execute(update(table).where(date > late).values({date.name: moment}))
-            if touched:
-                touch(connection, sorted(touched))
 
     def release(self, blob: str, md5: str, since: datetime, take: Callable[[Collection[str]], bool]) -> bool:
         """Lets `take` take a blob out of the store while no row can come to want it.

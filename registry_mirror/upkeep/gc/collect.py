@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -124,7 +123,6 @@ class _Collector:
             self._catalog.forget_notes(decided.forget)
             let_go = self._let_go(decided.let_go)
             evicted = self._let_go(decided.evict, evicted_at=found.now)
-            self._redate(decided, found.now)
             publish_index(self._layout, self._modes, self._catalog, self._sleep)
             self._begin_grace([*decided.begin, *(row.blob for row in (*let_go, *evicted))])
         except NoSpaceError as error:  # what was removed is told all the same; the next one goes on
@@ -136,15 +134,6 @@ class _Collector:
         done = set(self._catalog.let_go(reasons, _blob_of, evicted_at=evicted_at, rest=self._sleep))
         self._spared += [row.blob for row in rows if row.held not in done]
         return tuple(row for row in rows if row.held in done)
-
-    def _redate(self, decided: Plan, now: datetime) -> None:
-        """What a clock that was ahead has dated counts from now."""
-        if decided.redate:
-            self._catalog.redate(now)
-        for name in decided.touch:
-            blob = self._layout.blobs / name
-            with contextlib.suppress(OSError):  # it stays, as before
-                os.utime(blob, ns=(time.time_ns(), blob.stat().st_mtime_ns))
 
     def _begin_grace(self, blobs: Collection[str]) -> None:
         """Dates the notes of what the index that is published now does not name."""

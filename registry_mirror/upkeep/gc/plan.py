@@ -127,8 +127,6 @@ class Plan:
     Attributes:
         let_go, evict: rows that leave the record and the index.
         begin, forget: blobs whose grace period begins, or is off.
-        redate: whether dates that are still to come, in notes or on record, become now.
-        touch: blobs without a name that are themselves dated so.
         delete: blobs that leave the disk.
         sweep: leftovers that do.
         wait: blobs that no index names, in their grace period.
@@ -141,8 +139,6 @@ class Plan:
     evict: tuple[RowStep, ...] = ()
     begin: tuple[str, ...] = ()
     forget: tuple[str, ...] = ()
-    redate: bool = False
-    touch: tuple[str, ...] = ()
     delete: tuple[FileStep, ...] = ()
     sweep: tuple[FileStep, ...] = ()
     wait: tuple[FileStep, ...] = ()
@@ -161,8 +157,6 @@ def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> 
     wanted = {blob_name(held.md5, held.format) for held in staying}
     used = sum(sizes.get(name, 0) for name in wanted)
     evictions = evict(staying, used, store, sizes, clock.reason if clock else distrust(survey.listed_at, survey.now))
-    # The upstream has answered to this clock, and nothing has been recorded after it: a date to come is what was wrong.
-    settled = clock is None and survey.listed_at is not None and not is_to_come(survey.listed_at, survey.now)
     on_record = frozenset(row.blob for row in rows)
     files = _judge_blobs(survey, on_record, retention.grace)
     leftovers = _judge_leftovers(survey, retention.quarantine)
@@ -173,8 +167,6 @@ def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> 
         evict=tuple(RowStep(held, verdict) for held, verdict in evictions.chosen.items()),
         begin=_begins(survey, on_record),
         forget=tuple(sorted(name for name in survey.notes if name in on_record or name not in survey.blobs)),
-        redate=settled and _is_ahead(survey),
-        touch=tuple(name for name, found in survey.blobs.items() if settled and _is_future(found, survey.now)),
         delete=tuple(step for step in files if step.verdict.act is Act.DELETE),
         sweep=tuple(step for step in leftovers if step.verdict.act is Act.DELETE),
         wait=tuple(step for step in files if step.verdict.act is Act.WAIT),
@@ -189,18 +181,6 @@ def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> 
 def _timely(verdict: Verdict, clock: Verdict | None) -> Verdict:
     """The verdict on a row, unless the clock that it went by is known to be wrong."""
     return clock if clock is not None and verdict.act is Act.LET_GO else verdict
-
-
-def _is_ahead(survey: Survey) -> bool:
-    """Whether a date by which something is to leave was set by a clock that was ahead."""
-    dates = [note.since for note in survey.notes.values()]
-    for held in survey.holdings:
-        dates += (held.superseded_at, held.archived_at, held.gone_at)
-    return any(date is not None and is_to_come(date, survey.now) for date in dates)
-
-
-def _is_future(found: BlobFile | None, now: datetime) -> bool:
-    return found is not None and is_to_come(found.changed_at, now)
 
 
 def _is_whole(held: Holding, blobs: Mapping[str, BlobFile | None]) -> bool:
