@@ -80,6 +80,22 @@ def test_a_misspelt_key_in_a_named_file_is_refused_by_every_verb(root, tmp_path,
             assert "did you mean" in str(result.exception)
 
 
+@pytest.mark.parametrize("name", ["MIRROR_ROOTT", "MIRROR_SYNC_WORKER"])
+def test_a_misspelt_variable_leads_no_reader_to_another_mirror(root, monkeypatch, name):
+    root.add("forklifts")
+    root.publish()
+    monkeypatch.setenv(name, "3")
+    monkeypatch.setenv("MIRROR_SYNC_WORKERS", "nonsense")  # a writer's, which readers do not judge
+    for verb, arguments in ((list_, []), (status, []), (path, ["forklifts"]), (get, ["forklifts"])):
+        options = GlobalOptions(root=str(root.path), config=None, verbose=False)
+        result = CliRunner().invoke(verb.command, arguments, obj=options)
+        assert isinstance(result.exception, ConfigurationError), result.output
+        assert f"environment {name}: no such setting; did you mean" in str(result.exception)
+        monkeypatch.delenv(name)
+        assert CliRunner().invoke(verb.command, arguments, obj=options).exception is None
+        monkeypatch.setenv(name, "3")
+
+
 def test_a_named_file_that_readers_may_not_open_matters_only_where_it_has_to_name_the_root(root, tmp_path, monkeypatch):
     root.add("forklifts")
     root.publish()

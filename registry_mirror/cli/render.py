@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
 _JOINERS = "\u200c\u200d"  # inside emoji and in several scripts; they move nothing on a terminal
 
+_READ_BY_READERS = frozenset({"MIRROR_ROOT", "MIRROR_CONFIG"})
+
 
 def open_mirror(options: GlobalOptions) -> Mirror:
-    """The mirror that the options name."""
+    """The mirror that the options name. A misspelt variable is refused: MIRROR_ROOTT would lead to another mirror."""
     from ..config.root import resolve_root
 
+    if any(name.startswith("MIRROR_") and name not in _READ_BY_READERS for name in os.environ):
+        from ..config.known import refuse_unknown_variables  # with all options, which readers do not need otherwise
+
+        refuse_unknown_variables(os.environ)
     root = resolve_root(options.root, options.config, os.environ)
     refuse_file(root)
     return Mirror(root)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import MirrorError
+from ...store.faults import store_error
 from . import books, disk, root, upstream
 from .finding import Finding, Verdict
 
@@ -46,8 +47,8 @@ def _asked(name: str, probe: Probe, patient: Patient) -> Iterable[Finding]:
     except MirrorError as error:
         yield Finding(name, Verdict.PROBLEM, error.message, error.hint)
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        yield Finding(name, Verdict.PROBLEM, f"{error.strerror or error}{where}", None)
+        refusal = store_error(error, f"the probe of {name}")
+        yield Finding(name, Verdict.PROBLEM, refusal.message, refusal.hint)
 
 
 def ill(findings: Iterable[Finding]) -> bool:
