@@ -27,12 +27,22 @@ class Output(io.FileIO):
         if self.gone:
             return len(data)
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:
+                self._wait()
         except BrokenPipeError:
             self.gone = True
             return len(data)
         except OSError as error:
             raise OSError(error.errno, error.strerror, "standard output") from None
+        return written
+
+    def _wait(self) -> None:
+        """Until it takes more: one that whoever started us set to be non-blocking is full for a moment."""
+        import select
+
+        ready = select.poll()
+        ready.register(self, select.POLLOUT)
+        ready.poll()
 
 
 class Messages(io.FileIO):

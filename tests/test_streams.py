@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from support.documents import make_model
@@ -16,6 +18,7 @@ from support.syncing import environment, run_sync, start_mirror
 from support.upstream import Gate, Hold
 
 from registry_mirror import Mirror
+from registry_mirror.streams import Output
 
 FILES = ("catalog.sqlite", "index.sqlite", "run.json", "FORMAT")
 
@@ -116,6 +119,19 @@ def test_a_reader_of_standard_output_that_went_away_is_no_failure(full_root, ver
     )  # fmt: skip
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_pipe_that_does_not_block_gets_all_of_a_long_answer():
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    came = []
+    with open(reading, "rb") as answer:
+        slow = threading.Timer(0.1, lambda: came.append(answer.read()))
+        slow.start()
+        with io.BufferedWriter(Output(writing, "w")) as output:
+            output.write(b"x" * (1 << 20))
+        slow.join()
+    assert came == [b"x" * (1 << 20)]
 
 
 def test_a_reader_that_went_away_hides_no_exit_code(full_root):
