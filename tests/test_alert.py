@@ -272,6 +272,26 @@ def test_settings_that_cannot_be_used_are_said_to_have_alerted_nobody(env, root,
     assert not (tmp_path / "alert.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "noted"),
+    [
+        ('on_failure = "x"', True),
+        ('sync.on_failure = "x"', True),
+        ('"on_failure" = "x"', True),
+        ('sync = { workers = 2, on_failure = "x" }', True),
+        ('# on_failure = "x"', False),
+        ('workers = 2  # or on_failure = "x"', False),
+        ('# see on_failure\nx = "on_failure"', False),
+    ],
+)
+def test_only_a_file_that_names_a_command_is_said_to_have_alerted_nobody(env, tmp_path, line, noted):
+    del env["MIRROR_SYNC_ON_FAILURE"]
+    (tmp_path / "mirror.toml").write_text(f"{line}\nworker = = 2\n")
+    done = mirror("--config", str(tmp_path / "mirror.toml"), "sync", env=env)
+    assert done.returncode == 2
+    assert ("sync.on_failure was not run" in done.stderr) is noted
+
+
 def test_a_dry_run_that_fails_alerts_nobody(env, root, tmp_path):
     without_a_key(env, root)
     assert mirror("sync", "--dry-run", env=env).returncode == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from ..config import Loaded, Settings
     from ..secret import Secret
     from .globals import GlobalOptions
+
+
+_NAMES_A_COMMAND = re.compile(rb"""^[^#\n]*\bon_failure["']?\s*=""", re.MULTILINE)  # not in a comment
 
 
 def settings_and_key(options: GlobalOptions, overrides: Mapping[str, object] | None = None) -> tuple[Settings, Secret]:
@@ -70,5 +74,5 @@ def _alert_is_set(options: GlobalOptions) -> bool:
     with contextlib.suppress(OSError, MirrorError):
         file = named_file(options.config, os.environ)
         path = file.path if file else resolve_root(options.root, None, os.environ) / "config.toml"
-        return b"on_failure" in path.read_bytes()
+        return _NAMES_A_COMMAND.search(path.read_bytes()) is not None
     return False
