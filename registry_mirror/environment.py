@@ -17,6 +17,7 @@ from .urls import check_proxy, hide_secrets, is_loopback
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
+    from pathlib import Path
 
 _SOCKS = ("socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
@@ -30,18 +31,19 @@ class Proxy:
     origin: str
 
 
-def check_network(proxy: str | None) -> None:
+def check_network(proxy: str | None, ca_file: Path | None) -> None:
     """Refuses an environment with which no call could be made.
 
     Args:
         proxy: the configured one, beside which those of the environment do not count.
+        ca_file: the configured one, see `trusted`.
 
     Raises:
         ConfigurationError: a variable cannot be used; the message names it and shows no password.
     """
     if proxy is None:
         proxies()
-    trusted(os.environ)
+    trusted(os.environ, ca_file)
 
 
 def proxies() -> dict[str, Proxy]:
@@ -128,17 +130,28 @@ def _lists(entry: str, host: str, port: int | None) -> bool:
     return bool(name) and (host == name or host.endswith(f".{name}"))
 
 
-def trusted(env: Mapping[str, str]) -> ssl.SSLContext | None:
+def trusted(env: Mapping[str, str], ca_file: Path | None) -> ssl.SSLContext | None:
     """TLS that trusts the certificates of SSL_CERT_FILE, else of SSL_CERT_DIR; None where neither is set.
+
+    Args:
+        ca_file: what the configuration trusts besides. Where it is set, a variable that cannot be used adds nothing:
+            not the usual certificates either, which the variable was to replace.
 
     Raises:
         ConfigurationError: a variable, or SSLKEYLOGFILE, names what TLS could not use.
     """
+    import ssl
+
     if env.get("SSLKEYLOGFILE"):
         _check_key_log(env["SSLKEYLOGFILE"])
-    if env.get("SSL_CERT_FILE"):
-        return _trusting_file(env["SSL_CERT_FILE"])
-    return _trusting_folders(env["SSL_CERT_DIR"]) if env.get("SSL_CERT_DIR") else None
+    try:
+        if env.get("SSL_CERT_FILE"):
+            return _trusting_file(env["SSL_CERT_FILE"])
+        return _trusting_folders(env["SSL_CERT_DIR"]) if env.get("SSL_CERT_DIR") else None
+    except ConfigurationError:
+        if ca_file is None:
+            raise
+    return ssl.create_default_context(capath=os.devnull)  # no certificates at all
 
 
 def _trusting_file(path: str) -> ssl.SSLContext:

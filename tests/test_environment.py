@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from support.upstream import FaultyUpstream
 from registry_mirror import Client, ConfigurationError
 from registry_mirror import environment as surroundings
 from registry_mirror.environment import bypassed
-from registry_mirror.upstream.connections import Connections
+from registry_mirror.upstream.connections import Connections, _tls_context
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
@@ -75,6 +76,21 @@ def test_variables_about_tls_that_can_be_used_are(tls, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(tls / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tls / "nothing"))  # not looked at beside the other
     Client("k", "https://registry.example").close()
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize("name", ["nothing", "empty"])
+def test_beside_a_ca_file_a_variable_that_cannot_be_used_adds_no_trust_and_refuses_nothing(
+    tls, monkeypatch, variable, name
+):
+    monkeypatch.setenv(variable, str(tls / name))
+    surroundings.check_network(None, tls / "ca.pem")
+    context = _tls_context(tls / "ca.pem")
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert len(context.get_ca_certs()) == 1
+    with pytest.raises(ConfigurationError, match=rf"^upstream\.ca_file: .*{tls / 'text'}"):
+        Connections(ca_file=tls / "text")
 
 
 @pytest.mark.parametrize(
@@ -172,6 +188,17 @@ def test_no_proxy_is_understood_and_never_trips_anything(monkeypatch, variable, 
     assert bypassed(host, 443) is direct
     shown = f"[{host}]" if ":" in host else host
     assert (Connections().proxy_of(httpx.URL(f"https://{shown}")) is None) is direct
+
+
+@pytest.mark.parametrize("verb", [("sync",), ("config", "check"), ("doctor",)])
+def test_every_verb_passes_over_a_folder_of_certificates_that_is_gone_where_the_configuration_names_some(
+    root, tls, verb
+):
+    with FaultyUpstream(many_models(1)) as upstream:
+        named = {"SSL_CERT_DIR": "/nonexistent", "MIRROR_UPSTREAM_CA_FILE": str(tls / "ca.pem")}
+        done = mirror(*verb, env=environment(upstream, root, **named))
+    assert done.returncode == 0
+    assert "SSL_CERT_DIR" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def check_surroundings(loaded: Loaded, env: Mapping[str, str] | None = None) -> 
         ConfigurationError: one of them is not so. Each would otherwise be met in the night, by a run or by its alert.
     """
     settings = loaded.settings
-    check_network(settings.upstream.proxy)
+    check_network(settings.upstream.proxy, settings.upstream.ca_file)
     read_api_key(settings.upstream, env, config=loaded.file or settings.root / "config.toml")
     if settings.upstream.ca_file is not None:
         _check_certificates(settings.upstream.ca_file, loaded.origins["upstream.ca_file"])

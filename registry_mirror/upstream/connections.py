@@ -115,7 +115,7 @@ def _traits(path: str | Path) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _new_tls_context(ca_file: Path | None, _state: object) -> ssl.SSLContext:
-    context = trusted(os.environ) or httpx.create_ssl_context(trust_env=False)
+    context = trusted(os.environ, ca_file) or httpx.create_ssl_context(trust_env=False)
     context.sslsocket_class = TlsSocket
     if ca_file is not None:
         try:

@@ -56,7 +56,7 @@ def proxy(patient: Patient) -> Iterable[Answer]:
     if patient.settings is None:
         return [skipped("the configuration cannot be used")]
     try:
-        check_network(patient.settings.upstream.proxy)
+        check_network(patient.settings.upstream.proxy, patient.settings.upstream.ca_file)
     except ConfigurationError as error:
         return [problem(error.message, error.hint)]
     url, origin = proxy_for(patient.settings, getproxies(), bypassed)
