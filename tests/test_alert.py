@@ -16,7 +16,7 @@ from support.syncing import environment, mirror, run_sync, settings_for, start_m
 from registry_mirror.errors import ConfigurationError, Interrupted, LockedError, MirrorError, NotFoundError
 from registry_mirror.model import utc_now
 from registry_mirror.sync import notify as notifying
-from registry_mirror.sync.notify import notify, told
+from registry_mirror.sync.notify import notify, recording_failures
 from registry_mirror.sync.record import FailedModel, Outcome, RunRecord, Tally
 from registry_mirror.sync.stop import Stop
 
@@ -227,7 +227,7 @@ def test_a_fault_of_ours_before_the_run_is_recorded_and_told(upstream, root, mon
     said, settings = [], settings_for(upstream, root, {"sync.on_failure": ["/no/such/program"]})
     with (
         pytest.raises(MirrorError, match="a fault in registry-mirror: ZeroDivisionError"),
-        told(settings, said.append, Stop()),
+        recording_failures(settings, said.append, Stop()),
     ):
         raise ZeroDivisionError
     assert said == ["sync.on_failure: /no/such/program did not run: No such file or directory"]
@@ -239,7 +239,7 @@ def test_a_record_that_cannot_be_written_is_said_beside_what_failed(upstream, ro
     (root / "run.json").unlink()
     (root / "run.json").mkdir()
     said, settings = [], settings_for(upstream, root)
-    with pytest.raises(ConfigurationError), told(settings, said.append, Stop()):
+    with pytest.raises(ConfigurationError), recording_failures(settings, said.append, Stop()):
         raise ConfigurationError("no key")
     (line,) = said
     assert line.startswith("run.json was not written: ")
@@ -248,7 +248,7 @@ def test_a_record_that_cannot_be_written_is_said_beside_what_failed(upstream, ro
 @pytest.mark.parametrize("error", [LockedError("held"), NotFoundError("nobody"), Interrupted("interrupted")])
 def test_what_is_no_failed_run_is_neither_recorded_nor_told(upstream, root, error):
     said, settings = [], settings_for(upstream, root, {"sync.on_failure": ["/no/such/program"]})
-    with pytest.raises(type(error)), told(settings, said.append, Stop()):
+    with pytest.raises(type(error)), recording_failures(settings, said.append, Stop()):
         raise error
     assert said == []
     assert not root.exists()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..sync.gaps import untold
+from ..sync.gaps import gap_warning
 from ..sync.plan import Action
 from ..sync.preview import preview
 from ..sync.stop import Stop
@@ -31,7 +31,7 @@ def print_plan(settings: Settings, key: Secret, named: frozenset[str], *, sizes:
             for line in _lines(step):
                 click.echo(line)
     click.echo(_summary(found), err=True)
-    return 1 if found.shrinks else 3 if untold(found.gaps) else 0
+    return 1 if found.shrinks else 3 if gap_warning(found.gaps) else 0
 
 
 def _lines(step: Step) -> list[str]:
@@ -53,6 +53,6 @@ def _summary(found: Preview) -> str:
         line += f", {len(found.absent)} missing from the listing and to be asked for by id"
     if found.shrinks:
         line += "; so many that the run would mark none gone and end with 1 (--accept-shrink)"
-    if gap := untold(found.gaps):
+    if gap := gap_warning(found.gaps):
         line += f"; {gap}"
     return line

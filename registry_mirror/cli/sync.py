@@ -86,7 +86,7 @@ def with_suggestion(error: NotFoundError) -> NotFoundError:
 
 def _sync(settings: Settings, read_key: Callable[[], Secret], asked: dict[str, Any], *, as_json: bool) -> int:
     from ..errors import Interrupted
-    from ..sync.notify import notify, told
+    from ..sync.notify import notify, recording_failures
     from ..sync.stop import Stop
 
     def say(line: str) -> None:
@@ -94,7 +94,7 @@ def _sync(settings: Settings, read_key: Callable[[], Secret], asked: dict[str, A
 
     stop = Stop()
     stop.on_signals()
-    with told(settings, say, stop):
+    with recording_failures(settings, say, stop):
         from ..sync.run import Options, sync  # here: that a library is missing is to be told as well
         from .progress import reporter_for
 

@@ -36,7 +36,7 @@ def store_error(error: OSError, what: str) -> MirrorError:
     return StoreError(f"{what}: {error.strerror or error} ({where})", hint=cure, everywhere=error.errno in _EVERYWHERE)
 
 
-def named(error: Exception) -> MirrorError:
+def as_mirror_error(error: Exception) -> MirrorError:
     """Ours for whatever ended the work: the system's in words, a fault with its traceback in the log."""
     if isinstance(error, MirrorError):
         return error

@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, LockedError
-from ..store.faults import named
+from ..store.faults import as_mirror_error
 from ..store.layout import refuse_file
-from .notify import notify, told
+from .notify import notify, recording_failures
 from .record import Outcome
 from .run import Options, sync
 from .stop import STEP, Stop
@@ -58,7 +58,7 @@ class Daemon:
         """
         settings, read_key = self._load()
         self._stop.on_signals()
-        with told(settings, self._say, self._stop):
+        with recording_failures(settings, self._say, self._stop):
             refuse_file(settings.root)
             read_key()
         signal.signal(signal.SIGHUP, self._on_hangup)
@@ -73,7 +73,7 @@ class Daemon:
         """One run and the wait after it. While the settings cannot be read, those of the run before tell of it."""
         self._wanted = False
         try:
-            with told(settings, self._say, self._stop):
+            with recording_failures(settings, self._say, self._stop):
                 settings, read_key = self._load()
             if self._sync(settings, read_key) is Outcome.FAILED:
                 self._failures += 1
@@ -85,13 +85,13 @@ class Daemon:
             return settings
         except Exception as error:  # noqa: BLE001 - nothing but a signal ends the daemon
             self._failures += 1
-            self._say(f"failed: {named(error)}")
+            self._say(f"failed: {as_mirror_error(error)}")
         every, longest = settings.daemon.every, settings.daemon.max_backoff
         self._wait(wait_after(every, self._failures, longest, random.uniform(0.9, 1.1)))  # noqa: S311
         return settings
 
     def _sync(self, settings: Settings, read_key: Callable[[], Secret]) -> Outcome:
-        with told(settings, self._say, self._stop):
+        with recording_failures(settings, self._say, self._stop):
             finished = sync(settings, read_key(), Options(), self._reporter, self._stop)
         self._notifier.status(finished.record.last_line())
         interrupted = isinstance(finished.error, Interrupted)

@@ -85,7 +85,7 @@ def _remembered(facts: Mapping[str, str]) -> dict[str, tuple[str, int]]:
         return {}
 
 
-def untold(gaps: Iterable[Gap]) -> str | None:
+def gap_warning(gaps: Iterable[Gap]) -> str | None:
     """What to say of the gaps that are not usual; None when there are none."""
     said = "; ".join(str(gap) for gap in gaps if not gap.usual)
     return f"{said}, also when it was read again; nothing was marked gone" if said else None

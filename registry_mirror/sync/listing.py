@@ -24,7 +24,7 @@ from ..upstream import BadRow, Row, read_whole
 from . import identity
 from .breaker import Breaker
 from .fetch import job_for
-from .gaps import find_gaps, remember, untold, usual_gaps
+from .gaps import find_gaps, gap_warning, remember, usual_gaps
 from .plan import Change, absent_models, plan_model, shrinks, unknown_names
 from .record import FailedModel
 from .settled import Settled, recall
@@ -124,11 +124,11 @@ class Listing:
             UnknownNameError: no listed model has one of the names that were given.
         """
         gaps = find_gaps(self._readings, self._facts)
-        self._submit_named(untold(gaps))
+        self._submit_named(gap_warning(gaps))
         self._tally.gaps = gaps
         if fresh := remember(gaps, self._facts):
             self._shop.catalog.set_facts(fresh)
-        if untold(gaps):
+        if gap_warning(gaps):
             return None
         present = self._settled.present
         absent = absent_models(present, self._seen)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import Interrupted, LockedError, MirrorError, NotFoundError
 from ..files import Modes
 from ..model import json_bytes, utc_now
-from ..store.faults import named
+from ..store.faults import as_mirror_error
 from ..store.layout import Layout
 from ..store.root import check_format
 from .record import Outcome, RunRecord, Tally
@@ -37,7 +37,7 @@ _LAST = 1.0
 
 
 @contextlib.contextmanager
-def told(settings: Settings, say: Callable[[str], None], stop: Stop) -> Iterator[None]:
+def recording_failures(settings: Settings, say: Callable[[str], None], stop: Stop) -> Iterator[None]:
     """Around a run and what it needs: a failure outside of what the run records itself is recorded and told as well.
 
     `run.json` gets it where there is a root, and the operator's command in any case.
@@ -51,7 +51,7 @@ def told(settings: Settings, say: Callable[[str], None], stop: Stop) -> Iterator
     except _NO_FAILED_RUN:
         raise
     except Exception as error:
-        ended = named(error)
+        ended = as_mirror_error(error)
         record = RunRecord(Outcome.FAILED, Tally(started_at), utc_now(), 0, 0, str(ended))
         _write(settings, record, say)
         notify(settings, record, say, stop)
@@ -68,8 +68,8 @@ def _write(settings: Settings, record: RunRecord, say: Callable[[str], None]) ->
         check_format(layout)
         write_run(layout, modes, record, ended_early=True)
     except (OSError, MirrorError) as later:
-        if str(named(later)) != record.error:
-            say(f"{layout.run_record.name} was not written: {named(later)}")
+        if str(as_mirror_error(later)) != record.error:
+            say(f"{layout.run_record.name} was not written: {as_mirror_error(later)}")
 
 
 def notify(

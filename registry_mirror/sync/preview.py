@@ -11,7 +11,7 @@ from ..errors import ApiError, CatalogError, ListingError, MirrorError
 from ..store.layout import Layout
 from ..store.publish import inventory
 from ..upstream import BadRow, Page, Row
-from .gaps import find_gaps, untold, usual_gaps
+from .gaps import find_gaps, gap_warning, usual_gaps
 from .identity import news, owners
 from .listing import UnknownNameError, read_listings, unusable
 from .plan import Action, FileStep, Policy, Step, absent_models, plan_model, shrinks, unknown_names
@@ -97,11 +97,11 @@ def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, 
         names, ids = {row.name for row in listed if row.name}, {row.id for row in listed if row.id}
         missing = unknown_names(named, lambda name: name in names or name in ids)
         if missing:
-            raise UnknownNameError(missing[0], names, untold(gaps))
+            raise UnknownNameError(missing[0], names, gap_warning(gaps))
         steps = [plan_model(row, known.get(row.id), policy, blobs) for row in reversed(rows.values())]
         if sizes:
             steps = [_with_sizes(client, step) for step in steps]
-    if untold(gaps):
+    if gap_warning(gaps):
         return Preview(tuple(steps), (), shrinks=False, gaps=gaps)
     present = [model_id for model_id, each in known.items() if not each.gone]
     absent = absent_models(present, ids)

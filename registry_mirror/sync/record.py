@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..model import format_time
 from ..units import counted, format_duration, format_size
-from .gaps import untold
+from .gaps import gap_warning
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -123,4 +123,4 @@ def _files(amount: Amount) -> str:
 
 def outcome_of(tally: Tally, *, ended_early: bool) -> Outcome:
     """The outcome of a run whose listing was good: partial when a model failed, or was left or kept from the run."""
-    return Outcome.PARTIAL if tally.failed or ended_early or untold(tally.gaps) else Outcome.OK
+    return Outcome.PARTIAL if tally.failed or ended_early or gap_warning(tally.gaps) else Outcome.OK

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from ..errors import Interrupted, MirrorError, NoSpaceError, RateLimitError
 from ..files import Modes
 from ..model import utc_now
-from ..store.faults import named
+from ..store.faults import as_mirror_error
 from ..store.incoming import sweep, sweep_root
 from ..store.layout import Layout
 from ..store.lock import run_lock
 from ..store.root import prepare
 from ..units import counted
 from .crew import Crew
-from .gaps import untold
+from .gaps import gap_warning
 from .intake import Intake
 from .listing import Listing, UnknownNameError
 from .plan import Policy
@@ -121,7 +121,7 @@ class Run:
         except MirrorError as error:
             return self._wound_down(error)
         except Exception as error:  # noqa: BLE001 - a run that met a fault of ours has a record and an alert as well
-            return self._wound_down(named(error))
+            return self._wound_down(as_mirror_error(error))
 
     def _list_and_fetch(self) -> MirrorError | None:
         """The run itself. Gives back what is wrong with the listing; what could be fetched has been all the same."""
@@ -146,8 +146,8 @@ class Run:
                 self._let_end()
         except Exception as later:  # noqa: BLE001
             # The first error is the reason; what was not written now is found again by the next run.
-            if str(named(later)) != str(error):
-                self._reporter.say(f"while ending the run: {named(later)}")
+            if str(as_mirror_error(later)) != str(error):
+                self._reporter.say(f"while ending the run: {as_mirror_error(later)}")
             if count := self._intake.unrecorded:
                 self._reporter.say(f"files fetched that could not be recorded: {count}; the next run recognises them")
         return error
@@ -168,7 +168,7 @@ class Run:
             outcome = outcome_of(self._tally, ended_early=limited or self._intake.left is not None)
         else:
             outcome = Outcome.FAILED
-        client, reasons = self._shop.client, (str(error) if error else self._intake.left, untold(self._tally.gaps))
+        client, reasons = self._shop.client, (str(error) if error else self._intake.left, gap_warning(self._tally.gaps))
         record = RunRecord(
             outcome=outcome,
             tally=self._tally,
@@ -196,7 +196,7 @@ class Run:
             except MirrorError as error:
                 errors.append(error)
             except Exception as error:  # noqa: BLE001 - the record and the alert must not be lost with the index
-                errors.append(named(error))
+                errors.append(as_mirror_error(error))
         return errors[0] if errors else None
 
     def _write_run(self, record: RunRecord) -> None:
