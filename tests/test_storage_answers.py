@@ -432,9 +432,19 @@ def test_a_reason_is_bounded_and_has_nothing_of_the_signed_address_in_it(upstrea
     (failed,) = run_sync(upstream, root).record.tally.failed
     tokens = {request.query["token"] for request in upstream.requests.entries if request.origin == "storage"}
     assert tokens
+    assert "AccessDenied" in failed.error
     assert not any(token[:8] in failed.error for token in tokens)
     assert len(failed.error) < 1000
     assert failed.error.isprintable()
+
+
+def test_an_error_that_comes_as_a_success_has_nothing_of_the_signed_address_in_its_reason(upstream, root):
+    def quoting(request, answer):
+        return xml(200, "AccessDenied", f"{request.query['token']} is used up")(request, answer)
+
+    upstream.inject(quoting, kind="weights", times=None)
+    (failed,) = run_sync(upstream, root).record.tally.failed
+    assert "the body is an error: AccessDenied: **** is used up" in failed.error
 
 
 ESCAPED = {

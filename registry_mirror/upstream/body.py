@@ -176,10 +176,14 @@ class Body:
             body = first_bytes(inflate(encoding, self._raw()), _REASON, whole=False)
         except (InflateError, NetworkError):
             return ""
+        secrets = self.secrets()
+        return xml_reason(body, secrets) or ("" if looks_like_html(body) else message_of(body, secrets) or "")
+
+    def secrets(self) -> list[str]:
+        """What storage may quote of the signed address, and nobody else may see; the longest first."""
         query = urlsplit(self._url).query
         values = {part.partition("=")[2] for part in query.split("&")}.union(value for _, value in parse_qsl(query))
-        secrets = sorted((value for value in values if len(value) >= _SECRET), key=len, reverse=True)
-        return xml_reason(body, secrets) or ("" if looks_like_html(body) else message_of(body, secrets) or "")
+        return sorted((value for value in values if len(value) >= _SECRET), key=len, reverse=True)
 
 
 def _open(what: str, url: str, client: httpx.Client, headers: dict[str, str]) -> httpx.Response:

@@ -21,7 +21,7 @@ from .answers import looks_like_html, xml_reason
 from .inflate import codings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from ..digests import Digest
 
@@ -223,7 +223,9 @@ class Verdict(Enum):
     REFUSE = "refuse"
 
 
-def judge(what: Declared, got: Digest, head: bytes, packed: Digest | None = None) -> tuple[Verdict, str]:
+def judge(
+    what: Declared, got: Digest, head: bytes, packed: Digest | None = None, secrets: Collection[str] = ()
+) -> tuple[Verdict, str]:
     """The verdict on a body that ended, and its reason.
 
     Args:
@@ -231,6 +233,7 @@ def judge(what: Declared, got: Digest, head: bytes, packed: Digest | None = None
         got: the file's own digests.
         head: its first bytes.
         packed: the digests of the body as it came, where it came compressed or was said to.
+        secrets: what the reason must not quote.
     """
     if got.size == 0:
         return Verdict.REFUSE, "the body is empty"
@@ -244,7 +247,7 @@ def judge(what: Declared, got: Digest, head: bytes, packed: Digest | None = None
         page = ", and the body looks like a sign-in page" if looks_like_html(head) else ""
         said = f"{wrong[0].upper()} is {got.of(wrong[0])}, storage declared {wrong[1]}"
         return Verdict.REFUSE, f"{said}{page}"
-    return _judge_unsigned(what, got, head, packed)
+    return _judge_unsigned(what, got, head, packed, secrets)
 
 
 def _matches(algorithm: str, value: str, got: Digest, packed: Digest | None) -> bool:
@@ -252,11 +255,13 @@ def _matches(algorithm: str, value: str, got: Digest, packed: Digest | None) -> 
     return value == got.of(algorithm) or (packed is not None and value == packed.of(algorithm))
 
 
-def _judge_unsigned(what: Declared, got: Digest, head: bytes, packed: Digest | None) -> tuple[Verdict, str]:
+def _judge_unsigned(
+    what: Declared, got: Digest, head: bytes, packed: Digest | None, secrets: Collection[str]
+) -> tuple[Verdict, str]:
     """The verdict where no digest binds."""
     if what.hint is not None and _matches("md5", what.hint, got, packed):
         return Verdict.ACCEPT, "MD5 equals the ETag"
-    if refusal := refuse_unsigned(head):
+    if refusal := refuse_unsigned(head, secrets):
         return Verdict.REFUSE, refusal
     if what.unpacked and what.digests:
         return Verdict.CONFIRM, "storage's digests are of the compressed bytes that it keeps, and it sent others"
@@ -267,13 +272,13 @@ def _judge_unsigned(what: Declared, got: Digest, head: bytes, packed: Digest | N
     return Verdict.ACCEPT, "storage declared no digest"
 
 
-def refuse_unsigned(head: bytes) -> str | None:
+def refuse_unsigned(head: bytes, secrets: Collection[str] = ()) -> str | None:
     """Why a body without a binding digest cannot be weights, all of which are binary; None when it may be.
 
     The bytes decide. A content type is a label that web servers guess: nginx calls weights `text/plain`, and a gateway
     calls its page of patience `application/octet-stream`.
     """
-    if reason := xml_reason(head):
+    if reason := xml_reason(head, secrets):
         return f"the body is an error: {reason}"
     if looks_like_html(head):
         return "the body looks like a sign-in page"

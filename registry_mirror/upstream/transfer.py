@@ -291,14 +291,15 @@ def _take(
     if body.fit is not Fit.COMPLETE:
         # A body that has to come twice comes the ordinary way the second time, lest a fault of ours comes twice.
         stream(Course(order.what, load, order.progress, order.rate, twin is None, source), body)
-    return _judged(load, twin, body.packed.digest() if body.packed else None)
+    return _judged(load, twin, body)
 
 
-def _judged(load: Load[S], twin: _Doubt | None, packed: Digest | None) -> Received[S] | _Doubt:
+def _judged(load: Load[S], twin: _Doubt | None, body: Body) -> Received[S] | _Doubt:
     """The verdict on a body that ended. What is not accepted is discarded."""
     assert load.sink is not None and load.declared is not None  # noqa: S101, PT018 - it has begun
     digest, said = load.digest, load.declared
-    verdict, reason = judge(said, digest, load.head, packed)
+    packed = body.packed.digest() if body.packed else None
+    verdict, reason = judge(said, digest, load.head, packed, body.secrets())
     agrees = twin is not None and twin.digest == digest
     if verdict is Verdict.ACCEPT or (verdict is Verdict.CONFIRM and agrees):
         return Received(load.sink, digest, said, digest.md5 in (said.md5, said.hint), load.kept)
