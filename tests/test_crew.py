@@ -15,6 +15,7 @@ import trustme
 from support.counting import CountingUpstream
 from support.documents import make_document, make_model, weights_bytes
 from support.syncing import environment, files_under, run_sync, wait_for
+from support.threads import refuse_threads
 from support.tls import TlsStorage
 from support.upstream import CutAfter, Do, FlipByte, Gate, Headers, Hold, Truncate, error, no_digest
 
@@ -405,14 +406,7 @@ def test_the_first_connections_place_is_free_again_whatever_happened(upstream, t
 
 @several
 def test_where_the_system_gives_no_more_threads_one_connection_brings_it_all(upstream, tmp_path, monkeypatch):
-    start = threading.Thread.start
-
-    def refused(thread):
-        if thread.name == "range":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refused)
+    refuse_threads(monkeypatch, lambda thread: thread.name == "range")
     assert download(upstream, tmp_path) == DATA
     assert [start for start, _ in upstream.ranges()] == [None]
 

@@ -14,6 +14,7 @@ import trustme
 from support.counting import CountingUpstream
 from support.documents import make_document, make_model, weights_bytes
 from support.syncing import files_under, run_sync, settings_for, wait_for
+from support.threads import refuse_threads
 from support.tls import TlsStorage
 from support.upstream import Chunked, CutAfter, Do, FlipByte, Gate, Gzipped, Hold, UntilClose, no_digest
 
@@ -249,15 +250,7 @@ def test_a_hash_that_failed_is_told_in_the_place_of_an_error_after_which_the_bod
 
 
 def test_a_thread_that_cannot_be_started_leaves_no_other_behind(monkeypatch):
-    started, start = [], threading.Thread.start
-
-    def one_only(self):
-        if started:
-            raise RuntimeError("can't start new thread")
-        started.append(self)
-        start(self)
-
-    monkeypatch.setattr(threading.Thread, "start", one_only)
+    started = refuse_threads(monkeypatch, lambda _: bool(started))
     with pytest.raises(errors.TransferError, match="can't start new thread"), Ring(Hasher()):
         pass
     assert not started[0].is_alive()
@@ -457,14 +450,7 @@ def test_a_disk_that_takes_no_advice_is_written_all_the_same(tmp_path, monkeypat
 
 
 def test_a_body_whose_hashing_cannot_begin_fails_and_says_why(upstream, tmp_path, monkeypatch):
-    start = threading.Thread.start
-
-    def refused(thread):
-        if thread.name == "hash":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refused)
+    refuse_threads(monkeypatch, lambda thread: thread.name == "hash")
     with pytest.raises(errors.TransferError, match="number of processes"):
         download(upstream, tmp_path)
     assert not [thread for thread in threading.enumerate() if thread.name == "hash"]

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.documents import make_document, make_model, many_models, weights_bytes
 from support.syncing import files_under, run_sync, wait_for
+from support.threads import refuse_threads
 from support.upstream import FaultyUpstream, FlipByte, Gate, Hold, error
 from support.verifying import Listener, blob_of, flip, run_repair, run_verify
 
@@ -579,19 +580,12 @@ def test_every_finding_is_recorded_as_it_comes(synced, monkeypatch):
 
 def test_a_thread_that_cannot_be_started_ends_the_others(upstream, root, monkeypatch):
     run_sync(upstream, root)
-    started, start = [], threading.Thread.start
-
-    def one_only(self):
-        if started:
-            raise RuntimeError("can't start new thread")
-        started.append(self)
-        start(self)
 
     def endless(*_args, advance, **_options):
         while True:
             advance(0)
 
-    monkeypatch.setattr(threading.Thread, "start", one_only)
+    started = refuse_threads(monkeypatch, lambda _: bool(started))
     monkeypatch.setattr(scan, "study", endless)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         run_verify(root, workers=2)
