@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,10 +44,18 @@ def command(
 
     The official SDK of any version works against it with PICTOGRAPH_BASE_URL set to its address. It reads what a sync
     publishes at once and needs no network, no API key and no right to write, except with --fetch. SIGTERM or Ctrl-C
-    ends it.
+    ends it, and SIGHUP has it read its settings anew.
     """
+    for each in (signal.SIGINT, signal.SIGTERM):  # a server that is told to end has done what it should, at any moment
+        signal.signal(each, lambda *_: sys.exit(0))
     overrides = {"serve.host": host, "serve.port": port, "serve.without_keys": without_keys, "serve.fetch": fetch}
-    settings = settings_of(options, overrides).settings
+
+    def read() -> Settings:
+        settings = settings_of(options, overrides).settings
+        if settings.serve.fetch:
+            settings_and_key(options)  # no key: better said now than to the first client that asks
+        return settings
+
     try:
         from ..server.run import serve
     except ModuleNotFoundError as error:
@@ -55,10 +65,7 @@ def command(
             f"the HTTP server needs {error.name}, which is not installed",
             hint="install registry-mirror with its extra 'serve': pip install '.[serve]' in its checkout",
         ) from error
-    fetches = Fetches(options, settings) if settings.serve.fetch else None
-    if fetches is not None:
-        settings_and_key(options)  # no key: better said now than to the first client that asks
-    serve(settings, say=lambda line: click.echo(line, err=True), fetcher=fetches)
+    serve(read, say=lambda line: click.echo(line, err=True), fetcher=Fetches(options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +73,8 @@ class Fetches:
     """Makes what fetches weights for clients, in the process that serves."""
 
     options: GlobalOptions
-    settings: Settings
 
-    def __call__(self) -> Fetcher:
+    def __call__(self, settings: Settings) -> Fetcher:
         from ..server.fetching import Flights
         from ..sync.single import fetch_model
         from ..sync.stop import Stop
@@ -78,6 +84,6 @@ class Fetches:
 
         def fetch(model_id: str, weights_format: str, flight: Flight) -> None:
             _, key = settings_and_key(self.options)  # read anew: it may have been changed since the start
-            fetch_model(self.settings, key, model_id, weights_format, Told(flight), stop)
+            fetch_model(settings, key, model_id, weights_format, Told(flight), stop)
 
-        return Flights(fetch, self.settings.sync.workers, stop.set)
+        return Flights(fetch, settings.sync.workers, stop.set)

@@ -58,6 +58,15 @@ SERVE_OPTIONS = (
         "than one needs signing_key_file, and cannot fetch.",
     ),
     Option(
+        "serve.max_connections",
+        kinds.whole(16, 100_000),
+        2048,
+        "How many connections are kept at once.",
+        "One address may have a quarter of them, so that no client keeps the others out; trusted_proxies may have all. "
+        "Beyond that, those go that have been quiet for longest. Each takes two of the descriptors that `ulimit -n` "
+        "allows.",
+    ),
+    Option(
         "serve.public_url",
         kinds.text("http or https URL", check=_public_url),
         None,

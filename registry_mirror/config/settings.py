@@ -102,6 +102,7 @@ class ServeSettings:
     host: str
     port: int
     workers: int
+    max_connections: int
     public_url: str | None
     path_prefix: str | None
     trusted_proxies: tuple[str, ...]

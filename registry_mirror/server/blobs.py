@@ -15,16 +15,19 @@ from starlette.responses import Response
 
 from ..errors import NotFoundError
 from ..store.layout import SUFFIXES
+from .bodies import LARGEST_PIECE
 from .endpoint import Endpoint
 from .errors import BrokenOffError, error_response
 from .keys import holder_of
 from .lookups import look
+from .origin import client_address
 from .query import parameters
 from .ranges import Verdict, http_date, verdict
 from .signing import BadSignatureError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import Self
 
@@ -36,9 +39,7 @@ if TYPE_CHECKING:
 PREFIX = "/blobs/"
 _NAME = re.compile(rb"/blobs/([0-9a-f]{32})(\.[a-z]{1,16})")
 _FORMATS = {suffix: weights_format for weights_format, suffix in SUFFIXES.items()}
-# Larger ones are hardly faster, and a client that does not read keeps about seven of them in memory.
-_PIECE = 256 << 10
-_BLOCK = 1 << 20
+_BLOCKS = 4
 _TAKEN_WITHIN = 60.0
 _IN_MEMORY = ("tmpfs", "ramfs")
 _BELIEVED = 60.0
@@ -62,7 +63,7 @@ class Blobs(Endpoint):
         name = admitted(self.site, call)
         md5 = match[1].decode()
         entry = self._entry(md5, weights_format)
-        return blob_response(self.site.layout.blob(md5, weights_format), entry, call, name, asks=self.site.guard.asks)
+        return blob_response(self.site, self.site.layout.blob(md5, weights_format), entry, call, name)
 
     def _entry(self, md5: str, weights_format: str) -> WeightsEntry:
         entry = self.site.reader.read(lambda snapshot: snapshot.by_md5(md5, weights_format))
@@ -89,12 +90,11 @@ def admitted(site: Site, call: Call) -> str:
     return grant.name
 
 
-def blob_response(path: Path, entry: WeightsEntry, call: Call, name: str, *, asks: bool) -> Response:
+def blob_response(site: Site, path: Path, entry: WeightsEntry, call: Call, name: str) -> Response:
     """The answer for one blob.
 
     Args:
         name: for `Content-Disposition`; empty for none.
-        asks: whether keys are asked for, so that no shared cache may keep the body.
     """
     try:
         found = look(path)
@@ -104,7 +104,7 @@ def blob_response(path: Path, entry: WeightsEntry, call: Call, name: str, *, ask
         return error_response(409, f"the weights have {found.st_size} bytes here instead of {entry.size}")
     etag = f'"{entry.md5}"'
     ruling = verdict(call.headers, etag, found.st_mtime, entry.size)
-    headers = _headers(entry, etag, found.st_mtime, asks=asks)
+    headers = _headers(entry, etag, found.st_mtime, asks=site.guard.asks)
     if ruling.status == 304:
         return Response(None, 304, headers)
     if ruling.status >= 400:
@@ -112,11 +112,15 @@ def blob_response(path: Path, entry: WeightsEntry, call: Call, name: str, *, ask
         return error_response(ruling.status, _MESSAGES[ruling.status], span)
     if name:
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return FileSlice(path, ruling, entry.size, headers, pathsend=call.pathsend)
+    return FileSlice(path, ruling, entry.size, headers, site=site, call=call)
 
 
 def _headers(entry: WeightsEntry, etag: str, modified: float, *, asks: bool) -> dict[str, str]:
-    """What holds for every answer about a blob. Both digests are of the whole object, as object stores have it."""
+    """What holds for every answer about a blob. Both digests are of the whole object, as object stores have it.
+
+    Args:
+        asks: whether keys are asked for, so that no shared cache may keep the body.
+    """
     digest = base64.b64encode(bytes.fromhex(entry.md5)).decode()
     return {
         "ETag": etag,
@@ -134,10 +138,12 @@ class FileSlice(Response):
 
     media_type = "application/octet-stream"
 
-    def __init__(self, path: Path, ruling: Verdict, size: int, headers: Mapping[str, str], *, pathsend: bool) -> None:
-        self._path, self._ruling = path, ruling
+    def __init__(
+        self, path: Path, ruling: Verdict, size: int, headers: Mapping[str, str], *, site: Site, call: Call
+    ) -> None:
+        self._path, self._ruling, self._site, self._call = path, ruling, site, call
         # The server takes a path as text in UTF-8; one of other bytes is read here.
-        self._whole = ruling.length == size and pathsend and _is_text(str(path))
+        self._whole = ruling.length == size and call.pathsend and _is_text(str(path))
         self.status_code = ruling.status
         self.background = None
         self.body = b""
@@ -156,26 +162,58 @@ class FileSlice(Response):
             await send(start)
             await send({"type": "http.response.pathsend", "path": str(self._path)})
         else:
-            await self._pieces(start, receive, send)
+            with admitted_body(self._site, self._call):
+                await self._pieces(start, receive, send)
 
     async def _pieces(self, start: Mapping[str, object], receive: Receive, send: Send) -> None:
         # Opened before anything is sent: a file that cannot be opened is still an answer then.
         descriptor = os.open(self._path, os.O_RDONLY)
-        gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await send(dict(start))
             place, stop = self._ruling.start, self._ruling.stop
-            with Patience() as patience:
-                while place < stop and not gone.done():
-                    piece = await read_at(descriptor, place, stop)
-                    if not piece:
-                        raise BrokenOffError(f"{self._path.name} ended early")
-                    place += len(piece)
-                    patience.renew()
-                    await send({"type": "http.response.body", "body": piece, "more_body": place < stop})
+
+            async def following() -> bytes:
+                nonlocal place
+                piece = await read_at(descriptor, place, stop, self._site.bodies.piece())
+                if not piece:
+                    raise BrokenOffError(f"{self._path.name} ended early")
+                place += len(piece)
+                return piece
+
+            await send_pieces(following, self._ruling.length, receive, send)
         finally:
-            gone.cancel()
             os.close(descriptor)
+
+
+def admitted_body(site: Site, call: Call, size: int = 0) -> AbstractContextManager[None]:
+    """Counts a body among those under way while it is sent.
+
+    Args:
+        size: bytes of it that are in memory.
+
+    Raises:
+        TooManyBodiesError: there are too many.
+    """
+    client = client_address(call.headers, call.peer, site.proxies)
+    return site.bodies.admit(client, size, exempt=site.proxies.trust(client))
+
+
+async def send_pieces(following: Callable[[], Awaitable[bytes]], length: int, receive: Receive, send: Send) -> None:
+    """Sends a body of `length` bytes that is had piece by piece. A client that goes away ends it.
+
+    Raises:
+        BrokenOffError: the client took nothing for a while.
+    """
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        with Patience() as patience:
+            while length and not gone.done():
+                piece = await following()
+                length -= len(piece)
+                patience.renew()
+                await send({"type": "http.response.body", "body": piece, "more_body": length > 0})
+    finally:
+        gone.cancel()
 
 
 def _is_text(path: str) -> bool:
@@ -231,16 +269,17 @@ async def hand_over(send: Send, message: dict[str, Any]) -> None:
         raise BrokenOffError(f"the client took nothing for {_TAKEN_WITHIN:g} s") from None
 
 
-async def read_at(descriptor: int, place: int, stop: int) -> bytes:
+async def read_at(descriptor: int, place: int, stop: int, piece: int = LARGEST_PIECE) -> bytes:
     """Some bytes of a file from `place` on, none beyond `stop`.
 
     At once where the page cache has both ends of a piece, else on a thread, so that a slow disk holds up nobody. There
     it takes more at a time: handing over to a thread and back costs as much as reading a piece.
     """
-    count = min(_PIECE, stop - place)
+    count = min(piece, stop - place)
     if _is_cached(descriptor, place) and _is_cached(descriptor, place + count - 1):
         return os.pread(descriptor, count, place)
-    return await asyncio.to_thread(os.pread, descriptor, min(_BLOCK, stop - place), place)
+    count = min(_BLOCKS * piece, stop - place)
+    return await asyncio.to_thread(os.pread, descriptor, count, place)
 
 
 def _is_cached(descriptor: int, place: int) -> bool:

@@ -179,7 +179,7 @@ class Flights:
         entry = current(found, weights_format)
         path = None if entry is None else site.layout.blob(entry.md5, weights_format)
         if entry is not None and path is not None and path.exists():
-            return blob_response(path, entry, call, name, asks=site.guard.asks)
+            return blob_response(site, path, entry, call, name)
         if found.status != "ready":  # as the model is now: the address may be of an hour ago
             current_weights(site, found, weights_format)
         return None

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from ..log import logger
 from . import answers
 from .addressing import API_PREFIX, without_prefix
+from .blobs import admitted_body, send_pieces
+from .bodies import TooManyBodiesError
 from .errors import BrokenOffError
 from .guard import KeysUnreadableError
 from .origin import client_address, is_own
 from .site import CALL, read_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,6 +31,9 @@ _MISDIRECTED = (
     "this mirror asks for no key, so it answers to names of its own machine only; make client keys with `mirror keys"
     " add`, or set serve.public_url to the address that clients use"
 )
+
+_BUSY = "this server sends as much as it has memory for; try again in some seconds"
+_LARGE = 128 << 10  # bytes of a body that the server may keep a copy of
 
 _fault_log = logger("server")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -69,6 +74,8 @@ class Front:
         scope = {**scope, CALL: call, "raw_path": call.raw_path, "path": call.raw_path.decode("latin-1")}
         route = route_of(call.raw_path)
         answer = _Answer(send, request_id(call.headers.get("x-request-id")))
+        client = scope.get("client")
+        requests = self._site.activity.begin(tuple(client), time.monotonic()) if client else None
         try:
             if head_size(scope) > LARGEST_HEAD:
                 await answer.words(431, f"the head of a request may have {LARGEST_HEAD} bytes")
@@ -76,6 +83,10 @@ class Front:
                 await answer.words(421, _MISDIRECTED)
             else:
                 await self._apps.get(route, self._rest)(scope, receive, answer.send)
+                if answer.large is not None:
+                    await self._send_large(call, answer, answer.large, receive)
+        except TooManyBodiesError:
+            await answer.words(503, _BUSY, [(b"retry-after", b"5")])
         except BrokenOffError as error:
             _fault_log.error("request %s broke off: %s", answer.request_id, error)
             raise
@@ -85,7 +96,27 @@ class Front:
                 raise
             await answer.words(500, "a fault in registry-mirror; the server's log has it under this request's id")
         finally:
+            if requests is not None:
+                self._site.activity.end(requests, time.monotonic())
             self._note(call, route, answer)
+
+    async def _send_large(self, call: Call, answer: _Answer, body: bytes, receive: Receive) -> None:
+        """Sends a body that is in memory in pieces, so that the server keeps no copy for a client that does not read.
+
+        Raises:
+            TooManyBodiesError: too many bytes of bodies are in memory, or too many of this client's.
+        """
+        place = 0
+
+        async def following() -> bytes:
+            nonlocal place
+            piece = body[place : place + self._site.bodies.piece()]
+            place += len(piece)
+            return piece
+
+        with admitted_body(self._site, call, len(body)):
+            await answer.begin()
+            await send_pieces(following, len(body), receive, answer.send)
 
     def _is_misdirected(self, call: Call, route: str) -> bool:
         """Whether nobody is asked for a key here, and the request is for a name that is not ours."""
@@ -104,33 +135,48 @@ class Front:
 
 
 class _Answer:
-    """Watches what is sent."""
+    """Watches what is sent. A large body is kept back as `large`."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self.request_id = request_id
         self.status = self.sent = 0
+        self.large: bytes | None = None
+        self._start: Message | None = None
         self._began = time.perf_counter()
         self.seconds = 0.0
 
     async def send(self, message: Message) -> None:
-        """Passes a message on."""
+        """Passes a message on. The start waits for the body, which may yet turn out to be too large."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.seconds = time.perf_counter() - self._began
-            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
-            message = {**message, "headers": headers}
-            self._headers = headers
-        elif message["type"] == "http.response.pathsend":
+            self._start = message
+            return
+        if message["type"] == "http.response.pathsend":
+            await self.begin()
             self.sent = next((int(v) for k, v in self._headers if k == b"content-length"), 0)
         else:
-            self.sent += len(message.get("body", b""))
+            body = message.get("body", b"")
+            if self._start is not None and len(body) > _LARGE and not message.get("more_body"):
+                self.large = body
+                return
+            await self.begin()
+            self.sent += len(body)
         await self._send(message)
 
-    async def words(self, status: int, message: str) -> None:
+    async def begin(self) -> None:
+        """Sends the start, once."""
+        if self._start is None:
+            return
+        message, self._start = self._start, None
+        self.status = message["status"]
+        self.seconds = time.perf_counter() - self._began
+        self._headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+        await self._send({**message, "headers": self._headers})
+
+    async def words(self, status: int, message: str, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """An error, where the application cannot give one."""
         body = answers.error(status, message)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
@@ -156,9 +202,9 @@ def log_line(call: Call, status: int, sent: int, seconds: float, name: str, site
     """One request in one line. The query is left out: it may have a signature in it."""
     client = client_address(call.headers, call.peer, site.proxies) or "-"
     path = call.raw_path.decode("latin-1")[:200]
-    shown = _UNSHOWN.sub("?", path)
+    client, holder, shown = (_UNSHOWN.sub("?", text) for text in (client, call.holder or "-", path))
     took = f"{seconds * 1000:.1f}ms"
-    return f"{client} {call.holder or '-'} {_method(call)} {shown} {status or '-'} {sent} {took} {name}"
+    return f"{client} {holder} {_method(call)} {shown} {status or '-'} {sent} {took} {name}"
 
 
 def _method(call: Call) -> str:

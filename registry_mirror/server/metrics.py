@@ -48,6 +48,9 @@ class Metrics:
         self._fetched = Counter(
             "mirror_weights_fetches", "Weights fetched through.", ("outcome",), registry=self._registry
         )
+        self._let_go = Counter(
+            "mirror_http_connections_let_go", "Connections that the server ended.", ("reason",), registry=self._registry
+        )
         # Finding a counter by its labels costs more than counting.
         self._known: dict[tuple[str, str, int], Counter] = {}
         self._sent: dict[str, Counter] = {}
@@ -86,6 +89,10 @@ class Metrics:
     def fetched(self, outcome: str) -> None:
         """Weights were fetched through: `ok` or `failed`."""
         self._fetched.labels(outcome).inc()
+
+    def let_go(self, reason: str) -> None:
+        """A connection was ended: `silent`, `idle`, `unread`, beyond its `share`, or all places `full`."""
+        self._let_go.labels(reason).inc()
 
     def text(self, status: MirrorStatus | None, published: datetime | None, free_bytes: int | None) -> bytes:
         """The page that Prometheus reads. `status` and `published` are None while there is no index."""

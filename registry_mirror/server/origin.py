@@ -121,8 +121,9 @@ def _last(headers: Mapping[str, str], name: str, default: str) -> str:
 
 
 def _is_address(text: str) -> bool:
+    """Whether a hop is an address. One with a scope is none here: any text may stand behind the %."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text

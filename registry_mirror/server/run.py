@@ -1,28 +1,28 @@
-"""Starting and ending the server: Granian runs the application, and signals end it well."""
+"""Starting the server: the settings, the address, and the application in each process that answers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import multiprocessing
 import os
-import socket
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from granian import Granian
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 
-from ..errors import ConfigurationError
 from ..store.layout import Layout, refuse_file
 from ..systemd import Notifier
 from .app import application
+from .connections import Limits, Watch, descriptors_for
 from .front import LARGEST_HEAD
+from .process import BACKLOG, Process, bound, take_signals_in_worker
 from .settings import decide, site_of
 
 if TYPE_CHECKING:
@@ -37,50 +37,88 @@ if TYPE_CHECKING:
 
 _HEADERS_WITHIN = 10_000
 _PING_EVERY = 20_000
-_STEP = 0.1
 _LINE = "%(asctime)s %(message)s"
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
 _QUIET_SECONDS = 8
 """How long answers that are being sent may take to end when the server is told to stop; Docker kills after 10 s."""
 
 
-def serve(settings: Settings, say: Callable[[str], None], fetcher: Callable[[], Fetcher] | None = None) -> None:
-    """Serves until a signal ends it.
+def serve(
+    read: Callable[[], Settings],
+    say: Callable[[str], None],
+    fetcher: Callable[[Settings], Fetcher] | None = None,
+) -> None:
+    """Serves until a signal ends it. SIGHUP has it read its settings anew, unless it was started on a terminal.
 
     Args:
-        say: takes a line for the operator, once the address is sure.
-        fetcher: made in the process that serves.
+        read: reads the settings; called again for each SIGHUP.
+        say: takes a line for the operator, once clients can connect.
+        fetcher: made in the process that serves, where the settings say so.
 
     Raises:
         ConfigurationError: the settings cannot be used, or the address cannot be listened on.
     """
+    settings = read()
     refuse_file(settings.root)
-    port = free_port(settings.serve.host, settings.serve.port)
-    plan = decide(settings, port)
-    with tempfile.TemporaryDirectory(prefix="mirror-metrics-") as folder:
+    with (
+        bound(settings.serve.host, settings.serve.port) as listener,
+        tempfile.TemporaryDirectory(prefix="mirror-metrics-") as folder,
+    ):
+        port: int = listener.getsockname()[1]
         if settings.serve.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        say(plan.described())
-        if not Layout(settings.root).index.exists():
-            say(f"no index in {settings.root} yet: every model is a 503 until `mirror sync` publishes one there")
+        wanted, workers = settings.serve.max_connections, settings.serve.workers
+        possible = descriptors_for(wanted, BACKLOG)
+        connections = -(-possible // workers)
         ended, ending = multiprocessing.Pipe(duplex=False)
-        _server(plan, port, ending).serve(target_loader=Loader(plan, fetcher, ended), wrap_loader=False)
+
+        def loader(read_now: Settings) -> Loader:
+            return Loader(decide(_same_place(read_now, settings), port), fetcher, ended, port, connections)
+
+        first = loader(settings)
+        process = _process(first.plan, port, connections + BACKLOG)
+
+        @process.on_startup  # type: ignore[untyped-decorator]
+        def listening() -> None:
+            say(first.plan.described())
+            if possible < wanted:
+                say(f"{possible} connections at once, not the {wanted} of serve.max_connections: raise `ulimit -n`")
+            if not Layout(settings.root).index.exists():
+                say(f"no index in {settings.root} yet: every model is a 503 until `mirror sync` publishes one there")
+
+        process.run(listener, ending, first, lambda: loader(read()))
+
+
+def _same_place(new: Settings, old: Settings) -> Settings:
+    """The new settings, with those of the old that only a restart changes: processes that listen hold on to them."""
+    stays = {name: getattr(old.serve, name) for name in ("host", "port", "workers", "max_connections")}
+    return dataclasses.replace(new, serve=dataclasses.replace(new.serve, **stays))
 
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """Makes the application in the process that serves it. It is handed to that process, so it holds no secret."""
+    """Makes the application in the process that serves it. It is handed to that process, so it holds no secret.
+
+    Attributes:
+        ended: readable once the server was told to end.
+        connections: how many this process keeps.
+    """
 
     plan: Plan
-    fetcher: Callable[[], Fetcher] | None
+    fetcher: Callable[[Settings], Fetcher] | None
     ended: Connection
+    port: int
+    connections: int
 
     def __call__(self) -> ASGIApp:
+        take_signals_in_worker()
         _log_to_stderr()
         notifier, plan = Notifier(os.environ), self.plan
         site = site_of(plan, self.fetcher)
+        watch = Watch(self.port, site.activity, Limits(self.connections, site.proxies.trust), site.metrics.let_go)
 
         def started() -> None:
+            watch.start()
             if site.fetcher is not None:
                 _when_told(self.ended, site.fetcher.end)
             notifier.ready(plan.described())
@@ -99,48 +137,9 @@ def _when_told(ended: Connection, act: Callable[[], None]) -> None:
     loop.add_reader(ended.fileno(), told)
 
 
-class _Server(Granian):  # type: ignore[misc, valid-type]
-    """Granian, which tells the worker of a signal as soon as it comes."""
-
-    ending: Connection
-
-    def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
-        """Takes SIGTERM and SIGINT, the second one too: it says nothing new."""
-        if not self.interrupt_signal:
-            with contextlib.suppress(OSError):
-                self.ending.send_bytes(b"end")
-        super().signal_handler_interrupt(*args, **kwargs)
-
-
-class _Flag:
-    """What Granian's main loop waits for, in place of a `threading.Event`.
-
-    Two signals at once left the event's waiter asleep for ever: the system may hand one of them to another thread, and
-    then nothing wakes the one that waits for a lock. Somebody who sleeps for moments always wakes.
-    """
-
-    def __init__(self) -> None:
-        self._set = False
-
-    def set(self) -> None:
-        self._set = True
-
-    def clear(self) -> None:
-        self._set = False
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def wait(self, timeout: float | None = None) -> bool:
-        until = None if timeout is None else time.monotonic() + timeout
-        while not self._set and (until is None or time.monotonic() < until):
-            time.sleep(_STEP)
-        return self._set
-
-
-def _server(plan: Plan, port: int, ending: Connection) -> _Server:
+def _process(plan: Plan, port: int, accepted: int) -> Process:
     serve = plan.settings.serve
-    server = _Server(
+    return Process(
         "registry_mirror",
         address=serve.host,
         port=port,
@@ -157,30 +156,10 @@ def _server(plan: Plan, port: int, ending: Connection) -> _Server:
         ssl_key=serve.tls_key,
         ssl_protocol_min=SSLProtocols.tls12,
         workers_kill_timeout=_QUIET_SECONDS,
+        backlog=BACKLOG,
+        backpressure=accepted,
         log_enabled=False,
     )
-    server.ending, server.main_loop_interrupt = ending, _Flag()
-    return server
-
-
-def free_port(host: str, port: int) -> int:
-    """The port to listen on; a free one for 0.
-
-    Raises:
-        ConfigurationError: the address is taken, or is none of this machine's.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            found: int = probe.getsockname()[1]
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {host}, port {port}: {error.strerror or error}",
-            hint="choose another with --host and --port, or end what listens there",
-        ) from error
-    return found
 
 
 def access_log(line: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -79,8 +81,21 @@ def decide(settings: Settings, port: int) -> Plan:
     _check_tls(serve.tls_cert, serve.tls_key)
     _signing_key(settings)
     scheme = "http" if serve.tls_cert is None else "https"
-    host = f"[{serve.host}]" if ":" in serve.host else serve.host
+    host = shown_host(serve.host)
+    host = f"[{host}]" if ":" in host else host
     return Plan(settings, asks, f"{scheme}://{host}:{port}{serve.path_prefix or ''}", asks and not ring.keys())
+
+
+def shown_host(host: str) -> str:
+    """An address under which people reach a server that listens on `host`."""
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return host
+    family, elsewhere = (socket.AF_INET6, "2001:db8::1") if host == "::" else (socket.AF_INET, "192.0.2.1")
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asked:
+        asked.connect((elsewhere, 9))  # sends nothing: the system only chooses the address that it would send from
+        found: str = asked.getsockname()[0]
+        return found
+    return "::1" if host == "::" else "127.0.0.1"
 
 
 def _asks(settings: Settings, ring: KeyRing) -> bool:
@@ -136,7 +151,7 @@ def _tls_reason(error: OSError | ValueError) -> str:
     return f"one of them is not in PEM, is in the place of the other, or the key has a password ({raw})"
 
 
-def site_of(plan: Plan, fetcher: Callable[[], Fetcher] | None) -> Site:
+def site_of(plan: Plan, fetcher: Callable[[Settings], Fetcher] | None) -> Site:
     """The site of a plan, made in the process that serves it."""
     settings, layout = plan.settings, Layout(plan.settings.root)
     serve = settings.serve
@@ -150,7 +165,7 @@ def site_of(plan: Plan, fetcher: Callable[[], Fetcher] | None) -> Site:
         last_run=lambda: read_last_run(layout.run_record),
         public_url=serve.public_url,
         path_prefix=serve.path_prefix,
-        fetcher=None if fetcher is None else fetcher(),
+        fetcher=None if fetcher is None or not serve.fetch else fetcher(settings),
         own_hosts=_own_hosts(settings),
     )
 

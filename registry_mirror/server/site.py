@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .bodies import Bodies
+from .connections import Activity
 from .origin import Peer, base_url
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Site:
         public_url, path_prefix: from the settings.
         fetcher: None where nothing is fetched.
         last_run: reads the record of the last run.
+        activity: what is asked on each connection.
+        bodies: those that are being sent.
         own_hosts: names beside loopback's that a request without a key may be sent to; None for any name.
     """
 
@@ -56,6 +60,8 @@ class Site:
     path_prefix: str | None = None
     fetcher: Fetcher | None = None
     own_hosts: frozenset[str] | None = None
+    activity: Activity = field(default_factory=Activity)
+    bodies: Bodies = field(default_factory=Bodies)
 
 
 @dataclass(slots=True)
