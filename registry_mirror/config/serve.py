@@ -54,7 +54,7 @@ SERVE_OPTIONS = (
         kinds.whole(1, 64),
         1,
         "How many processes serve.",
-        "Weights are moved outside Python, so one process fills a line; more help only with many small calls. More "
+        "One process fills a line with weights; more help only with many small calls. More "
         "than one needs signing_key_file, and cannot fetch.",
     ),
     Option(

@@ -13,6 +13,7 @@ LARGEST_PIECE = 256 << 10
 _SMALLEST_PIECE = 16 << 10
 _QUEUED = 7
 """Pieces of a body that the server keeps for a client that does not read."""
+_SLOWLY = 16  # pieces of one size, before they double: more than the system and the queue take for a client at once
 _PIECES = 32 << 20
 _ALL = 128 << 20
 
@@ -56,6 +57,13 @@ class Bodies:
             if not self._held[client]:
                 del self._held[client]
 
-    def piece(self) -> int:
-        """Bytes that a body is sent in at a time: the more bodies, the fewer."""
-        return min(max(_PIECES // (_QUEUED * max(self._count, 1)), _SMALLEST_PIECE), LARGEST_PIECE)
+    def piece(self, number: int) -> int:
+        """Bytes of the next piece of a body: few at its start, and the more bodies there are, the fewer.
+
+        A client that does not read fills the queue with small pieces; one that reads has large ones after a few.
+
+        Args:
+            number: of the pieces that were sent.
+        """
+        largest = min(max(_PIECES // (_QUEUED * max(self._count, 1)), _SMALLEST_PIECE), LARGEST_PIECE)
+        return min(_SMALLEST_PIECE << min(number // _SLOWLY, 4), largest)

@@ -108,15 +108,15 @@ class Front:
         """
         place = 0
 
-        async def following() -> bytes:
+        async def following(size: int) -> bytes:
             nonlocal place
-            piece = body[place : place + self._site.bodies.piece()]
+            piece = body[place : place + size]
             place += len(piece)
             return piece
 
         with admitted_body(self._site, call, len(body)):
             await answer.begin()
-            await send_pieces(following, len(body), receive, answer.send)
+            await send_pieces(self._site.bodies, following, len(body), receive, answer.send)
 
     def _is_misdirected(self, call: Call, route: str) -> bool:
         """Whether nobody is asked for a key here, and the request is for a name that is not ours."""
@@ -151,16 +151,12 @@ class _Answer:
         if message["type"] == "http.response.start":
             self._start = message
             return
-        if message["type"] == "http.response.pathsend":
-            await self.begin()
-            self.sent = next((int(v) for k, v in self._headers if k == b"content-length"), 0)
-        else:
-            body = message.get("body", b"")
-            if self._start is not None and len(body) > _LARGE and not message.get("more_body"):
-                self.large = body
-                return
-            await self.begin()
-            self.sent += len(body)
+        body = message.get("body", b"")
+        if self._start is not None and len(body) > _LARGE and not message.get("more_body"):
+            self.large = body
+            return
+        await self.begin()
+        self.sent += len(body)
         await self._send(message)
 
     async def begin(self) -> None:

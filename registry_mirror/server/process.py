@@ -54,8 +54,8 @@ class Process(Granian):  # type: ignore[misc, valid-type]
         """Listens on the socket that was bound; Granian's own way tells nobody when it does."""
         self._listener.listen(BACKLOG)
         self._listener.set_inheritable(True)
-        self._sso, self._shd, self._ssp = self._listener, SocketHolder(self._listener.fileno(), False, BACKLOG), None  # noqa: FBT003  # type: ignore[call-arg]
-        self._sfd = self._listener.fileno()
+        self._ssp, self._sso, self._sfd = None, self._listener, self._listener.fileno()
+        self._shd = SocketHolder(self._sfd, False, BACKLOG)  # type: ignore[call-arg]  # noqa: FBT003
 
     def signal_handler_reload(self, *args: object, **kwargs: object) -> None:
         """Takes SIGHUP: a terminal that is gone sends it too, and ends what runs in it."""

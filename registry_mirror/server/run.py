@@ -149,8 +149,8 @@ def _process(plan: Plan, port: int, accepted: int) -> Process:
         # and SDKs that speak HTTP/2 do so there only.
         http=HTTPModes.http1 if serve.tls_cert is None else HTTPModes.auto,
         websockets=False,
-        # Not its buffer size, which bounds the head of a request too: what is sent goes through that buffer.
-        http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN),
+        # The buffer is what a client that does not read keeps in memory; a head has to fit in too.
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN, max_buffer_size=LARGEST_HEAD),
         http2_settings=HTTP2Settings(keep_alive_interval=_PING_EVERY, max_headers_size=LARGEST_HEAD),
         ssl_cert=serve.tls_cert,
         ssl_key=serve.tls_key,

@@ -79,7 +79,6 @@ class Call:
     query: bytes
     headers: Mapping[str, str]
     peer: Peer
-    pathsend: bool
     prefix: str = ""
     holder: str = field(default="")
 
@@ -118,5 +117,4 @@ def read_call(scope: MutableMapping[str, Any]) -> Call:
         query=scope.get("query_string", b""),
         headers=headers,
         peer=Peer(scope.get("scheme", "http"), str(client[0]), server),
-        pathsend="http.response.pathsend" in (scope.get("extensions") or {}),
     )
