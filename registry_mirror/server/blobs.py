@@ -20,7 +20,7 @@ from .endpoint import Endpoint
 from .errors import BrokenOffError, error_response
 from .keys import holder_of
 from .lookups import look
-from .origin import client_address
+from .origin import client_address, client_network
 from .query import parameters
 from .ranges import Verdict, http_date, verdict
 from .signing import BadSignatureError
@@ -193,7 +193,8 @@ def admitted_body(site: Site, call: Call, size: int = 0) -> AbstractContextManag
         TooManyBodiesError: there are too many.
     """
     client = client_address(call.headers, call.peer, site.proxies)
-    return site.bodies.admit(client, size, exempt=site.proxies.trust(client))
+    exempt = site.proxies.trust(client)
+    return site.bodies.admit(client if exempt else client_network(client), size, exempt=exempt)
 
 
 async def send_pieces(

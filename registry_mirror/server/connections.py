@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..log import logger
+from .origin import client_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -167,24 +168,19 @@ def excess(connections: Sequence[Connection], limits: Limits) -> list[tuple[Conn
 
     Beyond all, the address with most connections loses first, and a proxy last.
     """
-    by_address: dict[str, list[Connection]] = {}
+    by_client: dict[str, list[Connection]] = {}
     for each in connections:
-        by_address.setdefault(each.peer[0], []).append(each)
-    for those in by_address.values():
-        those.sort(key=lambda each: (not each.is_busy, -each.active))  # the quietest stands last
+        address = each.peer[0]
+        by_client.setdefault(address if limits.exempt(address) else client_network(address), []).append(each)
     found: list[tuple[Connection, str]] = []
-    for address, those in by_address.items():
-        if len(those) > limits.share and not limits.exempt(address):
-            found += [(each, "share") for each in those[limits.share :]]
-            del those[limits.share :]
-    left = sum(len(those) for those in by_address.values())
-    while left > limits.connections:
-        most = max(by_address, key=lambda address: (not limits.exempt(address), len(by_address[address])))
-        if not by_address[most]:  # proxies alone are left
-            most = max(by_address, key=lambda address: len(by_address[address]))
-        found.append((by_address[most].pop(), "full"))
-        left -= 1
-    return found
+    left: list[tuple[bool, int, Connection]] = []
+    for client, those in by_client.items():
+        those.sort(key=lambda each: (not each.is_busy, -each.active))  # the quietest stands last
+        kept = len(those) if limits.exempt(client) else limits.share
+        found += [(each, "share") for each in those[kept:]]
+        left += [(limits.exempt(client), -place, each) for place, each in enumerate(those[:kept])]
+    left.sort(key=lambda each: each[:2])
+    return found + [(each, "full") for _, _, each in left[: max(len(left) - limits.connections, 0)]]
 
 
 def descriptors_for(connections: int, waiting: int) -> int:
@@ -286,8 +282,8 @@ def _connections(port: int) -> Iterator[tuple[int, int, Peer, tuple[int, bool] |
             found = os.fstat(descriptor)
             if not stat.S_ISSOCK(found.st_mode):
                 continue
-            # Family and type are given, so that the system is not asked for them; the descriptor stays the server's.
-            looked_at = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+            # The descriptor stays the server's. Any family's address fits into the room that is made for one of IPv6.
+            looked_at = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=descriptor)
             try:
                 own = looked_at.getsockname()
                 if isinstance(own, tuple) and own[1] == port:

@@ -74,8 +74,8 @@ class Front:
         scope = {**scope, CALL: call, "raw_path": call.raw_path, "path": call.raw_path.decode("latin-1")}
         route = route_of(call.raw_path)
         answer = _Answer(send, request_id(call.headers.get("x-request-id")))
-        client = scope.get("client")
-        requests = self._site.activity.begin(tuple(client), time.monotonic()) if client else None
+        host, port = scope.get("client") or ("", 0)
+        requests = self._site.activity.begin((host, int(port)), time.monotonic())
         try:
             if head_size(scope) > LARGEST_HEAD:
                 await answer.words(431, f"the head of a request may have {LARGEST_HEAD} bytes")
@@ -96,8 +96,7 @@ class Front:
                 raise
             await answer.words(500, "a fault in registry-mirror; the server's log has it under this request's id")
         finally:
-            if requests is not None:
-                self._site.activity.end(requests, time.monotonic())
+            self._site.activity.end(requests, time.monotonic())
             self._note(call, route, answer)
 
     async def _send_large(self, call: Call, answer: _Answer, body: bytes, receive: Receive) -> None:

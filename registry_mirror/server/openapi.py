@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,13 @@ _MODEL = {"name": "model", "in": "path", "required": True, "schema": _TEXT, "des
 
 async def openapi(_request: Request) -> Response:
     """The description itself. It asks for no key: it says nothing of what is mirrored."""
-    return Response(json.dumps(description(), indent=1), headers={"Cache-Control": "no-store"}, media_type=JSON)
+    return Response(_written(), headers={"Cache-Control": "no-store"}, media_type=JSON)
+
+
+@functools.cache
+def _written() -> str:
+    """As text, made once: whoever asks for it has shown no key."""
+    return json.dumps(description(), indent=1)
 
 
 def description() -> dict[str, Any]:

@@ -115,6 +115,18 @@ def client_address(headers: Mapping[str, str], peer: Peer, proxies: Proxies) -> 
     return peer.address
 
 
+@functools.lru_cache(maxsize=1024)
+def client_network(address: str) -> str:
+    """What counts as one client: an IPv4 address, or the /64 that a machine of IPv6 takes its addresses from."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if found.version == 4 or found.ipv4_mapped is not None:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
 def _last(headers: Mapping[str, str], name: str, default: str) -> str:
     """A forwarded header's last value: the one that the trusted proxy itself wrote."""
     return headers.get(name, "").rpartition(",")[2].strip() or default
