@@ -131,3 +131,12 @@ def test_an_address_that_comes_out_is_one(host):
         return
     assert found.startswith("http://")
     assert not set(found[7:]) & set(" /?#@\\\r\n\t\"'<>")
+
+
+@pytest.mark.parametrize("hop", ["fe80::1%x bob GET", "fe80::1%\x9b31m", "fe80::1%eth0"])
+def test_an_address_with_a_scope_is_no_hop(hop):
+    """Any text may stand behind the %, and it would stand in the log as fields of its own."""
+    assert (
+        client_address({"x-forwarded-for": hop}, Peer("http", "127.0.0.1", "s:1"), Proxies.of(["127.0.0.1"]))
+        == "127.0.0.1"
+    )

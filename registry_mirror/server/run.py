@@ -60,6 +60,7 @@ def serve(
     """
     settings = read()
     refuse_file(settings.root)
+    _log_to_stderr()
     with (
         bound(settings.serve.host, settings.serve.port) as listener,
         tempfile.TemporaryDirectory(prefix="mirror-metrics-") as folder,

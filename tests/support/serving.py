@@ -67,12 +67,11 @@ class Serving:
         self.process = subprocess.Popen(
             [*start, "--root", str(root), "serve", "--port", "0", *args],
             env={**kept, **(env or {})},
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             errors="backslashreplace",
-            **popen,
+            **{"stdin": subprocess.DEVNULL, **popen},
         )
         self.log: list[str] = []
         self.url = ""
