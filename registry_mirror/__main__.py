@@ -13,6 +13,11 @@ def main() -> None:
     # Imports and catalogs make objects by the hundred thousand that all stay. To look for cycles in them as often as
     # Python does by itself takes a twentieth of a short run.
     gc.set_threshold(20_000)
+    if not _clock_is_usable():
+        sys.stderr.write(
+            "mirror: the clock of this machine is beyond the year 2262, which no time can be kept of; set it right\n"
+        )
+        sys.exit(1)
     try:
         from .streams import secure_streams
 
@@ -31,6 +36,17 @@ def main() -> None:
             raise
         sys.stderr.write(f"mirror: this {words}\n")
         sys.exit(2)
+
+
+def _clock_is_usable() -> bool:
+    """Whether Python can read the clock: nanoseconds in 64 bits end in 2262, and modules read it when imported."""
+    import time
+
+    try:
+        time.time()
+    except OverflowError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

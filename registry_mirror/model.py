@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +22,9 @@ E = TypeVar("E", bound=StrEnum)
 
 ITS_FILE = "its file "
 """What a failure begins with that is no fetch's: weights whose stored file was found damaged or missing."""
+
+_OBEYED = "[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+"""Characters that a terminal obeys or hides: C1 controls, directions of writing, those without a width."""
 
 CLOCK_SKEW = 60.0
 """Seconds by which the clocks of two machines may differ."""
@@ -210,7 +214,7 @@ def utc_now() -> datetime:
 def json_bytes(value: object, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> bytes:
     r"""JSON in UTF-8 whatever the locale. NaN and the infinities, which JSON does not have, become null.
 
-    Half a surrogate pair goes out as it came in, as `\udXXX`.
+    Half a surrogate pair goes out as it came in, as `\udXXX`, and so does what a terminal would obey or hide.
     """
 
     def text(value: object) -> str:
@@ -220,7 +224,13 @@ def json_bytes(value: object, *, indent: int | None = None, separators: tuple[st
         found = text(value)
     except ValueError:
         found = text(_finite(value))
+    if not found.isascii() or "\x7f" in found:
+        found = re.sub(_OBEYED, _escaped, found)
     return found.encode("utf-8", "backslashreplace")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1] if match[0] != "\x7f" else "\\u007f"
 
 
 def _finite(value: Any) -> Any:

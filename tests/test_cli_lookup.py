@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from support.roots import GONE, Root, failure
+from support.syncing import base_environment, mirror
 
 from registry_mirror.cli import download, get, path, render, status
 from registry_mirror.cli import list as list_
@@ -559,6 +561,7 @@ def test_every_verb_and_option_says_what_it_is_for(verb):
 
 PROGRAM = """
 import sys
+import unicodedata
 from registry_mirror.cli import {verb}
 from registry_mirror.cli.globals import GlobalOptions
 {verb}.command.main(sys.argv[2:], obj=GlobalOptions(sys.argv[1], None, False), standalone_mode=False)
@@ -589,3 +592,26 @@ def test_looking_up_imports_none_of_the_heavy_libraries(root, tmp_path):
     ):
         result = run(verb, root.path, *arguments)
         assert result.returncode == 0, result.stderr
+
+
+def test_json_has_nothing_in_it_that_a_terminal_would_obey_or_hide(tmp_path):
+    """C0, DEL, C1, directions of writing, those without a width, tags: as `\\uXXXX`, and the values are the same."""
+    odd = "".join(
+        map(chr, (*range(1, 32), *range(0x7F, 0xA0), 0xAD, 0x61C, *range(0x200B, 0x2010), *range(0x2028, 0x202F)))
+    )
+    odd += "".join(map(chr, (*range(0x2060, 0x2070), 0xFEFF, 0xFFF9, 0xE0001, 0xE007F)))
+    name = f"é漢😀{odd}"
+    root = Root(tmp_path / "root")
+    root.add(name, b"weights", description=odd, metrics={odd: 1})
+    root.publish()
+    for verb in (["list", "--json"], ["get", name, "--json"], ["status", "--json"]):
+        done = mirror("--root", str(root.path), *verb, env=base_environment())
+        if done.returncode == 2:  # the verb has no such option
+            continue
+        assert done.returncode == 0, done.stderr
+        shown = done.stdout
+        assert not [each for each in shown if each != "\n" and (unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp"))]
+        found = json.loads(shown)
+        assert "é漢😀" in shown or verb[0] == "status"
+        if verb[0] == "list":
+            assert found["models"][0]["name"] == name

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 
 import platformdirs
 import pytest
+from support.syncing import base_environment, mirror
 
 from registry_mirror.config import default_root, load_settings, resolve_root
+from registry_mirror.config.file import _distrust
 from registry_mirror.errors import ConfigurationError
 
 
@@ -123,3 +128,91 @@ def test_reading_the_configuration_imports_little_and_only_the_standard_library(
     assert "registry_mirror.config.root" in imported
     assert imported.isdisjoint(absent)
     assert {name.partition(".")[0] for name in imported} - sys.stdlib_module_names == {"registry_mirror"}
+
+
+# -- a root's own file, which nobody named --------------------------------------------------------------------------
+
+
+def shared(tmp_path, text="[sync]\nworkers = 3\n"):
+    """A root that a group shares, with a configuration."""
+    root = tmp_path / "shared"
+    root.mkdir()
+    root.chmod(0o2775)
+    file = root / "config.toml"
+    file.write_text(text)
+    return root, file
+
+
+def test_a_folder_that_others_may_write_does_not_matter(tmp_path):
+    root, _ = shared(tmp_path)
+    assert load_settings(root=root, env={}).settings.sync.workers == 3
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o620])
+def test_a_file_that_others_may_write_does_not_count(tmp_path, mode):
+    root, file = shared(tmp_path)
+    file.chmod(mode)
+    with pytest.raises(ConfigurationError, match="others than its owner may write it") as caught:
+        load_settings(root=root, env={})
+    assert "--config" in str(caught.value.hint)
+    assert "chmod go-w" in str(caught.value.hint)
+    assert load_settings(root=root, config=file, env={}).settings.sync.workers == 3  # somebody vouches for it
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to others, which root alone may")
+def test_a_file_of_another_account_does_not_count(tmp_path):
+    root, file = shared(tmp_path)
+    os.chown(file, 12345, -1)
+    with pytest.raises(ConfigurationError, match="it belongs to account 12345") as caught:
+        load_settings(root=root, env={})
+    assert "--config" in str(caught.value.hint)
+
+
+def test_a_file_of_root_counts_for_everybody():
+    found = os.stat_result((0o100644, 1, 1, 1, 0, 0, 1, 0, 0, 0))
+    assert _distrust(found, 12345) is None
+    assert _distrust(os.stat_result((0o100644, 1, 1, 1, 77, 0, 1, 0, 0, 0)), 12345) is not None
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "FIFO", "socket", "folder"])
+def test_what_is_no_plain_file_of_one_name_does_not_count_and_holds_nobody_up(tmp_path, kind):
+    root, file = shared(tmp_path)
+    elsewhere = tmp_path / "elsewhere.toml"
+    file.rename(elsewhere)
+    with contextlib.ExitStack() as stack:
+        if kind in ("link", "dangling link"):
+            file.symlink_to(elsewhere if kind == "link" else "nowhere")
+        elif kind == "second name":
+            file.hardlink_to(elsewhere)
+        elif kind == "FIFO":
+            os.mkfifo(file)
+        elif kind == "socket":
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(str(file))
+        else:
+            file.mkdir()
+        with pytest.raises(ConfigurationError) as caught:
+            load_settings(root=root, env={})
+    assert "--config" in str(caught.value.hint)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to others, which root alone may")
+def test_nothing_goes_where_a_planted_file_says_and_nothing_runs(tmp_path, upstream):
+    """Every verb that reads settings ends with 2, and the planted upstream hears nothing."""
+    mark = tmp_path / "ran"
+    text = f'[upstream]\nbase_url = "{upstream.base_url}"\n[sync]\non_failure = "/usr/bin/touch {mark}"\n'
+    root, file = shared(tmp_path, text)
+    os.chown(file, 12345, 12345)
+    env = {**base_environment(), "PICTOGRAPH_API_KEY": "pk_live_secret"}
+    for verb in (
+        ["sync"],
+        ["daemon", "--once"],
+        ["gc"],
+        ["verify"],
+        ["delete", "x", "--yes"],
+        ["serve", "--port", "0"],
+        ["doctor"],
+    ):
+        done = mirror("--root", str(root), *verb, env=env)
+        assert done.returncode == (1 if verb == ["doctor"] else 2), (verb, done.stderr)
+    assert not mark.exists()
+    assert not upstream.requests.entries

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import ssl
+import subprocess
 
 import httpx
 import pytest
 import trustme
 from support.documents import many_models
-from support.syncing import environment, mirror
+from support.syncing import base_environment, environment, mirror
 from support.upstream import FaultyUpstream
 
 from registry_mirror import Client, ConfigurationError
@@ -215,3 +217,20 @@ def test_every_verb_that_meets_such_a_variable_says_so_in_a_line(root, bad, verb
     if verb != ("doctor",):
         assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler to change the clock of one process")
+def test_a_clock_that_no_nanoseconds_hold_is_told_in_words(tmp_path):
+    source = tmp_path / "clock.c"
+    source.write_text(
+        "#include <time.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n"
+        "int clock_gettime(clockid_t id, struct timespec *t) { long r = syscall(SYS_clock_gettime, id, t);"
+        " if (id == CLOCK_REALTIME) t->tv_sec += 400L * 31556952; return r; }\n"
+    )
+    library = tmp_path / "clock.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    for verb in ("sync", "list", "status", "gc", "verify", "serve"):
+        done = mirror("--root", str(tmp_path / "root"), verb, env={**base_environment(), "LD_PRELOAD": str(library)})
+        assert done.returncode == 1
+        assert done.stderr.startswith("mirror: the clock of this machine is beyond the year 2262"), done.stderr
+        assert done.stderr.count("\n") == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from urllib.parse import urlsplit
+
 import pytest
 from support.documents import many_models
 from support.syncing import run_sync
@@ -10,7 +13,7 @@ from support.upstream import Edit, FaultyUpstream
 from registry_mirror import Client
 from registry_mirror.errors import ProtocolError
 from registry_mirror.upstream import RetryPolicy
-from registry_mirror.upstream.target import LONGEST, check_target, refusal
+from registry_mirror.upstream.target import LONGEST, check_target, refusal, refused_address
 
 PUBLIC = "https://registry.example"
 
@@ -111,6 +114,78 @@ def test_an_upstream_on_this_machine_may(base_url):
 def test_an_upstream_on_the_link_may_point_at_the_link():
     assert refusal("http://169.254.7.7/a", "http://169.254.1.1") is None
     assert refusal("http://127.0.0.1/a", "http://169.254.1.1")
+
+
+CLOUDS = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "fd00:c1::a9fe:a9fe",
+    "fd00:42::42",
+    "fe80::a9fe:a9fe",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::a9fe:a9fe",
+    "64:ff9b:1:a9fe:a9:fe00::",
+    "::ffff:168.63.129.16",
+    "::ffff:0:169.254.169.254",
+    "2002:a9fe:a9fe::",
+    "2001:0:1:1:0:0:5601:5601",
+]
+
+
+@pytest.mark.parametrize("address", [*CLOUDS, "127.0.0.1", "127.0.1.1", "::1", "0.0.0.0", "::", "64:ff9b:1::7f00:1"])  # noqa: S104
+def test_no_name_may_lead_to_this_machine_or_to_a_clouds_credentials(address):
+    reason = refused_address("storage.example", address, PUBLIC)
+    assert reason is not None
+    assert "storage.example" in reason
+    assert refused_address("storage.example", address, "http://upstream.example") is not None
+    assert refused_address("localhost", address, "http://127.0.0.1:9") is None  # an upstream on this machine
+
+
+@pytest.mark.parametrize(
+    "address", ["10.1.2.3", "93.184.216.34", "2606:2800:220:1::1", "64:ff9b::93.184.216.34", "fd12::1"]
+)
+def test_a_name_may_lead_to_any_other_machine(address):
+    assert refused_address("storage.example", address, PUBLIC) is None
+    assert refused_address("Box.lan.", address, PUBLIC, "box.lan") is not None
+    assert refused_address("box", address, PUBLIC, "box.lan") is not None
+
+
+def test_what_the_upstream_gives_on_its_own_host_goes_where_the_key_goes():
+    assert refused_address("Registry.example.", "127.0.0.1", PUBLIC) is None
+    assert refused_address("sub.registry.example", "127.0.0.1", PUBLIC) is not None
+
+
+@pytest.mark.parametrize("name", ["rebound.example", "ip6-localhost", "localhost.localdomain"])
+def test_a_name_that_leads_to_loopback_is_not_connected_to_whoever_answers_for_it(root, monkeypatch, name):
+    """The address that is dialled is the one that was judged, also when the name had another one a moment before."""
+    lookups = []
+
+    def resolver(host, port, *args, **kwargs):
+        lookups.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    with FaultyUpstream(many_models(2)) as upstream, FaultyUpstream(many_models(1)) as victim:
+        port = urlsplit(victim.base_url).port
+        url = f"http://{name}:{port}/latest/meta-data"
+        upstream.inject(
+            Edit(lambda answer: {**answer, "download_url": url, "data": {"download_url": url}}),
+            kind="download",
+            path="1/download",
+            times=None,
+        )
+        monkeypatch.setattr("registry_mirror.upstream.deadline.socket.getaddrinfo", resolver)
+        base_url = upstream.base_url.replace("127.0.0.1", "registry.example")
+        finished = run_sync(upstream, root, {"upstream.base_url": base_url, "upstream.allow_http": True})
+        assert name in lookups
+        assert not victim.requests.entries
+    failed = {each.name: each.error for each in finished.record.tally.failed}
+    assert "is refused" in failed["model-00001"]
+    assert name in failed["model-00001"]
 
 
 @pytest.mark.parametrize("url", [*FORMS, *PLACES])

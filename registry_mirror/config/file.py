@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _LINE = re.compile(r" \(at line (\d+), column \d+\)")
 _END = " (at end of document)"
+# A link is not followed, and a FIFO is not waited for.
+_LOOK_FIRST = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
@@ -45,18 +48,45 @@ def read_named(file: Found) -> dict[str, Any]:
 def read_if_there(path: Path) -> dict[str, Any] | None:
     """The tables of a root's own file, None when it has none.
 
+    It says where the API key goes and which command runs, and nobody named it: it counts only when no other account
+    could have written it. Who may write in the folder does not matter, because a root may be shared.
+
     Raises:
-        ConfigurationError: it is there, and unreadable or not TOML.
+        ConfigurationError: it is there, and unreadable, not TOML, or might be somebody else's.
     """
     try:
-        data = path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | _LOOK_FIRST)
     except OSError as error:
         if error.errno in _ABSENT:
             return None
-        raise ConfigurationError(
-            f"{path} {reason(error)}", hint="mend it, or name another file with --config"
-        ) from None
-    return _parse(data, path)
+        problem = "is a link, and only a plain file counts here" if error.errno == errno.ELOOP else reason(error)
+        raise ConfigurationError(f"{path} {problem}", hint="mend it, or name another file with --config") from None
+    try:
+        found = os.fstat(descriptor)
+        if doubt := _distrust(found, getattr(os, "geteuid", lambda: found.st_uid)()):
+            raise ConfigurationError(f"{path} does not count: {doubt[0]}", hint=doubt[1])
+        with open(descriptor, "rb", closefd=False) as stream:
+            return _parse(stream.read(), path)
+    finally:
+        os.close(descriptor)
+
+
+def _distrust(found: os.stat_result, account: int) -> tuple[str, str] | None:
+    """Why a file is not to be trusted by an account, and the cure; None when it is."""
+    other = "or name a file that you trust with --config"
+    if not stat.S_ISREG(found.st_mode):
+        return "it is no plain file", f"put one there, {other}"
+    if found.st_nlink != 1:
+        return f"it has {found.st_nlink} names, so it may be a file of another place", f"copy it, {other}"
+    if found.st_uid not in (account, 0):
+        return (
+            f"it belongs to account {found.st_uid}, and account {account} would give its API key to whom that names",
+            f"have root or the account that runs the mirror own it, {other}",
+        )
+    if os.name == "posix" and found.st_mode & 0o022:
+        mode = stat.S_IMODE(found.st_mode)
+        return f"others than its owner may write it (mode {mode:04o})", f"take that from them with chmod go-w, {other}"
+    return None
 
 
 def reason(error: OSError) -> str:

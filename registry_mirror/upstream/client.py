@@ -70,7 +70,7 @@ class Client:
         )
         url = base_url or os.environ.get("PICTOGRAPH_BASE_URL") or DEFAULT_BASE_URL
         self.session = ApiSession(url, key, reach, retry=retry, allow_http=allow_http)
-        self.storage = Storage(reach, retry=retry, max_rate=max_rate, lines=connections)
+        self.storage = Storage(reach, self.session.base_url, retry=retry, max_rate=max_rate, lines=connections)
         self.models = Models(ModelsApi(self.session), self.storage)
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,6 +13,7 @@ from ..environment import Proxy, proxies, proxy_for, trusted, usable_proxy
 from ..errors import ConfigurationError
 from ..urls import is_loopback
 from .deadline import Backend, TlsSocket
+from .target import refused_address
 
 if TYPE_CHECKING:
     import ssl
@@ -48,10 +50,14 @@ class Connections:
         self._limits = httpx.Limits(max_connections=workers + 4, max_keepalive_connections=workers + 4)
         self._timeout = httpx.Timeout(timeout)
 
-    def client(self, headers: Mapping[str, str]) -> httpx.Client:
-        """A client that follows no redirect: one would carry a key or a digest check to another place."""
+    def client(self, headers: Mapping[str, str], given_by: str | None = None) -> httpx.Client:
+        """A client that follows no redirect: one would carry a key or a digest check to another place.
+
+        Args:
+            given_by: the upstream whose addresses it dials, by its base URL; None for an operator's own.
+        """
         return httpx.Client(
-            transport=_Routes(self),
+            transport=_Routes(self, given_by),
             trust_env=False,
             timeout=self._timeout,
             headers={"User-Agent": USER_AGENT, **headers},
@@ -64,11 +70,14 @@ class Connections:
             return None if is_loopback(url.host) else self._configured
         return proxy_for(url.scheme, url.host, url.port, self._proxies)
 
-    def transports(self) -> dict[Proxy | None, httpx.HTTPTransport]:
-        """The ways to hosts: without a proxy, and through each."""
-        return {proxy: self._transport(proxy) for proxy in (None, *self._proxies.values())}
+    def transports(self, given_by: str | None) -> dict[Proxy | None, httpx.HTTPTransport]:
+        """The ways to hosts: without a proxy, and through each. A proxy looks names up itself, so it has to judge."""
+        return {
+            proxy: self._transport(proxy, given_by if proxy is None else None)
+            for proxy in (None, *self._proxies.values())
+        }
 
-    def _transport(self, proxy: Proxy | None) -> httpx.HTTPTransport:
+    def _transport(self, proxy: Proxy | None, given_by: str | None) -> httpx.HTTPTransport:
         """Connections of one way to hosts, each of which ends with the deadline of the thread that waits for it."""
         try:
             tls = self._context if proxy and proxy.url.startswith("https:") else None
@@ -79,15 +88,22 @@ class Connections:
             origin = proxy.origin if proxy else ""
             raise ConfigurationError(f"{origin}: the proxy's address cannot be used") from None
         # httpcore takes it as an argument, and httpx hands none on.
-        transport._pool._network_backend = Backend()  # noqa: SLF001
+        transport._pool._network_backend = _backend(given_by)  # noqa: SLF001
         return transport
+
+
+def _backend(given_by: str | None) -> Backend:
+    if given_by is None:
+        return Backend()
+    own_name = socket.gethostname()
+    return Backend(lambda host, address: refused_address(host, address, given_by, own_name))
 
 
 class _Routes(httpx.BaseTransport):
     """Sends each request directly or through its proxy."""
 
-    def __init__(self, connections: Connections) -> None:
-        self._proxy_of, self._ways = connections.proxy_of, connections.transports()
+    def __init__(self, connections: Connections, given_by: str | None) -> None:
+        self._proxy_of, self._ways = connections.proxy_of, connections.transports(given_by)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         return self._ways[self._proxy_of(request.url)].handle_request(request)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpcore
 
+from ..errors import ProtocolError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import httpx
 
@@ -66,10 +68,15 @@ def _left(timeout: float | None, over: type[httpcore.TimeoutException]) -> float
 
 
 class Backend(httpcore.NetworkBackend):
-    """The network as httpcore knows it, with an end."""
+    """The network as httpcore knows it, with an end.
 
-    def __init__(self) -> None:
+    Args:
+        refused: tells why an address that a host led to must not be connected to, None when it may.
+    """
+
+    def __init__(self, refused: Callable[[str, str], str | None] = lambda _host, _address: None) -> None:
         self._network = httpcore.SyncBackend()
+        self._refused = refused
 
     def connect_tcp(
         self,
@@ -79,8 +86,12 @@ class Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connects to the first address of a host that answers; all of them share the timeout."""
-        addresses = _addresses(host, port)
+        """Connects to the first address of a host that answers; all of them share the timeout.
+
+        Raises:
+            ProtocolError: none of them may be connected to.
+        """
+        addresses = self._allowed(host, _addresses(host, port))
         options = None if socket_options is None else list(socket_options)
         with within(timeout):
             for number, address in enumerate(addresses, start=1):
@@ -92,6 +103,16 @@ class Backend(httpcore.NetworkBackend):
                     if number == len(addresses):
                         raise
         raise httpcore.ConnectError("the name has no address")
+
+    def _allowed(self, host: str, addresses: list[str]) -> list[str]:
+        reasons = {address: self._refused(host, address) for address in addresses}
+        allowed = [address for address in addresses if reasons[address] is None]
+        if addresses and not allowed:
+            raise ProtocolError(
+                f"the download address that the upstream gave is refused: {reasons[addresses[0]]}",
+                hint="nothing was asked of it; if upstream.base_url is right, tell whoever runs the upstream",
+            )
+        return allowed
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None

@@ -91,16 +91,23 @@ class Storage:
     """Fetches bodies by signed address. It has no key to lose.
 
     Args:
+        base_url: of the upstream that gives the addresses.
         max_rate: bytes a second, over all its connections; None for as many as come.
         lines: connections at once, beyond one for each body.
     """
 
     def __init__(
-        self, connections: Connections, *, retry: RetryPolicy, max_rate: int | None = None, lines: int = 1
+        self,
+        connections: Connections,
+        base_url: str,
+        *,
+        retry: RetryPolicy,
+        max_rate: int | None = None,
+        lines: int = 1,
     ) -> None:
         # identity: a body compressed on its way has no length to check, another MD5, and no rest to ask for.
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-        self._client = connections.client(headers)
+        self._client = connections.client(headers, given_by=base_url)
         self._retry = retry
         self._rate = None if max_rate is None else Rate(max_rate, retry.sleep)
         self._open: set[Body] = set()
