@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from .files import open_regular
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
@@ -120,7 +122,7 @@ def digest_file(path: Path) -> Digest:
     hasher = Hasher()
     buffer = bytearray(_READ)
     view = memoryview(buffer)
-    with open(path, "rb", buffering=0) as stream:
+    with open_regular(path) as stream:
         while count := stream.readinto(buffer):
             hasher.update(view[:count])
     return hasher.digest()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +137,111 @@ def create_exclusive(path: Path, mode: int, *, exact: bool = False) -> BinaryIO:
     if exact:
         set_mode(descriptor, mode)
     return os.fdopen(descriptor, "w+b", buffering=0)
+
+
+class NotAFileError(OSError):
+    """A folder, a link, a pipe or a device stands where a file is looked for."""
+
+    def __init__(self, path: str | os.PathLike[str], mode: int) -> None:
+        super().__init__(errno.EINVAL, f"it is {kind_of(mode)}, not a file", os.fspath(path))
+
+
+def kind_of(mode: int) -> str:
+    """What a file's mode says that it is, in words."""
+    for test, word in (
+        (stat.S_ISDIR, "a folder"), (stat.S_ISLNK, "a link"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
+    ):  # fmt: skip
+        if test(mode):
+            return word
+    return "a file" if stat.S_ISREG(mode) else "a device"
+
+
+def open_regular(path: str | os.PathLike[str], *, follow: bool = False) -> io.FileIO:
+    """Opens a file for reading, unbuffered. A pipe is not waited for, and a link is not followed unless it is said.
+
+    Raises:
+        NotAFileError: it is something else.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        descriptor = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        if not follow:
+            regular_status(path)  # says what it is, where that is the reason
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise NotAFileError(path, mode)
+    return io.FileIO(descriptor, "rb")
+
+
+def read_regular(path: str | os.PathLike[str], *, follow: bool = False) -> bytes:
+    """The bytes of a file; a link is followed only when it is said.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    with open_regular(path, follow=follow) as stream:
+        return stream.read()
+
+
+def regular_status(path: str | os.PathLike[str]) -> os.stat_result:
+    """What the system tells of a file; a link is none.
+
+    Raises:
+        NotAFileError: it is something else.
+        OSError: it is not there, or may not be looked at.
+    """
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise NotAFileError(path, found.st_mode)
+    return found
+
+
+@contextlib.contextmanager
+def opened_folder(path: Path) -> Iterator[int]:
+    """A folder by descriptor, so that what is done in it is done there, whatever stands under its path by then.
+
+    Raises:
+        OSError: it is a link, no folder, or may not be entered.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP) and path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link, and no folder of the root may be one", str(path)) from error
+        raise
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def unlink_in_folder(path: Path) -> None:
+    """Removes a file, of its own folder only: through no link.
+
+    Raises:
+        OSError: it cannot be removed, or its folder is a link.
+    """
+    with opened_folder(path.parent) as folder:
+        os.unlink(path.name, dir_fd=folder)
+
+
+def refuse_linked(*folders: Path) -> None:
+    """Makes sure that nothing is renamed into or out of another place than it seems.
+
+    Raises:
+        OSError: one of them is a link, or no folder.
+    """
+    for folder in folders:
+        mode = os.lstat(folder).st_mode
+        if stat.S_ISLNK(mode):
+            raise OSError(errno.ELOOP, "it is a link, and no folder of the root may be one", str(folder))
+        if not stat.S_ISDIR(mode):
+            raise OSError(errno.ENOTDIR, f"it is {kind_of(mode)}, not a folder", str(folder))
 
 
 def unnamed(folder: Path) -> BinaryIO:

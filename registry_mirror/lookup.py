@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Enough to find a slip of the finger in any real mirror, and bounded when there are a million names.
 NAMES_COMPARED = 20_000
+
+_PUT_ASIDE = "run `mirror sync` where the mirror is synced, which puts them aside and fetches them again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,18 @@ def check_file(found: Weights, *, verify: bool) -> None:
     """
     what, entry = f"the weights of model {quoted(found.model.name)}", found.entry
     try:
-        size = os.stat(found.path).st_size
+        there = os.lstat(found.path)
+        if not stat.S_ISREG(there.st_mode):
+            raise IntegrityError(f"{what} are no file ({found.path})", hint=_PUT_ASIDE)
+        size = there.st_size
         digest = _digest(found.path) if verify and size == entry.size else None
     except FileNotFoundError as error:
         cure = "`mirror sync` fetches them again, if the upstream still has them"
         raise IntegrityError(f"{what} are missing from the store ({found.path})", hint=cure) from error
     except OSError as error:
         raise ConfigurationError(f"{what} cannot be read: {found.path}: {error.strerror}") from error
-    cure = "run `mirror sync` where the mirror is synced, which puts them aside and fetches them again"
     if size != entry.size:
-        raise IntegrityError(f"{what} have {size} bytes instead of {entry.size} ({found.path})", hint=cure)
+        raise IntegrityError(f"{what} have {size} bytes instead of {entry.size} ({found.path})", hint=_PUT_ASIDE)
     if digest is None:
         return
     cure = f"run `mirror verify --repair` where the mirror is synced, or copy the file again: {found.path}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -220,7 +221,8 @@ class Models:
         md5, size = found
         try:
             file = self._blobs + blob_name(md5, weights_format)
-            return Path(file) if os.stat(file).st_size == size else None
+            there = os.lstat(file)
+            return Path(file) if stat.S_ISREG(there.st_mode) and there.st_size == size else None
         except (OSError, ValueError):
             return None
 

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .files import read_regular
 from .model import ModelStatus, format_time, is_to_come, parse_time
 from .store.layout import blob_name
 
@@ -228,7 +229,7 @@ def folder_size(folder: Path) -> tuple[int, int]:
 def read_last_run(path: Path) -> LastRun:
     """Reads `run.json`. One that is absent or torn is an answer too: a status must always be given."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_regular(path))
     except FileNotFoundError:
         return LastRun()
     except (OSError, ValueError, RecursionError) as error:

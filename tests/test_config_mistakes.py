@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from registry_mirror.config import load_settings
 from registry_mirror.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def mistake(folder: Path, toml: str = "", env: dict[str, str] | None = None, **flags: object) -> str:
@@ -64,10 +67,11 @@ def test_a_roots_own_file_that_is_a_folder_is_refused_and_a_missing_one_is_not(t
 
 
 def test_a_file_that_may_not_be_read_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, _flags: int) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # root, which tests in containers are, may read everything
+    (tmp_path / "config.toml").touch()
+    monkeypatch.setattr("registry_mirror.config.file.os.open", refuse)  # root may read everything
     line = "@/config.toml cannot be read (permission denied); mend it, or name another file with --config"
     assert mistake(tmp_path) == line
 

@@ -143,7 +143,7 @@ def test_a_dry_run_changes_nothing_and_says_what_the_real_run_then_does(upstream
     env = environment(upstream, root, MIRROR_RETENTION_SUPERSEDED="0s", MIRROR_RETENTION_QUARANTINE="0s")
     run_sync(upstream, root)
     retrain(upstream, root)
-    (root / "quarantine" / "x.bad").write_bytes(b"bad")
+    (root / "quarantine" / "x.bad.host.7.ab").write_bytes(b"bad")
     for _ in range(3):
         before = {path: path.stat() for path in root.rglob("*") if path.is_file()}
         planned = json.loads(mirror("gc", "--dry-run", "--grace", "0s", "--json", env=env).stdout)["gc"]
@@ -510,7 +510,7 @@ def test_leftovers_go_by_age_and_the_part_of_a_live_process_stays_for_a_week(ups
     elsewhere, trash = "weights.there-1.7.ab.part", f"gc-{'ab' * 16}.onnx.{here}.{2**22 + 1}.ab.part"
     for name in (mine, dead, elsewhere, trash):
         (root / "incoming" / name).write_bytes(b"part")
-    (root / "quarantine" / "x.bad").write_bytes(b"bad")
+    (root / "quarantine" / "x.bad.host.7.ab").write_bytes(b"bad")
     assert [step.name for step in gc(upstream, root, {}).removed] == [f"incoming/{trash}"]
     later(6)
     assert gc(upstream, root, {}).removed == ()
@@ -519,7 +519,7 @@ def test_leftovers_go_by_age_and_the_part_of_a_live_process_stays_for_a_week(ups
         f"incoming/{name}" for name in (mine, dead, elsewhere)
     }
     later(31)
-    assert [step.name for step in gc(upstream, root, {}).removed] == ["quarantine/x.bad"]
+    assert [step.name for step in gc(upstream, root, {}).removed] == ["quarantine/x.bad.host.7.ab"]
     assert files_under(root / "incoming") == []
 
 

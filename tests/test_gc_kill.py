@@ -93,7 +93,7 @@ def test_a_kill_at_any_step_of_gc_loses_nothing_and_the_next_one_completes(upstr
         if number == 0:
             settings = settings_for(upstream, root, {"retention.superseded": "0s", "retention.grace": "0s"})
             assert len(collect(settings, settings.retention, lambda _: None).let_go) == 1
-    (root / "quarantine" / "x.bad").write_bytes(b"bad")
+    (root / "quarantine" / "x.bad.host.7.ab").write_bytes(b"bad")
     overrides["store.quota"] = 3 * 256
     arguments = [str(root), str(tmp_path / "kills"), upstream.base_url, json.dumps(overrides)]
     ran = subprocess.run(

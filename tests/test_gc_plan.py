@@ -161,9 +161,9 @@ def test_a_part_goes_when_it_is_a_week_old_or_of_no_use_and_its_process_is_gone(
 
 @pytest.mark.parametrize(("days", "kept"), [(29, True), (30, False), (-1, True)])
 def test_what_is_in_quarantine_goes_by_age(days, kept):
-    leftover = Leftover("quarantine/x.bad", 5, ago(days))
+    leftover = Leftover("quarantine/x.bad.host.7.ab", 5, ago(days))
     decided = plan(replace(SURVEY, quarantine=(leftover,)), RETENTION, STORE)
-    assert [step.name for step in decided.sweep] == ([] if kept else ["quarantine/x.bad"])
+    assert [step.name for step in decided.sweep] == ([] if kept else ["quarantine/x.bad.host.7.ab"])
 
 
 def test_a_name_that_is_none_of_the_stores_is_told_and_never_touched():

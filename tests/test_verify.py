@@ -74,7 +74,7 @@ DAMAGES = {
     "a link to other bytes": link_to_other_bytes,
     "forged": forge,
 }
-PROBLEMS = {"a link to nothing": "not a file", "a link to other bytes": "content"}
+PROBLEMS = {"a link to nothing": "not a file", "a link to other bytes": "not a file"}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -51,6 +51,10 @@ def needs_migration(path: Path) -> bool:
     """
     if not path.exists():
         return True
+    if not path.is_file():  # SQLite would wait for a pipe
+        raise CatalogError(
+            f"the catalog {path} is no file", hint="move it away and run `mirror sync`, which makes a new one"
+        )
     found = revision_of(path)
     if found is not None and found not in REVISIONS:
         raise CatalogError(

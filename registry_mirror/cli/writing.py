@@ -12,6 +12,7 @@ import click
 from ..config import load_settings, read_api_key, resolve_root
 from ..config.root import named_file
 from ..errors import ConfigurationError, MirrorError
+from ..files import read_regular
 from ..store.layout import refuse_file
 
 if TYPE_CHECKING:
@@ -74,5 +75,5 @@ def _alert_is_set(options: GlobalOptions) -> bool:
     with contextlib.suppress(OSError, MirrorError):
         file = named_file(options.config, os.environ)
         path = file.path if file else resolve_root(options.root, None, os.environ) / "config.toml"
-        return _NAMES_A_COMMAND.search(path.read_bytes()) is not None
+        return _NAMES_A_COMMAND.search(read_regular(path, follow=True)) is not None
     return False

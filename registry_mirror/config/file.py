@@ -54,15 +54,18 @@ def read_if_there(path: Path) -> dict[str, Any] | None:
     Raises:
         ConfigurationError: it is there, and unreadable, not TOML, or might be somebody else's.
     """
+    cure = "mend it, or name another file with --config"
     try:
         descriptor = os.open(path, os.O_RDONLY | _LOOK_FIRST)
     except OSError as error:
         if error.errno in _ABSENT:
             return None
         problem = "is a link, and only a plain file counts here" if error.errno == errno.ELOOP else reason(error)
-        raise ConfigurationError(f"{path} {problem}", hint="mend it, or name another file with --config") from None
+        raise ConfigurationError(f"{path} {problem}", hint=cure) from None
     try:
         found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise ConfigurationError(f"{path} is a folder, not a file", hint=cure)
         if doubt := _distrust(found, getattr(os, "geteuid", lambda: found.st_uid)()):
             raise ConfigurationError(f"{path} does not count: {doubt[0]}", hint=doubt[1])
         with open(descriptor, "rb", closefd=False) as stream:

@@ -129,7 +129,7 @@ def _extends(present: Mapping[str, str], facts: Mapping[str, str]) -> bool:
 
 def _meta_of(path: Path) -> dict[str, str] | None:
     """The meta table of an index of this very format; None for anything else."""
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         connection = sqlite3.connect(schema.uri(path, "mode=ro&immutable=1"), uri=True)

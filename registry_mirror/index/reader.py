@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -167,6 +168,11 @@ class IndexReader:
             raise NoIndexError(f"no index in {self._path.parent}", hint=NOT_SYNCED_HINT) from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise NoIndexError(f"the index {self._path} cannot be read: {error}") from error
+        if not stat.S_ISREG(found.st_mode):  # SQLite would wait for a pipe
+            raise NoIndexError(
+                f"the index {self._path} is no file",
+                hint="move it away and run `mirror sync`, which publishes a new one",
+            )
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     def _open(self) -> sqlite3.Connection:

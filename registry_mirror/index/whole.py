@@ -78,7 +78,7 @@ class Whole:
 @contextlib.contextmanager
 def open_whole(path: Path) -> Iterator[Whole | None]:
     """Opens the index at `path`; None where there is none of this very format."""
-    if not path.exists():
+    if not path.is_file():
         yield None
         return
     with contextlib.closing(sqlite3.connect(schema.uri(path, "mode=ro&immutable=1"), uri=True)) as connection:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from ..errors import NotFoundError
+from ..files import open_regular
 from ..store.layout import SUFFIXES
 from .bodies import LARGEST_PIECE
 from .endpoint import Endpoint
@@ -163,8 +164,7 @@ class FileSlice(Response):
 
     async def _pieces(self, start: dict[str, object], receive: Receive, send: Send) -> None:
         # Opened before anything is sent: a file that cannot be opened is still an answer then.
-        descriptor = os.open(self._path, os.O_RDONLY)
-        try:
+        with open_regular(self._path) as file:
             await send(start)
             if not self._ruling.length:
                 await send({"type": "http.response.body", "body": b""})
@@ -172,15 +172,13 @@ class FileSlice(Response):
 
             async def following(size: int) -> bytes:
                 nonlocal place
-                piece = await read_at(descriptor, place, stop, size)
+                piece = await read_at(file.fileno(), place, stop, size)
                 if not piece:
                     raise BrokenOffError(f"{self._path.name} ended early")
                 place += len(piece)
                 return piece
 
             await send_pieces(self._site.bodies, following, self._ruling.length, receive, send)
-        finally:
-            os.close(descriptor)
 
 
 def admitted_body(site: Site, call: Call, size: int = 0) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
-from ..files import Modes, create_exclusive, no_space_named, write_atomically
+from ..files import Modes, create_exclusive, no_space_named, read_regular, write_atomically
 from ..model import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def read(path: Path) -> tuple[ClientKey, ...]:
         ConfigurationError: it cannot be read, or is damaged.
     """
     try:
-        return parse(path.read_text("utf-8"), path)
+        return parse(read_regular(path, follow=True).decode(), path)
     except FileNotFoundError:
         return ()
     except UnicodeDecodeError as error:

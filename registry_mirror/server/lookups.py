@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, NotFoundError
 from ..explain import Situation, Wish, no_weights, quoted
+from ..files import open_regular
 from ..model import format_time
 from .addressing import usual_id
 from .rows import Gaps, decoded
@@ -127,14 +127,8 @@ def look(path: Path) -> os.stat_result:
     Raises:
         OSError: no file that can be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        found = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        raise FileNotFoundError(f"{path.name} is no file")
-    return found
+    with open_regular(path) as stream:
+        return os.fstat(stream.fileno())
 
 
 def damaged(name: str, what: str) -> ConflictError:

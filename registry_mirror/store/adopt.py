@@ -16,7 +16,7 @@ from ..digests import HEAD, Hasher
 from ..errors import NoSpaceError
 from ..log import logger
 from .incoming import Part, has_grown, has_not_helped, is_adoptable, is_written_here, listing
-from .origin import SIDECAR, UnreadableError, open_regular, read_into, read_origin, sidecar
+from .origin import SIDECAR, UnreadableError, open_part, read_into, read_origin, sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +107,7 @@ def longest_first(several: list[Left]) -> list[Left]:
 
 def _copied(left: Left, folder: Path, modes: Modes, step: Callable[[int, int], None]) -> Adopted | None:
     try:
-        with open_regular(left.found.path) as source:
+        with open_part(left.found.path) as source:
             return _copied_from(source, left.renewed(), folder, modes, step)
     except (UnreadableError, NoSpaceError) as error:
         _log.debug("cannot adopt %s: %s", left.found.path.name, error)

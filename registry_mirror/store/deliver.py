@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from ..errors import ConfigurationError, IntegrityError, MirrorError, ValidationError
-from ..files import clone_or_copy, no_space_named, reflink, replacing, sibling, write_all
+from ..files import clone_or_copy, no_space_named, open_regular, reflink, replacing, sibling, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,7 +134,7 @@ def _refuse(blob: Path, output: Path) -> None:
 @contextlib.contextmanager
 def _source(blob: Path) -> Iterator[BinaryIO]:
     try:
-        stream = open(blob, "rb", buffering=0)  # noqa: SIM115 - closed below; only the opening is guarded
+        stream = open_regular(blob)
     except FileNotFoundError as error:
         raise IntegrityError(f"{blob} is missing from the store", hint="`mirror sync` fetches it again") from error
     except OSError as error:

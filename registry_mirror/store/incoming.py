@@ -19,6 +19,7 @@ from ..files import (
     make_directory,
     no_space_named,
     part_name,
+    unlink_in_folder,
     unnamed,
     write_all,
 )
@@ -145,7 +146,7 @@ class Part:
 
 def _unlink(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+        unlink_in_folder(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,17 +219,17 @@ def coming_elsewhere(folder: Path) -> list[tuple[int, int]]:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Removes abandoned files and says which; a part that a later fetch can go on with is kept for a week.
+    """Removes abandoned files of ours and says which; a part that a later fetch can go on with is kept for a week.
 
     A writer that was wrongly taken for dead fails and tries again.
     """
     removed = []
-    for found in listing(folder):
+    for found in listing(folder, is_ours):
         if is_abandoned(found) and not _is_kept(found):
             with contextlib.suppress(OSError):
-                found.path.unlink()
+                unlink_in_folder(found.path)
                 removed.append(found.path)
-                sidecar(found.path).unlink()
+                unlink_in_folder(sidecar(found.path))
     return removed
 
 
@@ -267,6 +268,11 @@ def sweep_root(root: Path) -> None:
         if _TEMPORARY.fullmatch(leftover.name):
             with contextlib.suppress(OSError):
                 leftover.unlink()
+
+
+def is_ours(name: str) -> bool:
+    """Whether a name in `incoming/` is one that this package gives."""
+    return _PART.fullmatch(name) is not None
 
 
 def is_written_here(name: str) -> bool:

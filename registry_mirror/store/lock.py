@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from ..errors import ConfigurationError, LockedError, NoSpaceError
-from ..files import create_exclusive, host_name, no_space, write_atomically
+from ..files import create_exclusive, host_name, no_space, read_regular, write_atomically
 from ..log import logger
 from ..model import format_time, utc_now
 
@@ -90,7 +90,7 @@ def _acquire(lock: filelock.BaseFileLock, layout: Layout, modes: Modes, wait: Ca
 def holder_of(layout: Layout) -> str:
     """Who holds the run lock, as far as its file tells."""
     try:
-        holder = json.loads(layout.run_holder.read_bytes())
+        holder = json.loads(read_regular(layout.run_holder))
         return f"process {holder['pid']} on {holder['host']} since {holder['started_at']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "a process that has not said its name yet"

@@ -7,13 +7,12 @@ may have put it there.
 from __future__ import annotations
 
 import json
-import os
 import re
-import stat
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from ..digests import LENGTHS
+from ..files import open_regular
 from ..model import format_time, utc_now
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def read_origin(path: Path) -> Origin | None:
     """The sidecar's words; None when there is none, or none to rely on."""
     view = memoryview(bytearray(_LIMIT + 1))
     try:
-        with open_regular(path) as stream:
+        with open_part(path) as stream:
             count = read_into(stream, view)
     except UnreadableError:
         return None
@@ -129,23 +128,16 @@ class UnreadableError(Exception):
     """A file that was left cannot be read; what is written elsewhere fails as an OSError."""
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Opens an ordinary file for reading, unbuffered.
-
-    A link is not followed, and a pipe, which somebody put there, does not hang the run.
+def open_part(path: Path) -> BinaryIO:
+    """Opens a part, or its sidecar, for reading.
 
     Raises:
-        UnreadableError: it cannot be opened, or is something else.
+        UnreadableError: it cannot be opened, or is no file.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        descriptor = os.open(path, flags)
+        return open_regular(path)
     except OSError as error:
         raise UnreadableError(str(error)) from error
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb", buffering=0)
-    os.close(descriptor)
-    raise UnreadableError(f"{path.name} is no ordinary file")
 
 
 def read_into(stream: BinaryIO, view: memoryview) -> int:

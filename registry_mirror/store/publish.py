@@ -13,8 +13,18 @@ import time
 from typing import TYPE_CHECKING
 
 from ..digests import Digest, digest_file
-from ..errors import IntegrityError
-from ..files import fsync_directory, make_directory, no_space_named, part_name, set_mode
+from ..errors import IntegrityError, MirrorError
+from ..files import (
+    NotAFileError,
+    fsync_directory,
+    make_directory,
+    no_space_named,
+    open_regular,
+    part_name,
+    refuse_linked,
+    regular_status,
+    set_mode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +76,7 @@ def _rename(part: Part, blob: Path) -> None:
     set_mode(descriptor, mode)
     os.fsync(descriptor)
     make_directory(blob.parent, part.modes)
+    refuse_linked(blob.parent)
     os.replace(part.path, blob)
     part.close()
     _make_name_durable(blob)
@@ -82,11 +93,8 @@ def settle(blob: Path) -> None:
     A row must not outlive the name that it speaks of. Bytes that an operator copied there may be in memory only.
     """
     with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(blob, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with open_regular(blob) as stream:
+            os.fsync(stream.fileno())
         _make_name_durable(blob)
 
 
@@ -98,18 +106,34 @@ def examine(layout: Layout, md5: str, weights_format: str) -> Digest | None:
         put in its place while it was hashed is left alone.
     """
     blob = layout.blob(md5, weights_format)
+    _refuse_odd_folder(blob.parent)
     try:
-        hashed = os.stat(blob)
+        hashed = os.lstat(blob)
         present = digest_file(blob)
     except FileNotFoundError:
         return None
-    except IsADirectoryError:  # would stand in the way of the file for ever
+    except NotAFileError:  # would stand in the way of the file for ever
         present = None
     if present is not None and present.md5 == md5:
         return present
-    # Any link is it: nobody publishes a blob as one.
-    quarantine_only(layout, blob, lambda found: stat.S_ISLNK(found.st_mode) or _traits(found) == _traits(hashed))
+    quarantine_only(layout, blob, lambda found: _traits(found) == _traits(hashed))
     return None
+
+
+def _refuse_odd_folder(folder: Path) -> None:
+    """One thing that is no folder of ours costs the models whose blobs would lie in it, and no others.
+
+    Raises:
+        MirrorError: it is a link, or no folder.
+    """
+    try:
+        refuse_linked(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise MirrorError(
+            f"no blob can be kept in {folder}: {error.strerror}", hint="move it away, then run again"
+        ) from error
 
 
 def _traits(found: os.stat_result) -> tuple[int, ...]:
@@ -125,12 +149,13 @@ def touch(layout: Layout, md5: str, weights_format: str) -> None:
     """
     blob = layout.blob(md5, weights_format)
     with contextlib.suppress(OSError):
-        os.utime(blob, ns=(time.time_ns(), blob.stat().st_mtime_ns))
+        os.utime(blob, ns=(time.time_ns(), regular_status(blob).st_mtime_ns), follow_symlinks=False)
 
 
 def quarantine(layout: Layout, blob: Path) -> Path:
     """Moves bytes that no longer match their name out of the way, kept for a look."""
     kept = layout.quarantine / f"{blob.name}.{part_name('bad').removesuffix('.part')}"
+    refuse_linked(blob.parent, kept.parent)
     os.replace(blob, kept)
     fsync_directory(blob.parent)
     return kept
@@ -160,7 +185,7 @@ def quarantine_only(layout: Layout, blob: Path, is_it: Callable[[os.stat_result]
 def inventory(layout: Layout) -> dict[str, int]:
     """The names of all blobs (`ab/abcdef….onnx`) with their sizes in bytes. No file is opened.
 
-    What has a blob's name and is no file, or a link that leads nowhere, is no blob.
+    What has a blob's name and is no file, as a link is none, is no blob.
     """
     found: dict[str, int] = {}
     try:
@@ -179,7 +204,7 @@ def _opened(folder: Path) -> Iterator[int | Path]:
     if os.scandir not in os.supports_fd:
         yield folder
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield descriptor
     finally:
@@ -190,7 +215,7 @@ def _note_sizes(found: dict[str, int], prefix: str, folder: int | Path) -> None:
     with os.scandir(folder) as entries:
         for blob in entries:
             try:
-                if blob.is_file():
-                    found[prefix + blob.name] = blob.stat().st_size
+                if blob.is_file(follow_symlinks=False):
+                    found[prefix + blob.name] = blob.stat(follow_symlinks=False).st_size
             except FileNotFoundError:  # it was moved away in between
                 continue

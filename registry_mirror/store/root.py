@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
-from ..files import make_directory, no_space_named, write_atomically
+from ..files import NotAFileError, make_directory, no_space_named, regular_status, write_atomically
 from .layout import FORMAT_VERSION, Layout, refuse_file
 
 if TYPE_CHECKING:
@@ -65,9 +66,8 @@ def _check_folder(root: Path, folder: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{folder.name} is not a folder")
     if is_apart(root, folder):
-        led = f", as a link to {os.readlink(folder)}" if folder.is_symlink() else ""
         raise ConfigurationError(
-            f"{folder} is on another file system than the root {root}{led}",
+            f"{folder} is on another file system than the root {root}",
             hint="put the whole root on that disk, by moving it there or by a link to the root itself",
         )
 
@@ -82,6 +82,22 @@ def is_apart(one: Path, other: Path) -> bool:
     except OSError as error:
         return error.errno == errno.EXDEV
     return False
+
+
+def _refuse_odd(layout: Layout) -> None:
+    """Refuses what stands in place of our folders and files: a writer would write, and remove, somewhere else."""
+    for folder in (layout.blobs, layout.incoming, layout.quarantine):
+        if folder.is_symlink():
+            raise ConfigurationError(
+                f"{folder} is a link to {os.readlink(folder)}, and a folder of the root may not be one",
+                hint="put the folder itself there; to have it on another disk, link or bind-mount the whole root",
+            )
+    for file in (layout.format_file, layout.catalog, layout.run_lock, layout.publish_lock):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                regular_status(file)
+            except NotAFileError as error:
+                raise ConfigurationError(f"{file}: {error.strerror}", hint="move it away, then run again") from error
 
 
 def _adopt(layout: Layout) -> None:
@@ -102,11 +118,12 @@ def foreign(names: Iterable[str]) -> list[str]:
 
 
 def check_format(layout: Layout) -> None:
-    """Refuses a layout that this version does not know. One without a number is none yet.
+    """Refuses a layout that is newer than this version or leads out of the root. One without a number is none yet.
 
     Raises:
-        ConfigurationError: it is newer, or no number.
+        ConfigurationError: it is newer, no number, or one of its names is a link or no file.
     """
+    _refuse_odd(layout)
     try:
         text = layout.format_file.read_text("ascii").strip()
     except FileNotFoundError:

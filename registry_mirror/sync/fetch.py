@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..catalog import Weights
 from ..errors import ConflictError, IntegrityError, MirrorError, StoreError
+from ..files import regular_status
 from ..model import utc_now
 from ..store.adopt import adopt
 from ..store.incoming import Part
@@ -205,7 +207,7 @@ def _held(shop: Workshop, job: Job, declared: Declared) -> Stored | None:
 def _held_by_md5(shop: Workshop, weights_format: str, md5: str, declared: Declared) -> Stored | None:
     """A blob under this MD5. One that the catalog does not vouch for, or that changed, is hashed before it counts."""
     blob = shop.layout.blob(md5, weights_format)
-    if not blob.exists():
+    if not os.path.lexists(blob):
         return None
     vouched = shop.catalog.weights_with(md5)
     if vouched is None or not _is_whole(shop, md5, weights_format, vouched[1]):
@@ -226,7 +228,7 @@ def _held_by_md5(shop: Workshop, weights_format: str, md5: str, declared: Declar
 
 def _is_whole(shop: Workshop, md5: str, weights_format: str, size: int) -> bool:
     with contextlib.suppress(OSError):
-        return (shop.layout.blobs / blob_name(md5, weights_format)).stat().st_size == size
+        return regular_status(shop.layout.blobs / blob_name(md5, weights_format)).st_size == size
     return False
 
 

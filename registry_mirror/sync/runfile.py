@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..files import write_atomically
+from ..files import read_regular, write_atomically
 from ..model import format_time, json_bytes
 from .record import Outcome
 
@@ -27,6 +27,6 @@ def write_run(layout: Layout, modes: Modes, record: RunRecord, *, ended_early: b
 def last_synced(layout: Layout) -> str | None:
     """What the present file says; None when there is none that can be read."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        found = json.loads(layout.run_record.read_bytes()).get("last_synced_at")
+        found = json.loads(read_regular(layout.run_record)).get("last_synced_at")
         return found if isinstance(found, str) else None
     return None

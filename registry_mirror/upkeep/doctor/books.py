@@ -76,6 +76,8 @@ def catalog(patient: Patient) -> Iterable[Answer]:
 
 def damage(path: Path, parameters: str) -> str | None:
     """What SQLite finds wrong with a database; None when nothing."""
+    if not path.is_file():
+        return "it is no file"
     uri = f"file:{quote(os.fsencode(path))}?{parameters}"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as database:

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from ...files import read_regular
 from ...store.layout import FORMAT_VERSION
 from ...store.root import foreign
 from .finding import ok, problem, skipped, warning
@@ -32,11 +33,18 @@ def layout(patient: Patient) -> Iterable[Answer]:
     told = [warning(f"{name!r} in the root is not ours", "keep other files elsewhere") for name in strangers[:5]]
     if not patient.layout.format_file.exists():
         return [*_without_format(patient, bool(strangers)), *told]
-    text = patient.layout.format_file.read_text("ascii", "replace").strip()
+    text = _format(patient.layout.format_file)
     if not text.isdecimal() or not 1 <= int(text) <= FORMAT_VERSION:
         cure = "upgrade registry-mirror on this machine" if text.isdecimal() else f"write {FORMAT_VERSION} into it"
         return [problem(f"FORMAT says {text!r}, and this version knows {FORMAT_VERSION}", cure)]
     return [ok(f"{root} is a root of layout {text}"), *told]
+
+
+def _format(file: Path) -> str:
+    try:
+        return read_regular(file).decode("ascii", "replace").strip()
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _without_format(patient: Patient, strange: bool) -> list[Answer]:  # noqa: FBT001

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ... import catalog as catalogs
 from ...errors import CatalogError, ConfigurationError, NoSpaceError
-from ...files import Modes, fsync_directory, make_directory, part_name
+from ...files import Modes, fsync_directory, make_directory, part_name, refuse_linked, unlink_in_folder
 from ...model import utc_now
 from ...store.faults import store_error
 from ...store.layout import Layout, blob_name
@@ -28,6 +28,7 @@ from .survey import TRASH, look_at_index, md5_of, moment, survey
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from datetime import datetime
+    from pathlib import Path
 
     from ...catalog import Catalog, Holding
     from ...config import RetentionSettings, Settings
@@ -179,10 +180,10 @@ class _Collector:
         # Outside the transaction: removing gigabytes takes a while, and others wait for the catalog.
         fsync_directory((self._layout.blobs / name).parent)
         with contextlib.suppress(FileNotFoundError):
-            trash.unlink()
+            unlink_in_folder(trash)
         return True
 
-    def _take(self, name: str, trash: os.PathLike[str], now: datetime, grace: float) -> bool:
+    def _take(self, name: str, trash: Path, now: datetime, grace: float) -> bool:
         """Moves a blob out of the way, and back when somebody has touched it in the meantime.
 
         Where the catalog's lock lies, a sync that has recognised the blob has touched it before it writes its row.
@@ -194,6 +195,7 @@ class _Collector:
             return True
         if (now - moment(before.st_ctime)).total_seconds() < max(grace, _TICK):
             return False
+        refuse_linked(blob.parent, trash.parent)
         os.rename(blob, trash)
         if _traits(os.lstat(trash)) != _traits(before):
             os.rename(trash, blob)
@@ -224,7 +226,7 @@ class _Collector:
         if step.since is not None and moment(state.st_mtime) > step.since:
             self._spared.append(step.name)  # somebody writes to it
             return False
-        path.unlink()
+        unlink_in_folder(path)
         return True
 
 

@@ -13,7 +13,7 @@ from ...files import host_name
 from ...index.reader import IndexReader
 from ...index.schema import BUILT_AT, BUILT_BEFORE, CATALOG_ID, PUBLISHED_AT, REVISION
 from ...model import is_to_come, parse_time, utc_now
-from ...store.incoming import listing, lives
+from ...store.incoming import is_ours, listing, lives
 from ...store.layout import SUFFIXES, blob_name
 from .plan import BlobFile, IndexView, Leftover, Survey
 
@@ -31,6 +31,9 @@ _LATEST = datetime(3000, 1, 1, tzinfo=UTC).timestamp()
 _SPENT = (TRASH, "index.")
 _ENDINGS = "|".join(sorted(re.escape(each) for each in (*SUFFIXES.values(), ".bin")))
 _BLOB = re.compile(rf"(?P<folder>[0-9a-f]{{2}})/(?P<md5>(?P=folder)[0-9a-f]{{30}})(?:{_ENDINGS})")
+
+
+_BAD = re.compile(r".+\.bad\.[A-Za-z0-9_-]+\.\d{1,18}\.[0-9a-f]+")
 
 
 def survey(layout: Layout, catalog: Catalog) -> Survey:
@@ -89,7 +92,8 @@ def look_at_blobs(folder: Path) -> tuple[dict[str, BlobFile | None], dict[str, i
     blobs: dict[str, BlobFile | None] = {}
     strangers: dict[str, int] = {}
     for first in _entries(folder):
-        inside = _entries(folder / first) if (folder / first).is_dir() else [None]
+        state = _stat(folder / first)
+        inside = _entries(folder / first) if state is not None and stat.S_ISDIR(state.st_mode) else [None]
         for second in inside:
             name = first if second is None else f"{first}/{second}"
             found = _stat(folder / name)
@@ -102,7 +106,7 @@ def look_at_blobs(folder: Path) -> tuple[dict[str, BlobFile | None], dict[str, i
 
 def _incoming(layout: Layout) -> list[Leftover]:
     here, leftovers = host_name(), []
-    for found in listing(layout.incoming):
+    for found in listing(layout.incoming, is_ours):
         state = _stat(found.path)
         if state is None or not stat.S_ISREG(state.st_mode):
             continue
@@ -117,7 +121,7 @@ def _quarantine(layout: Layout) -> list[Leftover]:
     leftovers = []
     for name in _entries(layout.quarantine):
         state = _stat(layout.quarantine / name)
-        if state is not None and stat.S_ISREG(state.st_mode):
+        if state is not None and stat.S_ISREG(state.st_mode) and _BAD.fullmatch(name):
             # The time of change is when it was moved there; that of modification is the blob's own.
             moved = moment(state.st_ctime)
             leftovers.append(Leftover(f"{layout.quarantine.name}/{name}", state.st_size, moved))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from ...files import kind_of, open_regular
 from ...status import COARSEST_TIME
 
 if TYPE_CHECKING:
@@ -144,17 +145,14 @@ def judge(blob: BlobEntry, md5: str | None, sha256: str, identity: Identity) -> 
 
 def _stat(path: Path, blob: BlobEntry) -> Identity | Finding:
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        if os.path.lexists(path):
-            return Finding(blob, Verdict.NO_FILE, "is a link that leads nowhere")
         return Finding(blob, Verdict.MISSING, "is missing")
     except OSError as error:
         return _unread(blob, error, None)
     identity = Identity.of(found)
     if not stat.S_ISREG(found.st_mode):
-        what = "a folder" if stat.S_ISDIR(found.st_mode) else "no ordinary file"
-        return Finding(blob, Verdict.NO_FILE, f"is {what}", identity)
+        return Finding(blob, Verdict.NO_FILE, f"is {kind_of(found.st_mode)}", identity)
     if found.st_size != blob.size:
         return Finding(blob, Verdict.SIZE, f"has {found.st_size} bytes instead of {blob.size}", identity)
     return identity
@@ -167,7 +165,7 @@ def _unread(blob: BlobEntry, error: OSError, identity: Identity | None) -> Findi
 
 def _still(path: Path, identity: Identity) -> bool:
     try:
-        return Identity.of(os.stat(path)) == identity
+        return Identity.of(os.lstat(path)) == identity
     except OSError:
         return False
 
@@ -176,7 +174,7 @@ def _hash(path: Path, *, both: bool, advance: Callable[[int], None], fresh: bool
     """MD5 (when asked for), SHA-256 and identity of an open file, in constant memory."""
     sha256 = hashlib.sha256()
     md5 = hashlib.md5(usedforsecurity=False) if both else None
-    with open(path, "rb", buffering=0) as stream:
+    with open_regular(path) as stream:
         # No more than the file needs: to clear a large buffer takes longer than to hash a small file.
         buffer = bytearray(min(_READ, os.fstat(stream.fileno()).st_size + 1))
         view = memoryview(buffer)
