@@ -1,4 +1,4 @@
-"""Links, pipes, sockets, devices and folders in place of what the root has: nobody waits, nothing outside is touched, and
+"""Links, pipes, sockets, devices and folders in place of what the root has: nobody waits, nothing outside changes, and
 one odd thing costs one model.
 """
 

@@ -26,6 +26,7 @@ from .memory import Memory
 from .retention import Retention
 from .rows import batches, clear_failure, next_revision, put_failure, set_fact, touch
 from .schema import absences, evictions, facts, failures, models, pins, runs, weights
+from .upgrade import DAMAGED_HINT
 from .values import CatalogModel, Weights
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
 _RUNS_KEPT = 1000
+
+# The driver's own too: where its rows are taken as they are.
+_FAULTS = (DatabaseError, sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 class Catalog(Memory, Checks, Retention, Heir):
@@ -260,11 +264,19 @@ class Catalog(Memory, Checks, Retention, Heir):
     def _errors_named(self) -> Iterator[None]:
         try:
             yield
-        except (DatabaseError, sqlite3.DatabaseError) as error:  # the driver's own where its rows are taken as they are
+        except _FAULTS as error:
             self._check_there()
             reason = getattr(error, "orig", None) or error
             full = database_full(reason, self._path.parent, "the catalog")
-            raise full or CatalogError(f"the catalog failed: {reason}") from error
+            raise full or self._damaged(reason) or CatalogError(f"the catalog failed: {reason}") from error
+
+    def _damaged(self, reason: BaseException) -> CatalogError | None:
+        """The error for one that SQLite cannot make sense of; None where it is another's fault."""
+        code = getattr(reason, "sqlite_errorcode", 0) & 0xFF
+        undecodable = isinstance(reason, UnicodeDecodeError) or "Could not decode to UTF-8" in str(reason)
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or undecodable:
+            return CatalogError(f"the catalog failed: {self._path} is damaged: {reason}", hint=DAMAGED_HINT)
+        return None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -43,7 +43,7 @@ def _on_connect(connection: Any, _record: object) -> None:
     # A rollback journal leaves one file at rest; a write-ahead log could not be read from a read-only folder.
     # EXTRA: the folder is synced after the journal has gone. With FULL, a power cut could bring the journal back, and
     # with it undo a commit that the index has followed already, or after which gc has removed a file.
-    for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "foreign_keys = ON"):
+    for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "foreign_keys = ON", "trusted_schema = OFF"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -42,6 +42,8 @@ _VERSION_TABLE = (
     "(version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
 )
 
+DAMAGED_HINT = "run `mirror verify`: it is put aside and built anew from the index, and blobs are recognised"
+
 
 def needs_migration(path: Path) -> bool:
     """Whether the catalog is absent or of an older schema.
@@ -72,15 +74,17 @@ def revision_of(path: Path) -> str | None:
     """
     try:
         with contextlib.closing(sqlite3.connect(_uri(path), uri=True, timeout=30)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            things = database.execute("SELECT type, name FROM sqlite_master").fetchall()
+            if odd := next((f"{kind} {name!r}" for kind, name in things if kind not in ("table", "index")), None):
+                raise CatalogError(f"the catalog {path} has a {odd}, which nobody of ours put there", hint=DAMAGED_HINT)
+            tables = {name for kind, name in things if kind == "table"}
             if "alembic_version" not in tables:
                 return None
             row = database.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.Error as error:
         raise database_full(error, path.parent, "the catalog") or CatalogError(
             f"cannot read the catalog {path}: {error}",
-            hint="move it away and run `mirror sync`: it is built anew from the index and the upstream, and blobs are "
-            "recognised",
+            hint=DAMAGED_HINT,
         ) from error
     return None if row is None else str(row[0])
 

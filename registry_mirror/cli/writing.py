@@ -42,9 +42,28 @@ def settings_of(options: GlobalOptions, overrides: Mapping[str, object] | None =
     Raises:
         ConfigurationError: the settings are unusable, or the root is a file.
     """
+    _show_warnings()
     loaded = load_settings(root=options.root, config=options.config, overrides=overrides or {})
     refuse_file(loaded.settings.root)
     return loaded
+
+
+def _show_warnings() -> None:
+    """Has what the package warns of told to the operator; a program that uses it has its own log."""
+    import logging
+
+    log = logging.getLogger("registry_mirror")
+    if log.level in (logging.NOTSET, logging.WARNING) and not any(map(_tells, log.handlers)):
+        told = logging.StreamHandler()
+        told.setFormatter(logging.Formatter("warning: %(message)s"))
+        told.addFilter(lambda record: record.levelno == logging.WARNING)  # an error is told by whom it ends
+        log.addHandler(told)
+
+
+def _tells(handler: object) -> bool:
+    import logging
+
+    return isinstance(handler, logging.StreamHandler)
 
 
 def _with_reader(loaded: Loaded) -> tuple[Settings, Callable[[], Secret]]:
@@ -60,6 +79,7 @@ def settings_to_run(
 
     Where it cannot have its settings, it says that the operator's command was not run.
     """
+    _show_warnings()
     try:
         return _with_reader(load_settings(root=options.root, config=options.config, overrides=overrides or {}))
     except ConfigurationError:

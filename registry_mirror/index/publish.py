@@ -7,6 +7,7 @@ file: the last one with what changed since, or all of it anew.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,7 @@ from ..files import (
     fsync_directory,
     make_directory,
     no_space_named,
+    open_regular,
     part_name,
 )
 from ..model import format_time, is_to_come, parse_time, utc_now
@@ -59,6 +61,8 @@ def publish(
     meta: Mapping[str, str],
     modes: Modes = PRIVATE,
     checks_since: ChecksSince = _no_checks,
+    sound: bool = True,
+    publishing: Callable[[str], None] = lambda _digest: None,
 ) -> bool:
     """Brings the index at `path` to the catalog's `revision`.
 
@@ -72,6 +76,8 @@ def publish(
             `built_before` where the clock went back.
         modes: permissions of the new file.
         checks_since: the same for the checks of blobs.
+        sound: whether the present index is what was published; on another one nothing is built.
+        publishing: told the new file's digest before it gets its name.
 
     Returns:
         False when the index was already there, with no date that is still to come, and nothing was touched.
@@ -83,7 +89,7 @@ def publish(
     if taken := schema.RESERVED_META & meta.keys():
         raise ValueError(f"meta keys that publish itself sets: {sorted(taken)}")
     facts = {**meta, schema.CATALOG_ID: catalog_id, schema.REVISION: str(revision)}
-    present = _meta_of(path)
+    present = _meta_of(path) if sound else None
     if present is not None and _undated(present) == facts and not _is_ahead(present):
         return False
     make_directory(building, modes)
@@ -93,10 +99,21 @@ def publish(
         if not updated:
             _build(stream, part, facts, changes)
         os.fsync(stream.fileno())
+        publishing(digest_of(part))
         os.replace(part, path)
     _remove_side_files(path)  # left by a tool that opened the old file for writing; they would spoil the new one
     fsync_directory(path.parent)
     return True
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 and size of an index, by which a writer knows its own again: `HEX:BYTES`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as stream:
+        return f"{hashlib.file_digest(stream, 'sha256').hexdigest()}:{stream.tell()}"
 
 
 def published_revision(path: Path) -> tuple[str, int] | None:
@@ -137,7 +154,7 @@ def _meta_of(path: Path) -> dict[str, str] | None:
             if schema.marks(connection) != (schema.APPLICATION_ID, schema.USER_VERSION):
                 return None
             return dict(connection.execute("SELECT key, value FROM meta"))
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
         return None
 
 

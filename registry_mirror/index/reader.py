@@ -30,7 +30,9 @@ T = TypeVar("T")
 _Identity = tuple[int, int, int, int]
 
 NOT_SYNCED_HINT = "`mirror sync` has not run here yet, or --root names another folder"
-_DAMAGED_HINT = "if it is damaged, remove it and run `mirror sync`, which publishes it anew"
+_DAMAGED_HINT = "run `mirror sync` or `mirror verify` where it is synced: they see damage, and publish it anew"
+# What a damaged file makes of a query, beside what SQLite sees itself: values that nobody wrote.
+_SIGNS = (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,13 @@ class IndexReader:
         """
         try:
             return self._once(query)
-        except sqlite3.DatabaseError as error:
-            _raise_unless_unreadable(error)
+        except _SIGNS as error:
+            self._raise_unless_unreadable(error)
             self._drop_idle()
         try:
             return self._once(query)
-        except sqlite3.DatabaseError as error:
-            _raise_unless_unreadable(error)
+        except _SIGNS as error:
+            self._raise_unless_unreadable(error)
             raise self._unreadable(error) from error
 
     def stream(self, selection: Selection, weights_format: str) -> Iterator[ModelRow]:
@@ -93,8 +95,8 @@ class IndexReader:
                             last, lost = row.order, 0
                             yield row
                     return
-            except sqlite3.DatabaseError as error:
-                _raise_unless_unreadable(error)
+            except _SIGNS as error:
+                self._raise_unless_unreadable(error)
                 lost += 1
                 if lost > 1:
                     raise self._unreadable(error) from error
@@ -204,11 +206,14 @@ class IndexReader:
                 hint="run `mirror sync` with this version, which publishes it anew",
             )
 
-    def _unreadable(self, error: sqlite3.Error) -> NoIndexError:
+    def _unreadable(self, error: Exception) -> NoIndexError:
         return NoIndexError(f"the index {self._path} cannot be read: {error}", hint=_DAMAGED_HINT)
 
+    def _raise_unless_unreadable(self, error: Exception) -> None:
+        """A file that cannot be read is reported; a query that is wrong is a bug and must look like one."""
+        if type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError, UnicodeDecodeError):
+            return
+        from ..damage import damage_of  # not at the top: nobody needs it who reads a sound index
 
-def _raise_unless_unreadable(error: sqlite3.DatabaseError) -> None:
-    """A file that cannot be read is reported; a query that is wrong is a bug and must look like one."""
-    if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
-        raise error
+        if isinstance(error, sqlite3.Error) or damage_of(self._path, "mode=ro&immutable=1") is None:
+            raise error

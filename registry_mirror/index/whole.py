@@ -9,6 +9,7 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
+from ..damage import fault_in
 from . import schema
 from .entries import EvictedEntry, ModelEntry, WeightsEntry
 from .kept import has_table
@@ -28,6 +29,10 @@ class Whole:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    def fault(self) -> str | None:
+        """What is wrong with it; None when nothing. Nothing is built on an index that has not been asked."""
+        return fault_in(self._connection)
 
     def meta(self) -> dict[str, str]:
         """What the writer said of the whole."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import catalog as catalogs
-from ..files import Modes
+from ..damage import contradiction, damage_of
+from ..errors import CatalogError
+from ..files import Modes, fsync_directory, make_directory, part_name
 from ..index.entries import CheckEntry, EvictedEntry, FailureEntry, ModelEntry, WeightsEntry
-from ..index.publish import publish, published_revision
+from ..index.publish import digest_of, publish, published_revision
+from ..log import logger
 from ..model import parse_time, utc_now
 from ..store.layout import Layout
 from ..store.lock import publish_lock, run_lock
-from ..store.root import prepare
+from ..store.root import check_format, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -25,6 +29,13 @@ if TYPE_CHECKING:
 
 LAST_VERIFY = "last_verify"
 """The fact that holds the record of the last verify, as JSON; the index tells it to readers."""
+
+PUBLISHED = "published_index"
+"""The fact that holds the digests of the index that was published, and of the one before it."""
+
+_IMMUTABLE = "mode=ro&immutable=1"
+_looked_at: dict[Path, tuple[int, ...]] = {}
+_log = logger()
 
 _TOLD = ("base_url", "organization_id", "chain", LAST_VERIFY)
 
@@ -75,6 +86,13 @@ def publish_index(layout: Layout, modes: Modes, catalog: Catalog, wait: Callable
     """
     with publish_lock(layout, modes, wait):
         facts = catalog.facts()
+        known = facts.get(PUBLISHED, "").split()
+        sound = _is_as_published(layout, catalog, known)
+
+        def publishing(digest: str) -> None:
+            # Both count: a kill comes before the rename, or after it.
+            catalog.set_facts({PUBLISHED: " ".join([*known[-1:], digest])})
+
         return publish(
             layout.index,
             layout.incoming,
@@ -86,7 +104,72 @@ def publish_index(layout: Layout, modes: Modes, catalog: Catalog, wait: Callable
             ),
             meta={key: facts[key] for key in _TOLD if facts.get(key)},
             modes=modes,
+            sound=sound,
+            publishing=publishing,
         )
+
+
+def _is_as_published(layout: Layout, catalog: Catalog, known: Sequence[str]) -> bool:
+    """Whether the index is the file that was published; says so when it is not. Each file is hashed once."""
+    try:
+        found = os.stat(layout.index)
+    except OSError:
+        return True  # there is none, and one is made
+    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if _looked_at.get(layout.index) == identity:
+        return True
+    try:
+        digest = digest_of(layout.index)
+        # One of an older version is on no record.
+        fault = None if digest in known else "its bytes changed" if known else damage_of(layout.index, _IMMUTABLE)
+    except OSError as error:
+        fault = str(error)
+    if fault is None:
+        _looked_at[layout.index] = identity
+        if not known:
+            catalog.set_facts({PUBLISHED: digest})
+        return True
+    _log.warning("the index %s is not what was published (%s): it is made anew from the catalog", layout.index, fault)
+    return False
+
+
+def mend_catalog(settings: Settings) -> str | None:
+    """Puts a damaged catalog aside, so that a new one is made of the index. Says what was wrong; None when nothing.
+
+    Raises:
+        CatalogError: the index is damaged as well, or there is none.
+        LockedError: another run holds the root.
+    """
+    layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
+    check_format(layout)
+    if not layout.catalog.exists() or _fault_of(layout) is None:
+        return None
+    with run_lock(layout, modes):
+        fault = _fault_of(layout)
+        if fault is None:
+            return None
+        if damage_of(layout.index, _IMMUTABLE) is not None:
+            raise CatalogError(
+                f"the catalog {layout.catalog} is damaged ({fault}), and there is no sound index to make a new one of",
+                hint="put one back from a backup, or move both away and run `mirror sync`; blobs are recognised",
+            )
+        make_directory(layout.quarantine, modes)
+        kept = layout.quarantine / f"{layout.catalog.name}.{part_name('bad').removesuffix('.part')}"
+        os.replace(layout.catalog, kept)
+        fsync_directory(layout.root)
+    said = f"the catalog was damaged ({fault}): it is made anew from the index, and kept as {kept}"
+    _log.warning("%s", said)
+    return said
+
+
+def _fault_of(layout: Layout) -> str | None:
+    """What is wrong with the catalog, by itself or beside the index that was published of it."""
+    fault = damage_of(layout.catalog, "mode=rw")
+    if fault is not None or damage_of(layout.index, _IMMUTABLE) is not None:
+        return fault
+    with contextlib.closing(catalogs.Catalog(layout.catalog)) as catalog:
+        known = catalog.facts().get(PUBLISHED, "").split()
+    return contradiction(layout.catalog, layout.index) if digest_of(layout.index) in known else None
 
 
 def entry_of(found: CatalogModel) -> ModelEntry:

@@ -39,12 +39,14 @@ def inherit(index: Path, catalog: Path) -> None:
     now = utc_now()
     try:
         with open_whole(index) as whole, contextlib.closing(catalogs.Catalog(catalog)) as fresh:
-            if whole is not None:
+            if whole is not None and (fault := whole.fault()) is not None:
+                _log.warning("a new catalog takes over nothing: the index %s is damaged: %s", index, fault)
+            elif whole is not None:
                 meta = whole.meta()
                 facts = {key: meta[key] for key in _FACTS if meta.get(key)}
                 count = fresh.take_over((heirloom(each, now) for each in whole.entries()), facts)
                 _log.info("a new catalog took over %d models from the index", count)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         _log.warning("a new catalog takes over nothing: the index %s cannot be read: %s", index, error)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sqlite3
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from ...catalog import needs_migration
+from ...damage import damage_of
 from ...errors import MirrorError
 from ...index.reader import IndexReader
 from ...status import folder_size, last_verify, read_last_run
@@ -18,7 +16,6 @@ from .finding import ok, problem, skipped, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from ...index.found import CheckTotals
     from .finding import Answer, Patient
@@ -36,7 +33,7 @@ def index(patient: Patient) -> Iterable[Answer]:
         return [skipped("there is no index yet")]
     with contextlib.closing(IndexReader(path)) as reader:
         meta, checks = reader.read(lambda snapshot: (snapshot.meta(), snapshot.check_totals()))
-    fault = damage(path, "mode=ro&immutable=1")
+    fault = damage_of(path, "mode=ro&immutable=1")
     if fault is not None:
         return [problem(f"the index is damaged: {fault}", _ANEW)]
     return [
@@ -62,7 +59,7 @@ def catalog(patient: Patient) -> Iterable[Answer]:
     journal = path.with_name(f"{path.name}-journal")
     if journal.exists() and journal.stat().st_size:
         return [warning("the catalog is being written, or a killed run has left that undone", "run `mirror sync`")]
-    fault = damage(path, "mode=ro")
+    fault = damage_of(path, "mode=ro")
     if fault is not None and "locked" in fault:
         return [skipped("the catalog is being written at this moment")]
     if fault is not None:
@@ -72,19 +69,6 @@ def catalog(patient: Patient) -> Iterable[Answer]:
     except MirrorError as error:
         return [problem(error.message, error.hint)]
     return [ok(f"the catalog is sound{'; the next sync brings it up to date' if old else ''}")]
-
-
-def damage(path: Path, parameters: str) -> str | None:
-    """What SQLite finds wrong with a database; None when nothing."""
-    if not path.is_file():
-        return "it is no file"
-    uri = f"file:{quote(os.fsencode(path))}?{parameters}"
-    try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as database:
-            (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.Error as error:
-        return str(error)
-    return None if said == "ok" else str(said)
 
 
 def leftovers(patient: Patient) -> Iterable[Answer]:

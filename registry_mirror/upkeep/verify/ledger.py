@@ -16,7 +16,7 @@ from ...index.entries import BlobEntry
 from ...index.reader import IndexReader
 from ...model import ITS_FILE, utc_now
 from ...store.layout import Layout
-from ...sync.books import check_entry_of, open_books, publish_index
+from ...sync.books import check_entry_of, mend_catalog, open_books, publish_index
 from .record import Holder
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def open_ledger(settings: Settings, wait: Callable[[float], None], *, recording:
         LockedError: the catalog must be brought up to date, and a run holds the root.
     """
     if recording:
+        mend_catalog(settings)
         layout, modes, catalog = open_books(settings, locked=False)
         with contextlib.closing(catalog):
             yield CatalogLedger(layout, modes, catalog, wait)
