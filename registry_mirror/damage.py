@@ -30,24 +30,24 @@ def damage_of(path: Path, parameters: str) -> str | None:
     """
     if not path.is_file():  # SQLite would wait for a pipe
         return "it is no file"
-    uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?{parameters}"
     try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
+        with contextlib.closing(sqlite3.connect(_uri(path, parameters), uri=True, timeout=5)) as connection:
             return fault_in(connection)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         return str(error)
 
 
+def _uri(path: Path, parameters: str) -> str:
+    return f"file:{quote(os.fsencode(os.path.abspath(path)))}?{parameters}"
+
+
 def contradiction(catalog: Path, index: Path) -> str | None:
-    """What a catalog does not have of the weights that the index which was last published of it names; None for nothing.
+    """What a catalog lacks of the weights that the index which was published of it names; None when nothing.
 
     A bit that flips in a digest leaves a digest: only the other file tells.
     """
-    uri = f"file:{quote(os.fsencode(os.path.abspath(index)))}?mode=ro&immutable=1"
-    with contextlib.closing(
-        sqlite3.connect(f"file:{quote(os.fsencode(os.path.abspath(catalog)))}?mode=rw", uri=True)
-    ) as both:
-        both.execute("ATTACH ? AS published", (uri,))
+    with contextlib.closing(sqlite3.connect(_uri(catalog, "mode=rw"), uri=True)) as both:
+        both.execute("ATTACH ? AS published", (_uri(index, "mode=ro&immutable=1"),))
         told = both.execute("SELECT value FROM published.meta WHERE key IN ('catalog_id', 'revision') ORDER BY key")
         own = both.execute("SELECT value FROM main.facts WHERE key IN ('catalog_id', 'revision') ORDER BY key")
         if told.fetchall() != own.fetchall():

@@ -63,6 +63,8 @@ def forge(path):
     """The bytes stay, and the record says another SHA-256: as two contents with one MD5 would look."""
     with contextlib.closing(sqlite3.connect(path.parents[2] / "catalog.sqlite")) as database, database:
         database.execute("UPDATE weights SET sha256 = ? WHERE md5 = ?", ("0" * 64, path.stem))
+        # As an older version leaves it: else the index tells that the catalog is damaged, not the file.
+        database.execute("DELETE FROM facts WHERE key = 'published_index'")
 
 
 DAMAGES = {
