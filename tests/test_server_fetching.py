@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from support.roots import Root
-from support.serving import API, Serving
+from support.serving import API, Serving, new_key
 from support.syncing import environment, files_under, mirror, run_sync, wait_for
 from support.upstream import (
     Chunked,
@@ -78,7 +78,7 @@ def list_only(upstream: FaultyUpstream, root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(registry, root):
-    with fetching(registry, root, PUBLISHES_BY_LEAVE) as running:
+    with fetching(registry, root, PUBLISHES_BY_LEAVE + FORGETS_FAILURES) as running:
         yield running
     assert "Traceback" not in running.text
     assert registry.api_key not in running.text
@@ -101,6 +101,9 @@ def publish(layout, *args, **more):
     return real(layout, *args, **more)
 fetch.publish = publish
 """
+
+
+FORGETS_FAILURES = "import registry_mirror.server.fetching as f; f._REMEMBERED = 0.0\n"
 
 
 def fetching(upstream: FaultyUpstream, root: Path, before: str = "") -> Serving:
@@ -448,3 +451,84 @@ def test_a_plain_server_fetches_nothing(upstream, root, one):
         assert server.get(f"{API}/{name(one)}/download").status == 409
         assert server.get("/fetch/x/onnx").status == 404
     assert upstream.requests.storage == 0
+
+
+# -- failing and hanging fetches --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A registry, and a root that knows its models and has no weights."""
+    with FaultyUpstream(many_models(40, size=1000)) as upstream:
+        list_only(upstream, tmp_path / "root")
+        yield upstream, tmp_path / "root"
+
+
+def test_a_failure_is_remembered_for_some_seconds_and_told_to_whoever_asks(fresh):
+    upstream, root = fresh
+    soon = "import registry_mirror.server.fetching as f; f._REMEMBERED = 2.0"
+    with fetching(upstream, root, soon) as server:
+        urls = [server.download_url(name(number)) for number in range(2)]
+        upstream.inject(error(404), kind="weights", times=None)
+        first = take(urls[0])
+        upstream.heal()
+        asked = len(upstream.requests.entries)
+        with ThreadPoolExecutor(10) as clients:
+            answers = list(clients.map(take, urls[:1] * 30))
+        assert {each.status_code for each in answers} == {first.status_code}
+        assert {each.json()["detail"] for each in answers} == {first.json()["detail"]}
+        assert {each.headers["Retry-After"] for each in answers} <= {"1", "2"}
+        assert len(upstream.requests.entries) == asked
+        assert take(urls[1]).status_code == 200  # another model's
+        wait_for(lambda: take(urls[0]).status_code == 200, 10)
+
+
+def test_weights_that_a_sync_brings_are_given_out_while_a_failure_is_fresh(fresh):
+    upstream, root = fresh
+    with fetching(upstream, root) as server:
+        url = server.download_url(name(1))
+        upstream.inject(error(404), kind="weights", times=None)
+        assert take(url).status_code != 200
+        upstream.heal()
+        assert mirror("sync", env=environment(upstream, root)).returncode == 0
+        assert take(url).content == weights_bytes(1, 1000)
+
+
+def test_models_that_hang_hold_up_no_others(fresh):
+    upstream, root = fresh
+    gate = Gate()
+    quick = "import registry_mirror.server.fetching as f; f._STALLS_AFTER = 0.3; f._LOOK_EVERY = 0.1"
+    with fetching(upstream, root, quick) as server, ThreadPoolExecutor(21) as clients:
+        urls = [server.download_url(name(number)) for number in range(22)]
+        for number in range(20):
+            upstream.inject(Hold(gate), kind="weights", path=name(number), times=None)
+        waiting = [clients.submit(take, url) for url in urls[:20]]
+        try:
+            gate.wait_reached()
+            began = time.monotonic()
+            assert take(urls[20]).status_code == 200
+            assert take(urls[21]).status_code == 200
+            assert time.monotonic() - began < 8
+        finally:
+            gate.release.set()
+        assert {each.result().status_code for each in waiting} == {200}
+
+
+def test_one_client_key_cannot_take_all_the_places(fresh):
+    upstream, root = fresh
+    keys = [new_key(root, each) for each in ("greedy", "modest")]
+    gate = Gate()
+    with fetching(upstream, root) as server, ThreadPoolExecutor(40) as clients:
+        urls = [[server.download_url(name(number), headers=key) for number in range(40)] for key in keys]
+        upstream.inject(Hold(gate), kind="weights", times=None)
+        waiting = [clients.submit(take, url) for url in urls[0][:35]]
+        try:
+            wait_for(lambda: sum(each.done() for each in waiting) == 10)  # refused: its share is 25
+            refused = [each.result() for each in waiting if each.done()]
+            assert {(each.status_code, each.headers["Retry-After"]) for each in refused} == {(503, "10")}
+            modest = clients.submit(take, urls[1][39])
+            time.sleep(0.3)
+            assert not modest.done()  # it has a place, and waits for the storage
+        finally:
+            gate.release.set()
+        assert modest.result().status_code == 200

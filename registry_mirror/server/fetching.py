@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import os
-import queue
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -34,6 +35,7 @@ from .blobs import admitted, blob_response, hand_over, read_at
 from .endpoint import Endpoint
 from .errors import BrokenOffError, error_response, in_words, response_of
 from .lookups import by_id, current, current_weights
+from .origin import client_address
 from .query import parameters
 from .signing import BadSignatureError
 
@@ -52,13 +54,22 @@ _TELL_EVERY = 0.02
 _CLEAR_UP_WITHIN = 1.0
 _MOST_AT_ONCE = 100
 """Models that may be fetched or wait for it: whoever asks for more is told to come again."""
+_SHARE = _MOST_AT_ONCE // 4
+"""Those that one client key, or one address without a key, may have asked for."""
+_REMEMBERED = 10.0
+"""Seconds in which a fetch that failed is not tried again, whoever asks."""
+_STALLS_AFTER = 2.0
+"""Seconds without a byte after which a fetch holds up nobody's else."""
+_LOOK_EVERY = 0.5
 
 
 class Flight:
     """One fetch under way, told of by the thread that makes it, watched by any number of clients on the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, client: str = "") -> None:
+        self._loop, self.client = loop, client
+        self.moved: float | None = None
+        """When it last got somewhere, by the monotonic clock; None before its turn."""
         self._changed = asyncio.Event()
         self._due = False
         self.path: Path | None = None
@@ -70,9 +81,14 @@ class Flight:
 
     # -- called on the fetching thread ----------------------------------------------------------------------------
 
+    def begins(self) -> None:
+        """It is its turn."""
+        self._tell()
+
     def opened(self, path: Path) -> None:
         """A new file begins to grow; what a former one held was not the weights."""
         self.size, self.done, self.path = None, 0, path
+        self.moved = time.monotonic()
         self.attempt += 1  # last, and read first: whoever sees it sees what belongs to it
         self._tell()
 
@@ -83,7 +99,7 @@ class Flight:
 
     def grew(self, done: int) -> None:
         """So many bytes are in the file."""
-        self.done = done
+        self.done, self.moved = done, time.monotonic()
         if not self._due:  # a wake-up for each piece would cost more than the bytes
             self._due = True
             with contextlib.suppress(RuntimeError):
@@ -117,6 +133,10 @@ class Flight:
         """How many bytes may go out before the whole is checked: never all of them."""
         return max(0, self.done - _TAIL) if self.size is None else min(self.done, self.size - 1)
 
+    def stalls(self, now: float) -> bool:
+        """Whether it has begun and gets nowhere."""
+        return self.moved is not None and now - self.moved > _STALLS_AFTER
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits until a condition on this flight holds, or it is over."""
         while not self.over and not condition():
@@ -134,10 +154,11 @@ class Flights:
 
     def __init__(self, fetch: Callable[[str, str, Flight], None], workers: int, stop: Callable[[], None]) -> None:
         self._fetch, self._stop, self._workers = fetch, stop, workers
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._threads = 0
         self._flights: dict[tuple[str, str], Flight] = {}
+        self._waiting: list[tuple[Flight, Callable[[], None]]] = []
+        self._failures: dict[tuple[str, str], tuple[float, Exception]] = {}
 
     def end(self) -> None:
         """Lets go of everybody who waits, and asks what is under way to end."""
@@ -158,9 +179,16 @@ class Flights:
         """The weights from the cache when they are there, else from the one flight that brings them."""
         if (cached := self._cached(site, call, model_id, weights_format, name)) is not None:
             return cached
-        flight = self._join(site, model_id, weights_format)
+        if (remembered := self._failed_just_now((model_id, weights_format))) is not None:
+            return remembered
+        flight = self._join(site, call, model_id, weights_format)
         if flight is None:
             return error_response(503, "too many models are being fetched; ask again", {"Retry-After": "10"})
+        while flight.moved is None and not flight.over:
+            self._start_thread()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await flight.until(lambda: flight.moved is not None)
         # An answer that has begun can only be broken off, so it begins when there is something to send.
         await flight.until(lambda: flight.safe > 0)
         if not flight.over and flight.path is not None:
@@ -184,27 +212,69 @@ class Flights:
             current_weights(site, found, weights_format)
         return None
 
-    def _join(self, site: Site, model_id: str, weights_format: str) -> Flight | None:
-        key = (model_id, weights_format)
+    def _failed_just_now(self, key: tuple[str, str]) -> Response | None:
+        """The answer to whoever asks again while a failure is fresh: to try at once would only cost the upstream."""
+        with self._lock:
+            now = time.monotonic()
+            self._failures = {each: told for each, told in self._failures.items() if told[0] > now}
+            until, error = self._failures.get(key, (now, None))
+        if error is None:
+            return None
+        answer = failed(error)
+        answer.headers["Retry-After"] = str(math.ceil(until - now))
+        return answer
+
+    def _join(self, site: Site, call: Call, model_id: str, weights_format: str) -> Flight | None:
+        key, client = (model_id, weights_format), call.holder or client_address(call.headers, call.peer, site.proxies)
         with self._lock:
             flight = self._flights.get(key)
-            if flight is None and len(self._flights) >= _MOST_AT_ONCE:
+            if flight is not None:
+                return flight
+            shares = sum(each.client == client for each in self._flights.values())
+            if len(self._flights) >= _MOST_AT_ONCE or shares >= _SHARE:
                 return None
-            if flight is None:
-                if len(self._threads) < self._workers:  # before anybody waits for it: the system may give none
-                    # Daemons: an executor's threads would be waited for at the end of the process.
-                    thread = threading.Thread(target=self._work, name="fetch", daemon=True)
-                    thread.start()
-                    self._threads.append(thread)
-                flight = self._flights[key] = Flight(asyncio.get_running_loop())
-                self._jobs.put(functools.partial(self._run, site, key, flight))
+            flight = self._flights[key] = Flight(asyncio.get_running_loop(), client)
+            self._waiting.append((flight, functools.partial(self._run, site, key, flight)))
+        try:
+            self._start_thread()
+        except RuntimeError:  # the system gives none, and there is none that would come to it
+            with self._lock:
+                if not self._threads:
+                    self._waiting.clear()
+                    del self._flights[key]
+                    raise
         return flight
+
+    def _start_thread(self) -> None:
+        """One more for those who wait, as long as fewer fetches than `workers` get on."""
+        with self._lock:
+            if self._waiting and self._moving() < self._workers and self._threads < _MOST_AT_ONCE:
+                # Daemons: an executor's threads would be waited for at the end of the process.
+                threading.Thread(target=self._work, name="fetch", daemon=True).start()
+                self._threads += 1
+
+    def _moving(self) -> int:
+        """Threads whose fetch gets on, or that have none yet."""
+        now = time.monotonic()
+        return self._threads - sum(each.stalls(now) for each in self._flights.values())
 
     def _work(self) -> None:
         while True:
-            self._jobs.get()()
+            with self._lock:
+                if not self._waiting or self._moving() > self._workers:
+                    self._threads -= 1
+                    return
+                flight, act = self._waiting.pop(self._next())
+                flight.moved = time.monotonic()
+            act()
+
+    def _next(self) -> int:
+        """The place of the one whose turn it is: of the client that has fewest under way, the first."""
+        under_way = Counter(each.client for each in self._flights.values() if each.moved is not None)
+        return min(range(len(self._waiting)), key=lambda place: under_way[self._waiting[place][0].client])
 
     def _run(self, site: Site, key: tuple[str, str], flight: Flight) -> None:
+        flight.begins()
         error: Exception | None = None
         try:
             self._fetch(*key, flight)
@@ -212,6 +282,8 @@ class Flights:
             error = raised
         with self._lock:
             del self._flights[key]
+            if error is not None and not isinstance(error, Interrupted):
+                self._failures[key] = time.monotonic() + _REMEMBERED, error
         flight.ended(error)
         site.metrics.fetched("ok" if error is None else "failed")
 
