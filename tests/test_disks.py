@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -649,3 +650,51 @@ def test_a_blob_under_a_path_of_any_bytes_is_served(upstream, odd_root):
     digest = hashlib.md5(weights_bytes(1), usedforsecurity=False).hexdigest()
     with ServedMirror(odd_root) as served, urllib.request.urlopen(f"{served.base_url}/blobs/{digest}.onnx") as answer:
         assert answer.read() == weights_bytes(1)
+
+
+@pytest.mark.parametrize("allowed", [9, 11, 13, 16])
+def test_too_few_descriptors_are_told_in_words_and_nothing_hangs(root, allowed):
+    """Which of them is refused is a race of threads, so it is tried again and again."""
+    with FaultyUpstream(many_models(10)) as upstream:
+        for _ in range(3):
+            shutil.rmtree(root, ignore_errors=True)
+            done = mirror(
+                "sync",
+                env=environment(upstream, root),
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed)),
+            )
+            assert done.returncode in (0, 1), done.stderr
+            assert "a fault in registry-mirror" not in done.stderr
+            assert "Traceback" not in done.stderr
+            if done.returncode:
+                assert "ulimit -n" in done.stderr.splitlines()[-1]
+        assert mirror("sync", env=environment(upstream, root)).returncode == 0
+        check_root(root)
+
+
+@pytest.mark.parametrize("options", ["size=64k", "nr_inodes=24"])
+def test_a_disk_that_is_too_small_is_7_with_what_is_full(tmp_path, options):
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=False).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        with FaultyUpstream(many_models(30, size=3000)) as upstream:
+            for _ in range(3):
+                done = mirror("sync", env=environment(upstream, place / "root"))
+                assert done.returncode == 7, done.stderr
+                assert "a fault in registry-mirror" not in done.stderr
+                assert ("inode" if "inodes" in options else "no space left") in done.stderr.splitlines()[-1]
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_server_with_too_few_descriptors_says_so(upstream, root):
+    run_sync(upstream, root)
+    done = mirror(
+        "serve", "--port", "0", env=environment(upstream, root),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "this process may have 64 files open, and the server needs 248" in done.stderr
+    assert "LimitNOFILE" in done.stderr

@@ -330,7 +330,7 @@ def test_more_memory_than_there_is_for_bodies_is_a_503_that_says_when(tmp_path):
 def test_few_descriptors_are_few_connections_and_said(root):
     import resource
 
-    limit = 1024 + 200 + 2 * 40
+    limit = 200 + 3 * 40
     with Serving(
         root.path, "--without-keys", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, limit))
     ) as server:

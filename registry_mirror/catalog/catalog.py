@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from ..errors import CatalogError
-from ..files import database_full
+from ..files import database_full, too_few_descriptors
 from ..model import ModelStatus, format_time
 from .checks import Checks, found_again, is_lost
 from .current import make_current
@@ -268,7 +268,11 @@ class Catalog(Memory, Checks, Retention, Heir):
             self._check_there()
             reason = getattr(error, "orig", None) or error
             full = database_full(reason, self._path.parent, "the catalog")
-            raise full or self._damaged(reason) or CatalogError(f"the catalog failed: {reason}") from error
+            raise (
+                full
+                or self._damaged(reason)
+                or CatalogError(f"the catalog failed: {reason}", hint=too_few_descriptors(reason))
+            ) from error
 
     def _damaged(self, reason: BaseException) -> CatalogError | None:
         """The error for one that SQLite cannot make sense of; None where it is another's fault."""

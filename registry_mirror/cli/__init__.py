@@ -132,7 +132,10 @@ def _refused(error: OSError, *, verbose: bool) -> int:
     forget_output()
     where = f": {error.filename}" if error.filename else ""
     code = NoSpaceError.exit_code if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
-    return _fail(f"{error.strerror or error}{where}", code, verbose=verbose)
+    from ..files import too_few_descriptors
+
+    cure = too_few_descriptors(error)
+    return _fail(f"{error.strerror or error}{where}{f'; {cure}' if cure else ''}", code, verbose=verbose)
 
 
 def _fault(error: Exception, *, verbose: bool) -> int:

@@ -19,6 +19,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigurationError
 from ..log import logger
 from .origin import client_network
 
@@ -183,25 +184,36 @@ def excess(connections: Sequence[Connection], limits: Limits) -> list[tuple[Conn
     return found + [(each, "full") for _, _, each in left[: max(len(left) - limits.connections, 0)]]
 
 
-def descriptors_for(connections: int, waiting: int) -> int:
+def places(wanted: int, waiting: int) -> tuple[int, int]:
     """Has the system let this process have the descriptors for so many connections, and as many bodies.
 
     Args:
-        waiting: connections that are accepted beyond those, until a look lets them go.
+        wanted: connections.
+        waiting: those that are accepted beyond them, until a look lets them go.
 
     Returns:
-        How many connections there can be.
+        How many connections there can be, and how many are accepted.
+
+    Raises:
+        ConfigurationError: the system allows too few descriptors for any.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * connections + waiting + _OTHERS
+    allowed = 2 * wanted + waiting + _OTHERS
     if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = min(allowed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
         with contextlib.suppress(OSError, ValueError):  # macOS has a limit of its own below the one it tells
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
-        wanted = soft
-    return min(connections, max((wanted - waiting - _OTHERS) // 2, _LEAST_CONNECTIONS))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+            soft = allowed
+        allowed = soft
+    third = (allowed - _OTHERS) // 3
+    if third < _LEAST_CONNECTIONS:
+        raise ConfigurationError(
+            f"this process may have {allowed} files open, and the server needs {_OTHERS + 3 * _LEAST_CONNECTIONS}",
+            hint="raise `ulimit -n`, or LimitNOFILE in a systemd unit",
+        )
+    connections = min(wanted, max(third, (allowed - _OTHERS - waiting) // 2))
+    return connections, connections + min(waiting, third)
 
 
 class Watch:

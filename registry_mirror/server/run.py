@@ -20,7 +20,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from ..store.layout import Layout, refuse_file
 from ..systemd import Notifier
 from .app import application
-from .connections import Limits, Watch, descriptors_for
+from .connections import Limits, Watch, places
 from .front import LARGEST_HEAD
 from .process import BACKLOG, Process, bound, take_signals_in_worker
 from .settings import decide, site_of
@@ -61,6 +61,8 @@ def serve(
     settings = read()
     refuse_file(settings.root)
     _log_to_stderr()
+    wanted = settings.serve.max_connections
+    possible, accepted = places(wanted, BACKLOG)
     with (
         bound(settings.serve.host, settings.serve.port) as listener,
         tempfile.TemporaryDirectory(prefix="mirror-metrics-") as folder,
@@ -68,8 +70,7 @@ def serve(
         port: int = listener.getsockname()[1]
         if settings.serve.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        wanted, workers = settings.serve.max_connections, settings.serve.workers
-        possible = descriptors_for(wanted, BACKLOG)
+        workers = settings.serve.workers
         connections = -(-possible // workers)
         ended, ending = multiprocessing.Pipe(duplex=False)
 
@@ -77,7 +78,7 @@ def serve(
             return Loader(decide(_same_place(read_now, settings), port), fetcher, ended, port, connections)
 
         first = loader(settings)
-        process = _process(first.plan, port, connections + BACKLOG)
+        process = _process(first.plan, port, accepted)
 
         @process.on_startup  # type: ignore[untyped-decorator]
         def listening() -> None:

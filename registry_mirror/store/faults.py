@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from ..errors import ConfigurationError, MirrorError, StoreError
-from ..files import no_space
+from ..files import no_space, too_few_descriptors
 from ..log import logger
 from ..missing import missing_library
 
@@ -27,12 +27,15 @@ _CURES = {
 }
 
 
+_ELSE = "see that the root's disk is there and well, then run again"
+
+
 def store_error(error: OSError, what: str) -> MirrorError:
     """The error as one of ours, with the file that it met and what to do."""
     where = error.filename or "in the root"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return no_space(f"for {what} ({where})", error)
-    cure = _CURES.get(error.errno or 0, "see that the root's disk is there and well, then run again")
+    cure = too_few_descriptors(error) or _CURES.get(error.errno or 0, _ELSE)
     return StoreError(f"{what}: {error.strerror or error} ({where})", hint=cure, everywhere=error.errno in _EVERYWHERE)
 
 
@@ -44,5 +47,7 @@ def as_mirror_error(error: Exception) -> MirrorError:
         return store_error(error, "the root")
     if isinstance(error, ModuleNotFoundError) and (words := missing_library(error)):
         return ConfigurationError(f"this {words}")
+    if cure := too_few_descriptors(error):
+        return StoreError(f"too few files can be open at once: {error}", hint=cure)
     _log.error("a fault in registry-mirror", exc_info=error)
     return MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, MirrorError, after_name
-from ..store.faults import store_error
+from ..store.faults import as_mirror_error, store_error
 from ..units import format_size
 from .breaker import Breaker
 from .fetch import Job, Stored, fetch
@@ -105,7 +105,9 @@ class FetchPool:
         return self.results(0)
 
     def close(self) -> None:
-        """Lets the threads go."""
+        """Lets the threads go. What they use is closed next, so those that still work are ended first."""
+        if self._turns:
+            self.abort()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _work(self) -> None:
@@ -117,9 +119,8 @@ class FetchPool:
         try:
             return self._fetched(job)
         except Exception as error:  # noqa: BLE001 - a run must not wait for ever for a job that met a fault of ours
-            _log.exception("fetching %r", job.row.name)
             # Nobody is told here: what tells may be what failed, and the job must come back all the same.
-            return Result(job, None, MirrorError(f"a fault in registry-mirror: {type(error).__name__}: {error}"))
+            return Result(job, None, as_mirror_error(error))
 
     def _fetched(self, job: Job) -> Result:
         try:
