@@ -18,7 +18,6 @@ from .errors import NoSpaceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FEW, _SPARE = frozenset({errno.EMFILE, errno.ENFILE}), 8
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_MODES = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _FEW_INODES, _FEW_BYTES = 100, 64 << 10  # what others give back while it is looked at
@@ -83,25 +82,6 @@ def database_full(error: Exception, folder: Path, what: str) -> NoSpaceError | N
     if code == _SQLITE_FULL or (code in (_SQLITE_IOERR, _SQLITE_CANTOPEN) and _lacks_room(folder)):
         return no_space(f"while writing {what}", folder=folder)
     return None
-
-
-def too_few_descriptors(error: BaseException) -> str | None:
-    """The cure where a process may open no more files; None for another error. SQLite only says that it cannot open."""
-    reason = getattr(error, "orig", None) or error  # SQLAlchemy's errors hold that of SQLite
-    cannot_open = getattr(reason, "sqlite_errorcode", 0) & 0xFF == _SQLITE_CANTOPEN and _few_are_left()
-    if cannot_open or getattr(reason, "errno", None) in _FEW:
-        return "raise `ulimit -n`, or LimitNOFILE in a systemd unit: this process may have no more files open"
-    return None
-
-
-def _few_are_left() -> bool:
-    """Whether nearly all descriptors are in use; by the time that one asks, others may have closed some."""
-    try:
-        import resource
-
-        return len(os.listdir("/dev/fd")) + _SPARE >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0
-    except (ImportError, OSError):
-        return True
 
 
 def _lacks_inodes(folder: Path) -> bool:

@@ -132,15 +132,18 @@ def test_sighup_reads_the_settings_anew_and_breaks_nothing_off(root, tmp_path):
     assert "Traceback" not in server.text
 
 
-def test_the_hangup_of_its_terminal_ends_it(root):
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_hangup_of_its_terminal_ends_it(root, gone):
+    """Of a terminal that is gone, the system says that it is none."""
     leader, follower = pty.openpty()
-    try:
-        with Serving(root.path, start_new_session=True, stdin=follower) as server:
-            server.process.send_signal(signal.SIGHUP)
-            assert server.process.wait(15) == 0
-    finally:
-        os.close(leader)
+    with Serving(root.path, start_new_session=True, stdin=follower) as server:
         os.close(follower)
+        if gone:
+            os.close(leader)
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.wait(15) == 0
+    if not gone:
+        os.close(leader)
 
 
 def test_nohup_keeps_it(root):

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
+from ..descriptors import too_few_descriptors
 from ..errors import CatalogError
-from ..files import database_full, too_few_descriptors
+from ..files import database_full
 from ..model import ModelStatus, format_time
 from .checks import Checks, found_again, is_lost
 from .current import make_current

@@ -132,7 +132,7 @@ def _refused(error: OSError, *, verbose: bool) -> int:
     forget_output()
     where = f": {error.filename}" if error.filename else ""
     code = NoSpaceError.exit_code if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
-    from ..files import too_few_descriptors
+    from ..descriptors import too_few_descriptors
 
     cure = too_few_descriptors(error)
     return _fail(f"{error.strerror or error}{where}{f'; {cure}' if cure else ''}", code, verbose=verbose)

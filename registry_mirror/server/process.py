@@ -47,6 +47,7 @@ class Process(Granian):  # type: ignore[misc, valid-type]
         self._retired: list[Any] = []
         self.wrks: list[Any] = []
         self.main_loop_interrupt = _Flag()
+        self._on_terminal = _on_terminal()  # asked now: of one that is gone, the system says that it is none
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # `nohup` says so
         self.serve(target_loader=loader, wrap_loader=False)
 
@@ -61,7 +62,7 @@ class Process(Granian):  # type: ignore[misc, valid-type]
         """Takes SIGHUP: a terminal that is gone sends it too, and ends what runs in it."""
         if self._ignores_hangup:
             return
-        if _on_terminal():
+        if self._on_terminal:
             self.signal_handler_interrupt(*args, **kwargs)
         else:
             super().signal_handler_reload(*args, **kwargs)
