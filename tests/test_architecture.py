@@ -17,8 +17,8 @@ PACKAGE = Path(registry_mirror.__file__).parent
 ROOT = PACKAGE.parent
 
 FOUNDATION = {
-    "damage", "descriptors", "environment", "errors", "model", "files", "digests", "log", "missing", "secret", "streams",
-    "systemd", "units", "urls",
+    "damage", "descriptors", "environment", "errors", "model", "files", "digests", "log", "missing", "secret",
+    "streams", "systemd", "units", "urls",
 }  # fmt: skip
 NOUNS = {"upstream", "catalog", "store", "index"}
 ALLOWED = {
