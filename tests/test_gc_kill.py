@@ -102,7 +102,7 @@ def test_a_kill_at_any_step_of_gc_loses_nothing_and_the_next_one_completes(upstr
     outcomes = json.loads(ran.stdout)
     killed = [path for path, signal in outcomes if signal == 9]
     assert {signal for _, signal in outcomes} == {9, 0}
-    assert len(killed) > 40, (outcomes, ran.stderr[-3000:])
+    assert len(killed) > 30, (outcomes, ran.stderr[-3000:])
     ends = set()
     for path, _ in outcomes:
         folder = tmp_path / path

@@ -27,6 +27,11 @@ def root(tmp_path):
     return root
 
 
+def hears_hangups() -> None:
+    """Whatever the tests themselves were started with, such as `nohup`."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_ends_it_with_0(root, tmp_path, number):
     """Ctrl-C, and what `systemctl stop` sends: the worker may end before its parent knows why."""
@@ -106,7 +111,7 @@ def test_a_server_on_every_address_tells_one_that_can_be_used(root, host):
 def test_sighup_reads_the_settings_anew_and_breaks_nothing_off(root, tmp_path):
     config = root.path / "config.toml"
     config.write_text("[serve]\nurl_ttl = '10m'\n")
-    with Serving(root.path, stdin=subprocess.DEVNULL) as server:
+    with Serving(root.path, preexec_fn=hears_hangups) as server:
         url = server.download_url("forklifts")
         old = server.workers()
         with server.connect() as slow:
@@ -136,7 +141,7 @@ def test_sighup_reads_the_settings_anew_and_breaks_nothing_off(root, tmp_path):
 def test_the_hangup_of_its_terminal_ends_it(root, gone):
     """Of a terminal that is gone, the system says that it is none."""
     leader, follower = pty.openpty()
-    with Serving(root.path, start_new_session=True, stdin=follower) as server:
+    with Serving(root.path, start_new_session=True, stdin=follower, preexec_fn=hears_hangups) as server:
         os.close(follower)
         if gone:
             os.close(leader)

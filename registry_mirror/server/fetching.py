@@ -31,7 +31,7 @@ from ..errors import (
 from ..log import logger
 from .addressing import segment
 from .artifacts import Wanted, check_variant
-from .blobs import admitted, blob_response, hand_over, read_at
+from .blobs import admitted, admitted_body, blob_response, hand_over, read_at
 from .endpoint import Endpoint
 from .errors import BrokenOffError, error_response, in_words, response_of
 from .lookups import by_id, current, current_weights
@@ -193,7 +193,7 @@ class Flights:
         await flight.until(lambda: flight.safe > 0)
         if not flight.over and flight.path is not None:
             with contextlib.suppress(FileNotFoundError):  # it got its name in the cache just now
-                return Stream(flight, name)
+                return Stream(site, call, flight, name)
         await flight.until(lambda: False)
         if flight.error is not None:
             return failed(flight.error)
@@ -293,7 +293,8 @@ class Stream(Response):
 
     media_type = "application/octet-stream"
 
-    def __init__(self, flight: Flight, name: str) -> None:
+    def __init__(self, site: Site, call: Call, flight: Flight, name: str) -> None:
+        self._site, self._call, self._pieces = site, call, 0
         assert flight.path is not None  # noqa: S101 - asked for once it is known
         self._flight, self._attempt, self._size = flight, flight.attempt, flight.size
         self._descriptor = os.open(flight.path, os.O_RDONLY)
@@ -313,8 +314,9 @@ class Stream(Response):
                 answer = again if error is None else failed(error)
                 await answer(scope, receive, send)
                 return
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._body(send)
+            with admitted_body(self._site, self._call):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await self._body(send)
         finally:
             os.close(self._descriptor)
 
@@ -339,9 +341,10 @@ class Stream(Response):
 
     async def _send_up_to(self, stop: int, place: int, send: Send) -> int:
         while place < stop:
-            piece = await read_at(self._descriptor, place, stop)
+            piece = await read_at(self._descriptor, place, stop, self._site.bodies.piece(self._pieces))
             if not piece:
                 break
+            self._pieces += 1
             place += len(piece)
             await hand_over(send, {"type": "http.response.body", "body": piece, "more_body": True})
         return place
