@@ -493,3 +493,20 @@ def test_odd_methods_do_not_grow_the_counters():
     for number in range(500):
         metrics.answered("models", f"BREW{number}", 501, 0, 0.0)
     assert metrics.text(None, None, None).count(b"mirror_http_requests_total{") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to others, which root alone may")
+def test_a_file_of_keys_that_another_account_put_there_lets_nobody_in(root):
+    key = new_key(root.path)
+    file = root.path / "keys.toml"
+    with Serving(root.path) as server:
+        assert server.get(f"{API}/", key).status == 200
+        planted = file.with_name("planted")
+        planted.write_bytes(file.read_bytes())
+        os.chown(planted, 12345, -1)
+        planted.rename(file)
+        assert server.get(f"{API}/", key).status == 503
+    assert "belongs to account 12345" in fails(root.path, "--port", "0")
+    os.chown(root.path, 12345, -1)  # the account that syncs; root serves
+    with Serving(root.path) as server:
+        assert server.get(f"{API}/", key).status == 200

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
-from ..files import Modes, create_exclusive, no_space_named, read_regular, write_atomically
+from ..files import Modes, create_exclusive, no_space_named, open_regular, write_atomically
 from ..model import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -118,7 +118,9 @@ def read(path: Path) -> tuple[ClientKey, ...]:
         ConfigurationError: it cannot be read, or is damaged.
     """
     try:
-        return parse(read_regular(path, follow=True).decode(), path)
+        with open_regular(path, follow=True) as stream:
+            _refuse_planted(path, os.fstat(stream.fileno()).st_uid)
+            return parse(stream.read().decode(), path)
     except FileNotFoundError:
         return ()
     except UnicodeDecodeError as error:
@@ -127,6 +129,20 @@ def read(path: Path) -> tuple[ClientKey, ...]:
         raise ConfigurationError(
             f"cannot read {path}: {error.strerror}", hint="the account that serves needs to read it"
         ) from error
+
+
+def _refuse_planted(path: Path, owner: int) -> None:
+    """Lets nobody in by a file that somebody else put there: a group may write in the folder of a shared root.
+
+    Raises:
+        ConfigurationError: it belongs neither to this account nor to root nor to the owner of its folder.
+    """
+    trusted = {0, getattr(os, "geteuid", lambda: owner)(), os.stat(path.parent).st_uid}
+    if owner not in trusted:
+        raise ConfigurationError(
+            f"{path} belongs to account {owner}, which is neither yours, nor root's, nor that of its folder",
+            hint="see who put it there; then move it away and make the keys anew with `mirror keys add`",
+        )
 
 
 def change(path: Path, edit: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]) -> None:
