@@ -16,6 +16,7 @@ from starlette.responses import Response
 from ..errors import NotFoundError
 from ..files import open_regular
 from ..store.layout import SUFFIXES
+from .bodies import LARGEST_PIECE
 from .endpoint import Endpoint
 from .errors import BrokenOffError, error_response
 from .keys import holder_of
@@ -264,7 +265,7 @@ async def hand_over(send: Send, message: dict[str, Any]) -> None:
         raise BrokenOffError(f"the client took nothing for {_TAKEN_WITHIN:g} s") from None
 
 
-async def read_at(descriptor: int, place: int, stop: int, piece: int) -> bytes:
+async def read_at(descriptor: int, place: int, stop: int, piece: int = LARGEST_PIECE) -> bytes:
     """Some bytes of a file from `place` on, none beyond `stop`.
 
     At once where the page cache has both ends of a piece, else on a thread, so that a slow disk holds up nobody. There
