@@ -108,7 +108,7 @@ class Process(Granian):  # type: ignore[misc, valid-type]
     def shutdown(self, exit_code: int = 0) -> None:
         """Ends the workers. 0 when a signal was the reason, also one that reached the workers first."""
         # Ctrl-C and systemd tell the whole group, and a worker may end before its parent knows why.
-        if self.interrupt_children and all(not self.wrks[index].inner.exitcode for index in self.interrupt_children):
+        if self.interrupt_children:
             self._wait_for_own_signal()
         if self.interrupt_signal:
             self.interrupt_children.clear()
