@@ -6,10 +6,11 @@ import contextlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from registry_mirror.index.entries import ModelEntry, WeightsEntry
+from registry_mirror.catalog import Catalog, Weights, migrate
 from registry_mirror.index.publish import publish
+from registry_mirror.model import micros, parse_time
 from registry_mirror.store.layout import Layout
 
 from .upstream import document, model_id, model_name, write_bytes
@@ -60,30 +61,30 @@ def make_root(folder: Path, size: int, models: int) -> Root:
     blob = layout.blob(md5, "onnx")
     blob.parent.mkdir(parents=True)
     grown.rename(blob)
-    weights = WeightsEntry("onnx", "1.0.0", md5, None, size, NOW)
-    publish(
-        layout.index,
-        layout.incoming,
-        catalog_id="0" * 32,
-        revision=1,
-        entries_since=lambda _since: (_entry(number, weights) for number in range(models)),
-        meta={"organization_id": "0" * 8},
-    )
+    catalog = folder / "made from"
+    migrate(catalog)
+    with Catalog(catalog) as writing:
+        writing.set_facts({"organization_id": "0" * 8})
+        writing.models.record([_row(number) for number in range(models)], NOW)
+        writing.weights.record([_weights(number, md5, size) for number in range(models)])
+        meta = {key: value for key, value in writing.facts().items() if key != "published_index"}
+    publish(layout.index, layout.incoming, catalog, meta=meta)
+    catalog.unlink()
     return Root(folder, blob, size)
 
 
-def _entry(number: int, weights: WeightsEntry) -> ModelEntry:
+def _row(number: int) -> dict[str, Any]:
     listed = document(number)
-    return ModelEntry(
-        json.dumps(listed),
-        model_id(number),
-        model_name(number),
-        listed["status"],
-        listed["model_type"],
-        listed["architecture"],
-        listed["created_at"],
-        listed["updated_at"],
-        NOW,
-        None,
-        (weights,),
-    )
+    return {
+        "id": model_id(number),
+        "name": model_name(number),
+        **{key: listed[key] for key in ("status", "model_type", "architecture")},
+        **{key: micros(parse_time(listed[key])) for key in ("created_at", "updated_at")},
+        "document": json.dumps(listed),
+        "fingerprint": "",
+        "stamp": "",
+    }
+
+
+def _weights(number: int, md5: str, size: int) -> Weights:
+    return Weights(model_id(number), "onnx", "1.0.0", md5, "0" * 64, size, "", declared_md5=False, fetched_at=NOW)

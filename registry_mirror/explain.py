@@ -16,8 +16,7 @@ from .model import ITS_FILE, ModelStatus, format_time
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .index.entries import EvictedEntry, FailureEntry, WeightsEntry
-    from .index.found import ModelRow
+    from .index.values import EvictedEntry, FailureEntry, ModelRow, WeightsEntry
     from .model import Model
 
 _LONGEST_NAME = 80

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .digests import Digest
-    from .index.entries import WeightsEntry
-    from .index.found import ModelRow
     from .index.queries import Snapshot
+    from .index.values import ModelRow, WeightsEntry
     from .model import Model
 
 # Enough to find a slip of the finger in any real mirror, and bounded when there are a million names.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from .errors import IntegrityError, MirrorError, ValidationError
 from .explain import Wish, quoted
-from .index.found import ModelRow, Selection
 from .index.reader import IndexReader
+from .index.values import ModelRow, Selection
 from .lookup import Weights, check_file, choose, resolve
 from .model import MirrorInfo, Model, utc_now
 from .store.layout import Layout, blob_name
@@ -22,8 +22,8 @@ from .store.layout import Layout, blob_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .index.entries import WeightsEntry
     from .index.queries import Snapshot
+    from .index.values import WeightsEntry
     from .status import MirrorStatus, Upkeep
 
     _Page = list[Model]  # inside `Models`, `list` is its method

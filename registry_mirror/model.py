@@ -9,7 +9,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -28,6 +28,10 @@ _OBEYED = "[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe
 
 CLOCK_SKEW = 60.0
 """Seconds by which the clocks of two machines may differ."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class ModelStatus(StrEnum):
@@ -154,6 +158,39 @@ class Model:
         return class_names(self.class_mapping)
 
 
+@dataclass(frozen=True, slots=True)
+class BlobCheck:
+    """What the last check of a blob found. Times are aware UTC.
+
+    Attributes:
+        checked_at: when its bytes were last hashed and right; None when never, or when its file has changed since.
+        size, mtime_ns: bytes of its file then, and when it was last modified, in nanoseconds since 1970.
+        lost_at: since when it is known to be damaged or missing; such a blob is nobody's weights in the index.
+    """
+
+    checked_at: datetime | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    lost_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRecord:
+    """A blob that weights on record name, whichever models have it.
+
+    Attributes:
+        size: bytes.
+        sha256: every SHA-256 that is recorded for it; several are a fault of the record.
+        check: without any value when nobody has checked it.
+    """
+
+    md5: str
+    format: str
+    size: int
+    sha256: tuple[str, ...]
+    check: BlobCheck = BlobCheck()
+
+
 def class_names(mapping: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Class names in index order; empty when there are none.
 
@@ -199,6 +236,21 @@ def format_time(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def micros(moment: datetime | None) -> int | None:
+    """An aware time as microseconds since 1970 in UTC, as both databases keep it; None for None."""
+    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+
+
+def moment(value: int | None) -> datetime | None:
+    """The aware UTC time that `micros` gave as a number; None for None."""
+    return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+def known_moment(value: int) -> datetime:
+    """The time of a column that is never NULL."""
+    return _EPOCH + timedelta(microseconds=value)
 
 
 def is_to_come(moment: datetime, now: datetime) -> bool:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from .index.entries import BlobEntry
-    from .index.found import CheckTotals, OpenFailure, Totals
+    from .index.values import CheckTotals, OpenFailure, Totals
+    from .model import BlobRecord
     from .store.layout import Layout
 
 LONGEST_LOOK = 2.0
@@ -180,7 +180,7 @@ def _failure_json(one: OpenFailure) -> dict[str, Any]:
     }
 
 
-def look_at_files(layout: Layout, blobs: Iterable[BlobEntry], seconds: float = LONGEST_LOOK) -> Files:
+def look_at_files(layout: Layout, blobs: Iterable[BlobRecord], seconds: float = LONGEST_LOOK) -> Files:
     """Looks at size and time of each blob's file, for at most so long.
 
     Times may differ by two seconds: a FAT stick keeps no finer ones.
@@ -198,7 +198,7 @@ def look_at_files(layout: Layout, blobs: Iterable[BlobEntry], seconds: float = L
         except (OSError, ValueError):
             damaged += 1
             continue
-        then = blob.check.mtime_ns if blob.check else None
+        then = blob.check.mtime_ns
         damaged += found.st_size != blob.size
         touched += found.st_size == blob.size and then is not None and abs(found.st_mtime_ns - then) > COARSEST_TIME
     return Files(looked, of, damaged, touched)

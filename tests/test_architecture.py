@@ -27,8 +27,9 @@ ALLOWED = {
     "demo": FOUNDATION | {"demo"},
     "mirror": FOUNDATION | {"index", "store", "explain", "lookup", "status", "config"},
     "server": FOUNDATION | {"index", "store", "config", "explain", "status", "server", "__version__"},
-    "sync": FOUNDATION | NOUNS | {"config", "sync"},
-    "upkeep": FOUNDATION | NOUNS | {"config", "status", "sync", "upkeep"},
+    "writer": FOUNDATION | NOUNS | {"config"},
+    "sync": FOUNDATION | NOUNS | {"config", "sync", "writer"},
+    "upkeep": FOUNDATION | NOUNS | {"config", "status", "sync", "upkeep", "writer"},
     "migrations": {"catalog"},
 }
 ALLOWED["catalog"] |= {"migrations"}

@@ -17,7 +17,7 @@ from support.verifying import run_verify
 from registry_mirror import Mirror
 from registry_mirror.damage import damage_of
 from registry_mirror.errors import CatalogError, MirrorError, NoIndexError
-from registry_mirror.sync.books import mend_catalog
+from registry_mirror.writer import mend_catalog
 
 if TYPE_CHECKING:
     from pathlib import Path

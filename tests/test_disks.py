@@ -28,7 +28,8 @@ from support.upstream import FaultyUpstream, Gate, Hold, no_digest
 from test_kill import check_root
 
 from registry_mirror import Mirror
-from registry_mirror.catalog import Catalog, migrate, needs_migration
+from registry_mirror.catalog import migrate, needs_migration
+from registry_mirror.catalog.weights import WeightsTable
 from registry_mirror.errors import ConfigurationError, NoSpaceError, StoreError
 from registry_mirror.files import database_full
 from registry_mirror.server import keys
@@ -210,7 +211,7 @@ def test_files_that_came_and_could_not_be_recorded_are_told_once_and_recognised_
     told = Told()
     with FaultyUpstream(many_models(2)) as upstream:
         with monkeypatch.context() as broken:
-            broken.setattr(Catalog, "record_weights", full)
+            broken.setattr(WeightsTable, "record", full)
             done = run_sync(upstream, root, {"sync.workers": 1}, reporter=told)
         assert (done.exit_code, done.record.tally.fetched.files) == (7, 0)
         (line,) = told.lines

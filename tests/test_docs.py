@@ -219,7 +219,7 @@ def test_the_index_on_the_page_is_the_one_that_is_published():
     page = TEXT[TOP / "docs" / "root.md"]
     assert str(schema.APPLICATION_ID) in page
     rows = dict(re.findall(r"^\| `(\w+)` \| (`.*) \|$", page, re.MULTILINE))
-    tables = f"{schema.TABLES}{schema.CHECKS}{schema.KEPT_TABLES}".replace("IF NOT EXISTS ", "")
+    tables = f"{schema.TABLES}{schema.CHECKS}{schema.PINS_AND_EVICTED}".replace("IF NOT EXISTS ", "")
     for table, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\n?\)(?: WITHOUT ROWID)?;", tables, re.DOTALL):
         columns = [
             word for line in body.strip().split(",") if (word := line.split()[0]).isidentifier() and word.islower()

@@ -18,8 +18,9 @@ from support.upstream import FaultyUpstream, Gate, Hold, error
 
 from registry_mirror import ConfigurationError, ConflictError, LockedError, Mirror
 from registry_mirror.catalog import Catalog
+from registry_mirror.catalog.retention import Retention
 from registry_mirror.errors import Interrupted
-from registry_mirror.model import utc_now
+from registry_mirror.model import micros, parse_time, utc_now
 from registry_mirror.store.layout import Layout
 from registry_mirror.store.publish import touch
 from registry_mirror.sync import intake
@@ -237,7 +238,7 @@ def test_without_an_index_that_can_be_read_nothing_goes(upstream, root):
     retrain(upstream, root)
     gc(upstream, root)
     with Catalog(root / "catalog.sqlite") as catalog:
-        assert [note.since is not None for note in catalog.notes().values()] == [True]
+        assert [note.since is not None for note in catalog.retention.notes().values()] == [True]
     (root / "index.sqlite").write_bytes(b"not an index")
     done = look(settings := settings_for(upstream, root, AT_ONCE), settings.retention)
     assert done.delete == ()
@@ -257,7 +258,7 @@ def test_a_catalog_that_was_made_anew_without_an_index_takes_nothing_before_a_ru
     (doubt,) = gc(upstream, root, {}).plan.doubts
     assert doubt.verdict.rule == "stray"
     with sqlite3.connect(root / "catalog.sqlite") as catalog:
-        ended = (utc_now() + timedelta(days=7)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        ended = micros(utc_now() + timedelta(days=7))
         catalog.execute("UPDATE runs SET finished_at = ?", (ended,))
     catalog.close()
     (step,) = gc(upstream, root, {}).removed
@@ -422,8 +423,8 @@ def wanted_and_let_go_again(root, before, kept):
     """Its grace period has begun anew."""
     name = f"{before.parent.name}/{before.name}"
     with Catalog(root / "catalog.sqlite") as catalog:
-        catalog.forget_notes([name])
-        catalog.note_unnamed([name], utc_now())
+        catalog.retention.forget_notes([name])
+        catalog.retention.note_unnamed([name], utc_now())
 
 
 @pytest.mark.parametrize("event", [older_index, touched, wanted_and_let_go_again])
@@ -447,10 +448,10 @@ def test_what_happens_between_the_plan_and_the_deletion_saves_the_blob(upstream,
 def test_a_row_ends_the_grace_period_at_once(upstream, root):
     ready_to_delete(upstream, root)
     with Catalog(root / "catalog.sqlite") as catalog:
-        assert len(catalog.notes()) == 1
+        assert len(catalog.retention.notes()) == 1
         upstream.replace_weights(id_of(1), weights_bytes(1))
         assert run_sync(upstream, root).record.tally.reused.files == 1
-        assert catalog.notes() == {}
+        assert catalog.retention.notes() == {}
 
 
 def test_a_blob_that_is_adopted_at_the_very_moment_is_put_back_also_where_no_lock_holds(upstream, root, monkeypatch):
@@ -484,17 +485,18 @@ def test_a_model_that_comes_back_keeps_the_weights_that_were_about_to_be_let_go(
     run_sync(upstream, root)
     upstream.archive(id_of(1))
     run_sync(upstream, root)
-    original = Catalog.let_go
+    original = Retention.let_go
 
     def restored_first(self, *args, **kwargs):
         with Catalog(root / "catalog.sqlite") as other:
-            keys = ("id", "name", "status", "model_type", "architecture", "version", "created_at", "updated_at")
-            row = {key: make_document(1)[key] for key in keys}
+            keys = ("id", "name", "status", "model_type", "architecture")
+            row: dict = {key: make_document(1)[key] for key in keys}
+            row |= {key: micros(parse_time(make_document(1)[key])) for key in ("created_at", "updated_at")}
             document = json.dumps(make_document(1))
-            other.record_models([{**row, "document": document, "fingerprint": "", "stamp": "s"}], utc_now())
+            other.models.record([{**row, "document": document, "fingerprint": "", "stamp": "s"}], utc_now())
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(Catalog, "let_go", restored_first)
+    monkeypatch.setattr(Retention, "let_go", restored_first)
     done = gc(upstream, root, {"retention.archived": "0s", "retention.grace": "0s"})
     assert (done.let_go, len(done.spared)) == ((), 1)
     assert Mirror(root).models.path(name_of(1)).exists()
@@ -666,7 +668,7 @@ def test_over_the_high_mark_the_oldest_make_room_and_a_sync_leaves_them_until_th
         for number in range(6):  # one after the other, so that their order is known
             run_sync(upstream, root, named=frozenset({name_of(number)}))
             with sqlite3.connect(root / "catalog.sqlite") as catalog:
-                moment = f"2026-01-0{9 - number}T00:00:00Z"
+                moment = micros(parse_time(f"2026-01-0{9 - number}T00:00:00Z"))
                 catalog.execute("UPDATE weights SET fetched_at = ? WHERE model_id = ?", (moment, id_of(number)))
             catalog.close()
         settings = settings_for(upstream, root, quota)

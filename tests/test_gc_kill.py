@@ -18,7 +18,7 @@ import json, os, shutil, signal, sys
 from pathlib import Path
 from registry_mirror.config import load_settings
 from registry_mirror.upkeep.gc import collect as gc
-from registry_mirror.catalog import Catalog
+from registry_mirror.catalog.database import Database
 from registry_mirror.index import publish
 from sqlalchemy import event, create_engine
 import alembic, sqlite3
@@ -43,7 +43,7 @@ def child(root, **at):
         setattr(os, name, dying(getattr(os, name), state))
     import pathlib
     pathlib.Path.unlink = dying(pathlib.Path.unlink, state)
-    original = Catalog._writing
+    original = Database.writing
     import contextlib
     @contextlib.contextmanager
     def writing(self):
@@ -51,7 +51,7 @@ def child(root, **at):
             yield connection
             dying(lambda: None, state)()
         dying(lambda: None, state)()
-    Catalog._writing = writing
+    Database.writing = writing
     settings = load_settings(root=root, env={}, overrides=overrides).settings
     gc.collect(settings, settings.retention, lambda _: None)
     os._exit(0)

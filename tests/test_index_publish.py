@@ -18,12 +18,10 @@ from support.roots import CATALOG, FETCHED, SEEN, Root, failure
 from registry_mirror.files import Modes
 from registry_mirror.index import publish as publishing
 from registry_mirror.index import schema
-from registry_mirror.index.entries import CheckEntry, ModelEntry
-from registry_mirror.index.found import CheckTotals
-from registry_mirror.index.publish import publish
 from registry_mirror.index.reader import IndexReader
+from registry_mirror.index.values import CheckTotals
 from registry_mirror.mirror import Mirror
-from registry_mirror.model import utc_now
+from registry_mirror.model import BlobCheck, utc_now
 from registry_mirror.store import incoming
 
 HERE = Path(__file__).parent
@@ -46,15 +44,17 @@ def meta(root: Root) -> dict[str, str]:
     return found
 
 
-def asked(root: Root):
-    """`root.since` that remembers what it was asked."""
-    calls = []
+@pytest.fixture
+def asked(monkeypatch):
+    """The revisions after which changes were copied, None for everything."""
+    calls, copy = [], publishing._copy
 
-    def since(revision):
-        calls.append(revision)
-        return root.since(revision)
+    def spied(connection, base):
+        calls.append(base)
+        copy(connection, base)
 
-    return calls, since
+    monkeypatch.setattr(publishing, "_copy", spied)
+    return calls
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def test_an_index_of_a_clock_that_was_ahead_is_dated_anew_though_nothing_has_cha
     root.publish()
     ahead = meta(root)
     at(0)
-    assert publish_root(root, root.since)
+    assert root.publish()
     found = meta(root)
     assert found["published_at"] == found["built_at"] < ahead["built_at"] == found["built_before"]
-    assert not publish_root(root, root.since)
+    assert not root.publish()
     root.add("b")
     root.publish()
     assert meta(root)["built_before"] == ahead["built_at"]
@@ -88,12 +88,7 @@ def test_two_clocks_may_differ_by_a_minute_and_an_index_stays(root, monkeypatch)
     root.add("a")
     root.publish()
     monkeypatch.undo()
-    assert not publish_root(root, root.since)
-
-
-def publish_root(root: Root, since, **changes):
-    arguments = {"catalog_id": CATALOG, "revision": root.revision, "meta": {}, "entries_since": since, **changes}
-    return publish(root.layout.index, root.layout.incoming, **arguments)
+    assert not root.publish()
 
 
 def test_a_new_index_holds_every_model_and_says_of_what_revision(root):
@@ -118,14 +113,13 @@ def test_the_file_is_one_file_with_our_marks_and_a_rollback_journal(root):
     assert sorted(os.listdir(root.path)) == ["blobs", "incoming", "index.sqlite"]
 
 
-def test_nothing_new_touches_nothing(root):
+def test_nothing_new_touches_nothing(root, asked):
     root.add()
     assert root.publish(a="1")
     before = root.footprint()
-    calls, since = asked(root)
-    assert publish_root(root, since, meta={"a": "1"}) is False
+    assert root.publish(a="1") is False
     assert root.footprint() == before
-    assert calls == []
+    assert asked == [None]
 
 
 def test_another_meta_value_alone_is_published(root):
@@ -137,14 +131,13 @@ def test_another_meta_value_alone_is_published(root):
     assert "a" not in meta(root)
 
 
-def test_only_what_changed_since_is_asked_for_and_replaced_whole(root):
+def test_only_what_changed_since_is_copied_and_replaced_whole(root, asked):
     kept = root.add("kept")
     changed = root.add("old name", weights=(root.blob(b"1"), root.blob(b"2", "pytorch")), failures=(failure(),))
     root.publish()
     root.alter(changed, name="new name", weights=(root.blob(b"3"),), failures=())
-    calls, since = asked(root)
-    assert publish_root(root, since) is True
-    assert calls == [2]
+    assert root.publish() is True
+    assert asked == [None, 2]
     assert names(root) == {"kept", "new name"}
     with sqlite3.connect(root.layout.index) as connection:
         rows = connection.execute("SELECT model_id, md5 FROM weights").fetchall()
@@ -156,13 +149,12 @@ def test_only_what_changed_since_is_asked_for_and_replaced_whole(root):
 @pytest.mark.parametrize(
     "why", ["another catalog", "index ahead", "no revision", "garbage", "empty", "another program", "newer", "older"]
 )
-def test_an_index_that_cannot_be_extended_is_built_anew(root, why):
+def test_an_index_that_cannot_be_extended_is_built_anew(root, asked, why):
     root.add("a")
     root.publish()
     spoil(root, why)
-    calls, since = asked(root)
-    assert publish_root(root, since) is True
-    assert calls == [None]
+    assert root.publish() is True
+    assert asked == [None, None]
     assert names(root) == {"a"}
     assert meta(root)["catalog_id"] == CATALOG
     assert meta(root)["revision"] == "1"
@@ -186,7 +178,7 @@ def spoil(root: Root, why: str) -> None:
     connection.close()
 
 
-def test_damage_that_shows_only_while_it_is_extended_leads_to_a_new_one(root):
+def test_damage_that_shows_only_while_it_is_extended_leads_to_a_new_one(root, asked):
     for number in range(300):
         root.add(f"model {number}", None, description="x" * 500)
     root.publish()
@@ -194,27 +186,45 @@ def test_damage_that_shows_only_while_it_is_extended_leads_to_a_new_one(root):
         file.seek(2 * schema.PAGE_SIZE)  # past the header and the meta table
         file.write(b"\xff" * (root.layout.index.stat().st_size - 2 * schema.PAGE_SIZE))
     root.add("new", None)
-    calls, since = asked(root)
-    assert publish_root(root, since) is True
-    assert calls == [300, None]
+    assert root.publish() is True
+    assert asked == [None, 300, None]
     assert len(names(root)) == 301
 
 
-def test_a_failure_leaves_the_old_index_and_no_litter(root):
+def test_a_failure_leaves_the_old_index_and_no_litter(root, monkeypatch):
     root.add("old")
     root.publish()
     before = root.layout.index.read_bytes()
-    new = root.add("new")
+    root.add("new")
+    copy = publishing._copy
 
-    def since(revision):
-        yield new
+    def failing(connection, base):
+        copy(connection, base)
         raise RuntimeError("the catalog went away")
 
+    monkeypatch.setattr(publishing, "_copy", failing)
     for catalog in (CATALOG, "another"):
         with pytest.raises(RuntimeError):
-            publish_root(root, since, catalog_id=catalog)
+            root.publish(catalog_id=catalog)
         assert root.layout.index.read_bytes() == before
         assert os.listdir(root.layout.incoming) == []
+
+
+def test_a_catalog_that_is_damaged_leaves_the_old_index(root):
+    for number in range(300):
+        root.add(f"model {number}", None, description="x" * 500)
+    root.publish()
+    before = root.layout.index.read_bytes()
+    root.add("new", None)
+    root.write()
+    with root.catalog.open("r+b") as file:
+        file.seek(20 * 4096)
+        file.write(b"\xff" * (root.catalog.stat().st_size - 20 * 4096))
+    for catalog in (CATALOG, "another"):
+        with pytest.raises(sqlite3.DatabaseError):
+            root.publish(catalog_id=catalog)
+    assert root.layout.index.read_bytes() == before
+    assert os.listdir(root.layout.incoming) == []
 
 
 def test_a_key_that_publish_sets_itself_is_refused(root):
@@ -230,7 +240,7 @@ def test_the_mode_obeys_the_umask_unless_a_group_shares_the_root(root, umask, mo
     root.add()
     old = os.umask(umask)
     try:
-        publish_root(root, root.since, modes=modes)
+        root.publish(modes=modes)
     finally:
         os.umask(old)
     assert root.layout.index.stat().st_mode & 0o777 == expected
@@ -267,17 +277,18 @@ KILLED = """
 import sys
 sys.path[:0] = sys.argv[2:4]
 from pathlib import Path
+from registry_mirror.index import publish as publishing
 from support.roots import Root
 
 root = Root(Path(sys.argv[1]))
 root.revision = 10
-def since(revision):
-    for number in range(5000):
-        yield root.add(f"new {number}", None, note="x" * 12_000)  # more than the page cache holds
-        if number == 3500:
-            print("in the middle", flush=True)
-            sys.stdin.read()
-root.since = since
+for number in range(300):
+    root.add(f"new {number}", None, note="x" * 200_000)  # more than the page cache holds
+set_meta = publishing._set_meta
+def stopping(*args):
+    print("in the middle", flush=True)
+    sys.stdin.read()
+publishing._set_meta = stopping
 root.publish()
 """
 
@@ -346,32 +357,9 @@ def test_a_full_disk_is_named_and_leaves_the_old_index(tmp_path):
     assert result.stdout == "named\n", result.stderr
 
 
-def test_entries_are_read_as_they_are_needed(root):
-    """A catalog of any size must fit: entries are let go batch by batch."""
-    alive, most = set(), 0
-
-    class Tracked(ModelEntry):
-        __slots__ = ()
-
-        def __del__(self):
-            alive.discard(self.id)
-
-    def since(revision):
-        nonlocal most
-        for number in range(5000):
-            alive.add(str(number))
-            most = max(most, len(alive))
-            yield Tracked(
-                f'{{"id": "{number}", "name": "n"}}', str(number), "n", "ready", None, None, None, None, SEEN, None
-            )
-
-    assert publish_root(root, since, revision=1)
-    assert most < 2500
-
-
 def check(weights, at=FETCHED, mtime_ns=7, lost_at=None):
-    """A check of a blob as the catalog hands it over."""
-    return CheckEntry(weights.md5, weights.format, at, weights.size, mtime_ns, lost_at)
+    """What a check of a blob found."""
+    return BlobCheck(at, weights.size, mtime_ns, lost_at)
 
 
 def checks(root: Root):
@@ -384,33 +372,31 @@ def checks(root: Root):
 
 def test_a_check_that_is_still_to_come_counts_as_never_checked(root):
     ahead, checked = (root.add(name, name.encode()).weights[0] for name in "ab")
-    found = [check(ahead, utc_now() + timedelta(days=2000)), check(checked)]
-    publish_root(root, root.since, checks_since=lambda _: found)
+    root.check(ahead, check(ahead, utc_now() + timedelta(days=2000)))
+    root.check(checked, check(checked))
+    root.publish()
     assert checks(root)[1] == CheckTotals(1, FETCHED, 0)
 
 
-def test_checks_reach_the_index_and_follow_without_their_models(root):
+def test_checks_reach_the_index_and_follow_without_their_models(root, asked):
     first, second = root.add("a", b"1").weights[0], root.add("b", b"2").weights[0]
-    publish_root(root, root.since)
-    assert checks(root) == ({first.md5: None, second.md5: None}, CheckTotals(2, None, 0))
-    root.revision += 1
-    asked_for = []
-
-    def since(revision):
-        asked_for.append(revision)
-        return [check(first)]
-
-    publish_root(root, lambda _: [], checks_since=since)
-    assert asked_for == [root.revision - 1]
-    assert checks(root) == ({first.md5: check(first), second.md5: None}, CheckTotals(1, FETCHED, 0))
-    root.revision += 1
-    publish_root(root, lambda _: [], checks_since=lambda _: [check(first, None), check(second, SEEN)])
+    root.publish()
+    assert checks(root) == ({first.md5: BlobCheck(), second.md5: BlobCheck()}, CheckTotals(2, None, 0))
+    root.check(first, check(first))
+    root.publish()
+    assert asked == [None, root.revision - 1]
+    assert checks(root) == ({first.md5: check(first), second.md5: BlobCheck()}, CheckTotals(1, FETCHED, 0))
+    root.check(first, check(first, None))
+    root.check(second, check(second, SEEN))
+    root.publish()
     assert checks(root) == ({first.md5: check(first, None), second.md5: check(second, SEEN)}, CheckTotals(1, SEEN, 0))
 
 
 def test_a_lost_blob_is_counted_although_no_weights_name_it(root):
-    kept, lost = root.add("a", b"1").weights[0], root.blob(b"2")
-    publish_root(root, root.since, checks_since=lambda _: [check(lost, None, None, SEEN), check(kept)])
+    kept, lost = root.add("a", b"1").weights[0], root.add("b", b"2").weights[0]
+    root.check(lost, check(lost, None, None, SEEN))
+    root.check(kept, check(kept))
+    root.publish()
     assert checks(root) == ({kept.md5: check(kept)}, CheckTotals(0, FETCHED, 1))
 
 
@@ -420,9 +406,9 @@ def test_an_index_from_before_there_were_checks_is_read_and_brought_up_to_date(r
     with sqlite3.connect(root.layout.index) as connection:
         connection.execute("DROP TABLE checks")
     connection.close()
-    assert checks(root) == ({weights.md5: None}, CheckTotals(1, None, 0))
-    root.revision += 1
-    publish_root(root, lambda _: [], checks_since=lambda _: [check(weights)])
+    assert checks(root) == ({weights.md5: BlobCheck()}, CheckTotals(1, None, 0))
+    root.check(weights, check(weights))
+    root.publish()
     assert names(root) == {"a"}
     assert checks(root)[0] == {weights.md5: check(weights)}
 

@@ -14,10 +14,10 @@ from support.roots import Root, failure
 
 from registry_mirror.errors import NoIndexError, NotFoundError
 from registry_mirror.index import queries
-from registry_mirror.index.found import Record, Selection
 from registry_mirror.index.queries import Snapshot
-from registry_mirror.index.rank import ARCHIVED, GONE, LIVE, LIVE_CACHED, READY, rank, shadowed
+from registry_mirror.index.rank import ARCHIVED, GONE, LIVE, LIVE_CACHED, RANK, READY, shadowed
 from registry_mirror.index.reader import IndexReader
+from registry_mirror.index.values import Record, Selection
 
 
 @pytest.fixture
@@ -74,7 +74,12 @@ needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="need
     ],
 )
 def test_rank(status, gone, cached, expected):
-    assert rank(status, gone=gone, cached=cached) == expected
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE weights (model_id, current)")
+        database.execute("INSERT INTO weights VALUES ('m', ?)", (cached,))
+        model = "(SELECT 'm' AS id, ? AS status, ? AS gone_at) m"
+        found = database.execute(f"SELECT {RANK} FROM {model}", (str(status), 5 if gone else None)).fetchone()  # noqa: S608
+    assert found == (expected,)
 
 
 def test_only_the_one_that_a_name_means_shadows_others():

@@ -15,8 +15,8 @@ from support.upstream import FaultyUpstream
 
 from registry_mirror import Mirror
 from registry_mirror.catalog import Catalog
-from registry_mirror.catalog import heir as heirs
-from registry_mirror.model import utc_now
+from registry_mirror.index import rebuild
+from registry_mirror.model import micros, utc_now
 from registry_mirror.upkeep.gc import collect as collector
 from registry_mirror.upkeep.gc import survey
 from registry_mirror.upkeep.gc.collect import collect
@@ -61,7 +61,7 @@ def gc_years_later(upstream, root, monkeypatch):
         settings = settings_for(upstream, root)
         collect(settings, settings.retention, lambda _: None)
         with closing(sqlite3.connect(root / "catalog.sqlite")) as catalog, catalog:
-            ended = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+            ended = micros(now)
             catalog.execute("UPDATE runs SET finished_at = ?", (ended,))
 
 
@@ -126,21 +126,22 @@ def test_a_key_of_another_organisation_is_refused_also_without_the_catalog(lost)
 def test_evicted_weights_are_not_fetched_again_by_themselves(upstream, root):
     run_sync(upstream, root)
     with Catalog(root / "catalog.sqlite") as catalog:
-        (held,) = (each for each in catalog.holdings() if each.model_id == LIVE)
-        catalog.let_go({held: "quota"}, lambda _: "x", evicted_at=utc_now())
+        (held,) = (each for each in catalog.retention.holdings() if each.model_id == LIVE)
+        catalog.retention.let_go({held: "quota"}, lambda _: "x", evicted_at=utc_now())
     run_sync(upstream, root)
     (root / "catalog.sqlite").unlink()
     assert run_sync(upstream, root).record.tally.fetched.files == 0
     assert not Mirror(root).models.get(LIVE).mirror.cached
 
 
-def test_a_kill_while_it_takes_over_leaves_no_catalog_that_knows_less(upstream, lost, monkeypatch):
-    before = pictures(lost)
+def test_a_kill_while_it_is_rebuilt_leaves_no_catalog_that_knows_less(upstream, lost, monkeypatch):
+    before, copied = pictures(lost), rebuild._copied
 
-    def killed(*_):
+    def killed(catalog, index, steps, stamp_of):
+        copied(catalog, index, steps[:-1], stamp_of)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(heirs, "_insert", killed)
+    monkeypatch.setattr(rebuild, "_copied", killed)
     with pytest.raises(KeyboardInterrupt):
         run_sync(upstream, lost)
     assert not (lost / "catalog.sqlite").exists()
@@ -153,12 +154,3 @@ def test_an_index_that_cannot_be_read_gives_nothing_and_stops_nothing(upstream, 
     (lost / "index.sqlite").write_bytes(b"not an index" * 1000)
     assert run_sync(upstream, lost).exit_code == 0
     assert set(pictures(lost)) == {ARCHIVED, RETRAINED, LIVE}
-
-
-def test_a_new_catalog_takes_over_more_models_than_one_statement_takes(upstream, root, monkeypatch):
-    monkeypatch.setattr(heirs, "_PART", 2)
-    run_sync(upstream, root)
-    (root / "catalog.sqlite").unlink()
-    upstream.remove(GONE)
-    run_sync(upstream, root)
-    assert set(pictures(root)) == {ARCHIVED, GONE, RETRAINED, LIVE}

@@ -103,8 +103,8 @@ def test_a_verify_of_128_mib_needs_no_more_memory_than_a_look(benchmark, tmp_pat
     with Catalog(root.catalog) as catalog:
         row = dict.fromkeys(("model_type", "architecture", "version", "created_at", "updated_at"))
         texts = dict.fromkeys(("id", "name", "fingerprint", "stamp"), "m") | {"status": "ready", "document": "{}"}
-        catalog.record_models([row | texts], now)
-        catalog.record_weights([Weights("m", "onnx", "1", digest.md5, digest.sha256, size, "m", True, now)])
+        catalog.models.record([row | texts], now)
+        catalog.weights.record([Weights("m", "onnx", "1", digest.md5, digest.sha256, size, "m", True, now)])
     peaks = []
     for more in ("--quick", "--md5"):
         command = [sys.executable, "-m", "registry_mirror", "--root", str(root.root), "verify", "--json", more]

@@ -18,7 +18,7 @@ import pytest
 from filelock import FileLock
 
 from registry_mirror import __version__
-from registry_mirror.catalog.upgrade import HEAD
+from registry_mirror.catalog.migration import HEAD
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 
@@ -230,7 +230,7 @@ def test_the_demo_downloads_nothing_the_second_time(installed, tmp_path):
 def test_a_catalog_is_migrated_with_the_migrations_that_were_installed(kind, built, installed, tmp_path):
     code = (
         "import pathlib, registry_mirror.migrations as migrations\n"
-        "from registry_mirror.catalog.upgrade import migrate, revision_of\n"
+        "from registry_mirror.catalog.migration import migrate, revision_of\n"
         "path = pathlib.Path('catalog.sqlite')\n"
         "migrate(path)\n"
         "print(revision_of(path), migrations.__file__)"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_mirror.errors import NoIndexError
-from registry_mirror.index.found import Totals
 from registry_mirror.index.search import State
+from registry_mirror.index.values import Totals
 from registry_mirror.server.page.facts import Disk, Facts, IndexFacts, disk_of
 from registry_mirror.server.page.query import LARGEST_PAGE, LONGEST_TEXT, PageQuery, page_query
 from registry_mirror.server.page.view import chips, disk_bar, freshness, notices, page, pager, run_of, totals_of

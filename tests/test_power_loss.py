@@ -152,7 +152,7 @@ def test_power_cut_at_every_step_of_a_migration(served, root, cuts):
     age(root / "catalog.sqlite", "0001")
     lived(root, cuts, lambda: pin(settings_for(served, root), [make_document(0)["id"]], time.sleep))
     with Catalog(root / "catalog.sqlite") as catalog:
-        assert [each.model_id for each in catalog.pins()] == [make_document(0)["id"]]
+        assert [each.model_id for each in catalog.pins.all()] == [make_document(0)["id"]]
 
 
 @pytest.mark.parametrize("forgotten", ["folders", "blobs", "index"])

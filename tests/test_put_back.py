@@ -13,7 +13,7 @@ from support.verifying import run_verify
 
 from registry_mirror import Mirror
 from registry_mirror.catalog import Catalog
-from registry_mirror.catalog.engine import connect
+from registry_mirror.catalog.database import connect
 from registry_mirror.index.publish import published_revision
 from registry_mirror.upkeep.gc.collect import collect
 from registry_mirror.upkeep.pins import pin, unpin

@@ -11,8 +11,8 @@ from support.documents import make_document
 from support.roots import GONE, Root
 from support.serving import API, Serving, new_key
 
-from registry_mirror.index.found import Selection
 from registry_mirror.index.reader import IndexReader
+from registry_mirror.index.values import Selection
 from registry_mirror.server.listing import Pages
 
 ODD_NAMES = [

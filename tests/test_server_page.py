@@ -17,9 +17,8 @@ import pytest
 from support.chromium import DESKTOP, PHONE, Chromium, find_chromium
 from support.documents import make_document
 from support.page_server import Serving
-from support.roots import GONE, SEEN, Root, failure
+from support.roots import GONE, SEEN, ModelEntry, Root, failure
 
-from registry_mirror.index.entries import ModelEntry
 from registry_mirror.model import format_time
 from registry_mirror.server.keys import ClientKey, change, digest_of
 

@@ -422,7 +422,7 @@ def test_a_name_that_nobody_has_is_no_run_and_fetches_nothing(upstream, root, na
     assert upstream.requests.storage == 0
     assert not (root / "run.json").exists()
     with Catalog(root / "catalog.sqlite") as catalog:
-        assert catalog.last_run() is None
+        assert catalog.runs.last() is None
 
 
 def test_a_name_that_nobody_has_leaves_the_record_of_the_run_before(upstream, root):

@@ -20,11 +20,10 @@ from support.documents import make_document, make_model, many_models, weights_by
 from support.syncing import environment, mirror, run_sync, settings_for, start_mirror
 from support.upstream import Answer, Edit, FaultyUpstream, Gate, HangUp, Headers, Hold, error
 
-from registry_mirror import Client, Mirror, NetworkError
-from registry_mirror.catalog import Catalog, catalog, migrate
+from registry_mirror import Client, Mirror, NetworkError, writer
+from registry_mirror.catalog import Catalog, migrate, runs
 from registry_mirror.demo import DemoModel, Weights
 from registry_mirror.store import lock
-from registry_mirror.sync import books
 from registry_mirror.sync.stop import Stop
 from registry_mirror.sync.workshop import make_client
 from registry_mirror.upstream import RetryPolicy
@@ -213,14 +212,15 @@ def test_a_failed_run_does_not_make_the_mirror_look_fresh(upstream, root):
 
 
 def test_old_runs_are_forgotten(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalog, "_RUNS_KEPT", 3)
+    monkeypatch.setattr(runs, "_KEPT", 3)
     migrate(tmp_path / "catalog.sqlite")
     with Catalog(tmp_path / "catalog.sqlite") as opened:
         for number in range(7):
-            opened.record_run({"finished_at": str(number), "outcome": "ok"})
+            opened.runs.record({"finished_at": f"2026-01-0{number + 1}", "outcome": "ok", "number": number})
         with opened._engine.connect() as connection:
-            kept = [row.finished_at for row in connection.exec_driver_sql("SELECT finished_at FROM runs ORDER BY id")]
-    assert kept == ["4", "5", "6"]
+            rows = connection.exec_driver_sql("SELECT record FROM runs ORDER BY id")
+            kept = [json.loads(row.record)["number"] for row in rows]
+    assert kept == [4, 5, 6]
 
 
 def test_bytes_are_durable_before_their_name_and_the_name_before_anything_refers_to_it(upstream, root, monkeypatch):
@@ -348,7 +348,7 @@ def test_a_row_that_is_nested_too_deeply_fails_alone(upstream, root):
 
 
 def test_a_fault_of_ours_still_leaves_a_record(upstream, root, monkeypatch):
-    monkeypatch.setattr(books, "publish", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
+    monkeypatch.setattr(writer, "publish", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
     finished = run_sync(upstream, root)
     assert finished.exit_code == 1
     assert "a bug" in json.loads((root / "run.json").read_text())["run"]["error"]

@@ -15,8 +15,8 @@ from registry_mirror.catalog import Catalog
 def lose(root, md5=None):
     """Marks a blob as lost, as a verify does; the first one unless told which."""
     with Catalog(root / "catalog.sqlite") as catalog:
-        md5 = md5 or next(each.md5 for each in catalog.blobs())
-        catalog.record_lost(md5, "onnx", "its bytes are wrong", datetime.now(UTC))
+        md5 = md5 or next(each.md5 for each in catalog.checks.blobs())
+        catalog.checks.record_lost(md5, "onnx", "its bytes are wrong", datetime.now(UTC))
     return md5
 
 

@@ -209,7 +209,7 @@ class Registry(RuleBasedStateMachine):
         if not (self.root / "catalog.sqlite").exists():
             return set()
         with Catalog(self.root / "catalog.sqlite") as catalog:
-            return {model_id for model_id, each in catalog.known().items() if each.gone}
+            return {model_id for model_id, each in catalog.models.known().items() if each.gone}
 
     @rule(pick=PICK, after=st.integers(0, 2))
     def run_while_rows_shift(self, pick, after):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from registry_mirror.index.entries import BlobEntry, CheckEntry
+from registry_mirror.model import BlobCheck, BlobRecord
 from registry_mirror.upkeep.verify.look import Identity, Verdict, judge
 from registry_mirror.upkeep.verify.plan import believable, in_order, name_of, plan
 
@@ -18,8 +18,8 @@ def blob(letter, days=None, *, lost=False):
     """A blob that was checked so many days ago; None: never."""
     md5 = letter * 32
     at = None if days is None else NOW - timedelta(days=days)
-    check = CheckEntry(md5, "onnx", at, 5, 3, NOW if lost else None) if lost or days is not None else None
-    return BlobEntry(md5, "onnx", 5, ("b" * 64,), check)
+    check = BlobCheck(at, 5, 3, NOW if lost else None) if lost or days is not None else BlobCheck()
+    return BlobRecord(md5, "onnx", 5, ("b" * 64,), check)
 
 
 def letters(blobs):
@@ -83,5 +83,5 @@ def test_a_loss_is_believed_while_it_is_small(affected, well, expected):
     ],
 )
 def test_the_verdict_on_digests(recorded, md5, sha256, expected):
-    entry = BlobEntry("m", "onnx", 5, recorded)
+    entry = BlobRecord("m", "onnx", 5, recorded)
     assert judge(entry, md5, sha256, IDENTITY).verdict is expected

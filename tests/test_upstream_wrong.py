@@ -69,7 +69,7 @@ def test_rows_that_shift_while_they_are_listed_lose_no_model(root, page):
         upstream.inject(Do(shift), kind="list")
         assert run_sync(upstream, root, SMALL_PAGES).exit_code == 0
         with Catalog(root / "catalog.sqlite") as catalog:
-            gone = {model_id for model_id, each in catalog.known().items() if each.gone}
+            gone = {model_id for model_id, each in catalog.models.known().items() if each.gone}
         assert gone <= {IDS[1], IDS[2]}
         upstream.heal()
         assert run_sync(upstream, root, SMALL_PAGES).exit_code == 0

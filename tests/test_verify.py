@@ -20,6 +20,8 @@ from support.verifying import Listener, blob_of, flip, run_repair, run_verify
 
 from registry_mirror import ConfigurationError, ConflictError, IntegrityError, Mirror, NotFoundError
 from registry_mirror.catalog import Catalog
+from registry_mirror.catalog.checks import Checks
+from registry_mirror.model import micros
 from registry_mirror.sync.stop import Stop
 from registry_mirror.upkeep.verify import look, scan
 from registry_mirror.upkeep.verify import run as verifying
@@ -178,7 +180,7 @@ def test_another_time_alone_is_nothing_bad_and_is_hashed_first(synced):
     assert (record.outcome, record.tally.touched[0].blob.md5) == (Outcome.OK, blob_of(synced, 4).stem)
     assert Mirror(synced).status().upkeep.checks.never == 1
     with Catalog(synced / "catalog.sqlite") as catalog:
-        assert [blob.md5 for blob in catalog.blobs() if not blob.check.checked_at] == [blob_of(synced, 4).stem]
+        assert [blob.md5 for blob in catalog.checks.blobs() if not blob.check.checked_at] == [blob_of(synced, 4).stem]
     assert run_verify(synced, time_limit=0, workers=1).tally.checked == 1
     assert Mirror(synced).status().upkeep.checks.never == 0
     assert run_verify(synced, quick=True).tally.touched == []
@@ -244,7 +246,7 @@ def test_older_than_leaves_out_what_was_checked_lately(synced):
     assert run_verify(synced, older_than=3600.0).tally.checked == 5
     assert run_verify(synced, older_than=3600.0).tally.checked == 0
     with contextlib.closing(sqlite3.connect(synced / "catalog.sqlite")) as database, database:
-        old = (datetime.now(UTC) - timedelta(days=31)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        old = micros(datetime.now(UTC) - timedelta(days=31))
         database.execute("UPDATE checks SET checked_at = ? WHERE md5 = ?", (old, blob_of(synced, 3).stem))
     assert run_verify(synced, older_than=30 * 86400.0).tally.checked == 1
 
@@ -287,7 +289,7 @@ def test_a_mount_that_is_gone_loses_nothing(root, gone):
         in watcher.said[0]
     )
     with Catalog(root / "catalog.sqlite") as catalog:
-        assert not any(blob.check.lost_at for blob in catalog.blobs())
+        assert not any(blob.check.lost_at for blob in catalog.checks.blobs())
     shutil.rmtree(root / "blobs")
     (root / "away").rename(root / "blobs")
     assert run_verify(root).exit_code == 0
@@ -370,7 +372,7 @@ def test_bytes_that_were_read_wrong_once_condemn_no_file(synced, monkeypatch):
 def test_whole_bytes_that_come_between_the_look_and_the_quarantine_are_kept(synced, monkeypatch):
     blob = blob_of(synced, 2)
     flip(blob)
-    record_lost = Catalog.record_lost
+    record_lost = Checks.record_lost
 
     def meanwhile(self, *args):
         record_lost(self, *args)
@@ -378,7 +380,7 @@ def test_whole_bytes_that_come_between_the_look_and_the_quarantine_are_kept(sync
         fresh.write_bytes(weights_bytes(2))
         os.replace(fresh, blob)
 
-    monkeypatch.setattr(Catalog, "record_lost", meanwhile)
+    monkeypatch.setattr(Checks, "record_lost", meanwhile)
     assert run_verify(synced).exit_code == 0
     assert blob.read_bytes() == weights_bytes(2)
     assert os.listdir(synced / "quarantine") == []
@@ -567,7 +569,7 @@ def test_every_finding_is_recorded_as_it_comes(synced, monkeypatch):
 
     def recorded():
         with Catalog(synced / "catalog.sqlite") as catalog:
-            return sum(bool(blob.check.checked_at) for blob in catalog.blobs())
+            return sum(bool(blob.check.checked_at) for blob in catalog.checks.blobs())
 
     class Waiting(Listener):
         number = 0

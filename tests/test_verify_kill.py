@@ -33,7 +33,8 @@ def after(original):
         die()
     return call
 
-from registry_mirror.catalog import Catalog
+from registry_mirror.catalog.checks import Checks
+from registry_mirror.writer import Writer
 from registry_mirror.config import load_settings
 from registry_mirror.store import publish as store
 from registry_mirror.sync.stop import Stop
@@ -43,9 +44,9 @@ from registry_mirror.upkeep.verify import run as verify
 from registry_mirror.upkeep.verify.watcher import Watcher
 
 if point == "found, not recorded":
-    Catalog.record_lost = die
+    Checks.record_lost = die
 elif point == "recorded, not published":
-    ledger.publish_index = die
+    Writer.publish_index = die
 elif point == "published, not put aside":
     settle.quarantine_only = die
 elif point == "put aside, folder not synced":
@@ -135,7 +136,7 @@ sys.exit(cli.run(["verify"]))
 
 def checked(root):
     with Catalog(root / "catalog.sqlite") as catalog:
-        return sum(bool(blob.check.checked_at) for blob in catalog.blobs())
+        return sum(bool(blob.check.checked_at) for blob in catalog.checks.blobs())
 
 
 def test_a_verify_that_is_killed_has_kept_its_checks_and_the_next_one_begins_with_the_others(root):

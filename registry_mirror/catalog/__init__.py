@@ -1,20 +1,14 @@
-"""The catalog: what the mirror knows. Writers only."""
+"""The catalog: what the mirror knows, history included. Only writers open it; readers have the index."""
 
 from .catalog import Catalog
-from .checks import Blob, Check, CheckRow, Holder, Verified
-from .heir import Heirloom
-from .memory import Held, Recorded
+from .checks import Holder, Verified
+from .migration import migrate, needs_migration
+from .models import Known, KnownWeights, Recorded
 from .retention import Holding, Note, Pin
-from .upgrade import migrate, needs_migration
-from .values import CatalogModel, Known, KnownWeights, Weights
+from .weights import Held, Weights
 
 __all__ = [
-    "Blob",
     "Catalog",
-    "CatalogModel",
-    "Check",
-    "CheckRow",
-    "Heirloom",
     "Held",
     "Holder",
     "Holding",

@@ -10,52 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, exists, insert, select, tuple_, update
 
-from ..model import format_time
-from .rows import batches, next_revision, put_failure, touch
-from .schema import checks, models, weights
+from ..model import BlobCheck, BlobRecord, micros, moment
+from .database import batches, next_revision, touch
+from .schema import checks, failures, models, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy import ColumnElement, Connection
+
+    from .database import Database
 
     Name = tuple[str, str]  # MD5 and format
-
-_AT_ONCE = 5000
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What the last check found.
-
-    Attributes:
-        checked_at: when its bytes were last hashed and right; None when never, or when its file has changed since.
-        size, mtime_ns: of the file then.
-        lost_at, reason: since when it is known to be damaged or missing, and how it was.
-    """
-
-    checked_at: str | None = None
-    size: int | None = None
-    mtime_ns: int | None = None
-    lost_at: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A blob that weights on record name.
-
-    Attributes:
-        sha256: every SHA-256 that is recorded for it; more than one is a fault of the record.
-    """
-
-    md5: str
-    format: str
-    size: int
-    sha256: tuple[str, ...]
-    check: Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +42,6 @@ class Holder:
     model_id: str
     name: str
     current: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRow:
-    """A check as the index takes it."""
-
-    md5: str
-    format: str
-    check: Check
 
 
 def is_lost() -> ColumnElement[bool]:
@@ -106,46 +64,37 @@ def found_again(connection: Connection, names: Sequence[Name]) -> None:
 
 
 class Checks:
-    """The catalog's part for them."""
+    """What is known of the stored bytes."""
 
-    if TYPE_CHECKING:
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-        def _reading(self) -> AbstractContextManager[Connection]: ...
-
-        def _writing(self) -> AbstractContextManager[Connection]: ...
-
-    def blobs(self, model_ids: Collection[str] | None = None) -> list[Blob]:
+    def blobs(self, model_ids: Collection[str] | None = None) -> list[BlobRecord]:
         """Every blob on record, or those of some models."""
         joined = weights.outerjoin(checks, (checks.c.md5 == weights.c.md5) & (checks.c.format == weights.c.format))
         columns = (weights.c.md5, weights.c.format, weights.c.model_id, weights.c.size, weights.c.sha256)
         checked = (checks.c.checked_at, checks.c.size.label("then"), checks.c.mtime_ns, checks.c.lost_at)
-        found: dict[Name, Blob] = {}
-        with self._reading() as connection:
-            for row in connection.execute(select(*columns, *checked, checks.c.reason).select_from(joined)):
+        found: dict[Name, BlobRecord] = {}
+        with self._database.reading() as connection:
+            for row in connection.execute(select(*columns, *checked).select_from(joined)):
                 if model_ids is None or row.model_id in model_ids:
                     older = found.get((row.md5, row.format))
                     digests = sorted({row.sha256, *(older.sha256 if older else ())})
-                    check = Check(row.checked_at, row.then, row.mtime_ns, row.lost_at, row.reason)
-                    found[row.md5, row.format] = Blob(row.md5, row.format, row.size, tuple(digests), check)
+                    check = BlobCheck(moment(row.checked_at), row.then, row.mtime_ns, moment(row.lost_at))
+                    found[row.md5, row.format] = BlobRecord(row.md5, row.format, row.size, tuple(digests), check)
         return list(found.values())
 
-    def ids_of(self, model: str) -> list[str]:
-        """The models that an id or a name means, gone ones included; an id wins."""
-        with self._reading() as connection:
-            by_id = list(connection.scalars(select(models.c.id).where(models.c.id == model)))
-            return by_id or list(connection.scalars(select(models.c.id).where(models.c.name == model)))
-
-    def record_checks(self, several: Sequence[Verified], now: datetime) -> None:
+    def record(self, several: Sequence[Verified], now: datetime) -> None:
         """Records blobs whose bytes are right. One that was taken for lost is lost no more."""
         if not several:
             return
         names = [(each.md5, each.format) for each in several]
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             found_again(connection, names)
             revision = next_revision(connection)
             for batch in batches(names):
                 connection.execute(delete(checks).where(tuple_(checks.c.md5, checks.c.format).in_(batch)))
-            values = {"checked_at": format_time(now), "lost_at": None, "reason": None, "revision": revision}
+            values = {"checked_at": micros(now), "lost_at": None, "reason": None, "revision": revision}
             connection.execute(
                 insert(checks),
                 [
@@ -158,7 +107,7 @@ class Checks:
         """Forgets the last check of blobs whose files have changed since, so that they are checked first."""
         if not names:
             return
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             _set(connection, names, {"checked_at": None})
 
     def record_lost(self, md5: str, weights_format: str, reason: str, now: datetime) -> None:
@@ -166,44 +115,23 @@ class Checks:
 
         The models whose present weights it was have a failure on record until it comes.
         """
-        name, moment = (md5, weights_format), format_time(now)
+        name, now_micros = (md5, weights_format), micros(now)
         current = select(weights.c.model_id).where(weights.c.md5 == md5, weights.c.format == weights_format)
-        with self._writing() as connection:
-            _put(connection, name, {"lost_at": moment, "reason": reason, "checked_at": None})
+        with self._database.writing() as connection:
+            _put(connection, name, {"lost_at": now_micros, "reason": reason, "checked_at": None})
             _mark(connection, [name])
             _touch_holders(connection, [name])
             for model_id in list(connection.scalars(current.where(weights.c.current == 1))):
-                put_failure(connection, model_id, weights_format, reason, moment)
+                put_failure(connection, model_id, weights_format, reason, now_micros)
 
     def holders(self, md5: str, weights_format: str) -> list[Holder]:
         """The models that have a blob or had it, by name."""
         joined = weights.join(models, models.c.id == weights.c.model_id)
         chosen = select(models.c.id, models.c.name, weights.c.current).select_from(joined)
         chosen = chosen.where(weights.c.md5 == md5, weights.c.format == weights_format)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(chosen.order_by(models.c.name, models.c.id))
             return [Holder(row.id, row.name, bool(row.current)) for row in rows]
-
-    def checks_since(self, revision: int | None) -> Iterator[CheckRow]:
-        """The checks that changed after a revision, all of them for None; read in parts, as `models_since` does."""
-        name = tuple_(checks.c.md5, checks.c.format)
-        chosen = select(checks).order_by(*checks.primary_key).limit(_AT_ONCE)
-        if revision is not None:
-            chosen = chosen.where(checks.c.revision > revision)
-        last = ("", "")
-        while True:
-            with self._reading() as connection:
-                found = [
-                    CheckRow(row.md5, row.format, _check(row)) for row in connection.execute(chosen.where(name > last))
-                ]
-            yield from found
-            if len(found) < _AT_ONCE:
-                return
-            last = found[-1].md5, found[-1].format
-
-
-def _check(row: Row[Any]) -> Check:
-    return Check(row.checked_at, row.size, row.mtime_ns, row.lost_at, row.reason)
 
 
 def _put(connection: Connection, name: Name, values: dict[str, Any]) -> None:
@@ -231,3 +159,24 @@ def _touch_holders(connection: Connection, names: Iterable[Name]) -> None:
         key = tuple_(weights.c.md5, weights.c.format).in_(batch)
         ids = list(connection.scalars(select(weights.c.model_id).where(key).distinct()))
         touch(connection, ids)
+
+
+def put_failure(connection: Connection, model_id: str, weights_format: str, error: str, at: int | None) -> None:
+    """Records that weights could not be fetched; counts the attempts since they last could."""
+    key = (failures.c.model_id == model_id) & (failures.c.format == weights_format)
+    older = connection.execute(select(failures).where(key)).first()
+    clear_failure(connection, model_id, weights_format)
+    values = {
+        "model_id": model_id,
+        "format": weights_format,
+        "error": error,
+        "attempts": 1 if older is None else older.attempts + 1,
+        "first_failed_at": at if older is None else older.first_failed_at,
+        "last_failed_at": at,
+    }
+    connection.execute(insert(failures), values)
+
+
+def clear_failure(connection: Connection, model_id: str, weights_format: str) -> None:
+    """Forgets the failure of one model in one format."""
+    connection.execute(delete(failures).where(failures.c.model_id == model_id, failures.c.format == weights_format))

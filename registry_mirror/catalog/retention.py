@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, exists, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from ..model import format_time, parse_time
-from .rows import batches, in_turns, touch
-from .schema import checks, evictions, failures, models, pins, runs, unnamed, weights
+from ..model import micros, moment
+from .database import batches, in_turns, touch
+from .schema import checks, evictions, failures, models, pins, unnamed, weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from sqlalchemy import Connection, Row
 
-    from .values import Weights
+    from .database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +70,14 @@ class Pin:
     pinned_at: datetime | None
 
 
-def wanted_again(connection: Connection, several: Sequence[Weights]) -> None:
-    """Ends evictions, and the grace periods of blobs: the next time that nobody wants one, it has another."""
-    connection.execute(_EVICTION_OVER, [{"of": each.model_id, "in_format": each.format} for each in several])
-    starts = [f"{each.md5[:2]}/{each.md5}" for each in several]
+def wanted_again(connection: Connection, several: Sequence[tuple[str, str, str]]) -> None:
+    """Ends evictions, and the grace periods of blobs: the next time that nobody wants one, it has another.
+
+    Args:
+        several: model id, format and MD5 of each.
+    """
+    connection.execute(_EVICTION_OVER, [{"of": model_id, "in_format": each} for model_id, each, _ in several])
+    starts = [f"{md5[:2]}/{md5}" for _, _, md5 in several]
     connection.execute(_NOTE_OVER, [{"first": f"{start}.", "end": f"{start}/"} for start in starts])
 
 
@@ -88,43 +90,20 @@ _NOTE_OVER = delete(unnamed).where(unnamed.c.blob >= bindparam("first"), unnamed
 
 
 class Retention:
-    """The catalog's part for them."""
+    """What `gc` reads and writes."""
 
-    if TYPE_CHECKING:
-
-        def _reading(self) -> AbstractContextManager[Connection]: ...
-
-        def _writing(self) -> AbstractContextManager[Connection]: ...
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def holdings(self) -> list[Holding]:
         """Every file on record."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return list(_holdings(connection))
 
     def notes(self) -> dict[str, Note]:
         """The blobs that no row wanted when `gc` last looked, by their names."""
-        with self._reading() as connection:
-            return {row.blob: Note(row.reason, parse_time(row.since)) for row in connection.execute(select(unnamed))}
-
-    def last_ok_run(self) -> datetime | None:
-        """When the last run ended that fetched all there was to fetch."""
-        chosen = select(runs.c.finished_at).where(runs.c.outcome == "ok").order_by(runs.c.id.desc()).limit(1)
-        with self._reading() as connection:
-            return parse_time(connection.scalar(chosen))
-
-    def last_run(self) -> datetime | None:
-        """When the last run ended, however it did."""
-        with self._reading() as connection:
-            return parse_time(connection.scalar(select(runs.c.finished_at).order_by(runs.c.id.desc()).limit(1)))
-
-    def last_listing(self) -> datetime | None:
-        """When the last run ended, if it read the whole listing and did not fail; None otherwise."""
-        with self._reading() as connection:
-            found = connection.scalar(select(runs.c.record).order_by(runs.c.id.desc()).limit(1))
-        run = json.loads(found or "{}")
-        return parse_time(run["finished_at"]) if run.get("whole_listing") and run["outcome"] != "failed" else None
-
-    # -- letting go -----------------------------------------------------------------------------------------------
+        with self._database.reading() as connection:
+            return {row.blob: Note(row.reason, moment(row.since)) for row in connection.execute(select(unnamed))}
 
     def let_go(
         self,
@@ -150,7 +129,7 @@ class Retention:
         """
         done: list[Holding] = []
         for turn in in_turns(list(reasons), rest):
-            with self._writing() as connection:
+            with self._database.writing() as connection:
                 present = set(_holdings(connection, {held.model_id for held in turn}))
                 going = [held for held in turn if held in present]
                 if going:
@@ -163,10 +142,9 @@ class Retention:
 
         One that has begun goes on. `rest` as for `let_go`.
         """
-        # To the microsecond: a time cut to whole seconds would end the grace period too soon.
-        since = now.isoformat()
+        since = micros(now)
         for turn in in_turns(list(blobs), rest):
-            with self._writing() as connection:
+            with self._database.writing() as connection:
                 connection.execute(_BEGIN_GRACE, [{"blob": blob, "reason": None, "since": since} for blob in turn])
 
     def forget_notes(self, blobs: Iterable[str]) -> None:
@@ -174,7 +152,7 @@ class Retention:
         forgotten = list(blobs)
         if not forgotten:
             return
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             for batch in batches(forgotten):
                 connection.execute(delete(unnamed).where(unnamed.c.blob.in_(batch)))
 
@@ -185,9 +163,9 @@ class Retention:
             since: when its grace period began; nothing is taken when another one has begun.
             take: is given the formats in which rows want this MD5, and says whether it took the blob.
         """
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             noted = connection.scalar(select(unnamed.c.since).where(unnamed.c.blob == blob))
-            if parse_time(noted) != since:
+            if moment(noted) != since:
                 return False
             formats = set(connection.scalars(select(weights.c.format).where(weights.c.md5 == md5)))
             if not take(formats):
@@ -197,30 +175,35 @@ class Retention:
                 connection.execute(delete(checks).where(checks.c.md5 == md5))
         return True
 
-    # -- pins -----------------------------------------------------------------------------------------------------
 
-    def pins(self) -> list[Pin]:
+class Pins:
+    """The models whose weights stay, whatever retention says."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self) -> list[Pin]:
         """The pinned models by name."""
         chosen = select(pins.c.model_id, models.c.name, pins.c.pinned_at).join(models, models.c.id == pins.c.model_id)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(chosen.order_by(models.c.name, pins.c.model_id))
-            return [Pin(row.model_id, row.name, parse_time(row.pinned_at)) for row in rows]
+            return [Pin(row.model_id, row.name, moment(row.pinned_at)) for row in rows]
 
-    def pin(self, ids: Sequence[str], now: datetime) -> list[str]:
+    def add(self, ids: Sequence[str], now: datetime) -> list[str]:
         """Pins models that are in the catalog; says which were not pinned before."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             known = set(connection.scalars(select(models.c.id).where(models.c.id.in_(ids))))
             before = set(connection.scalars(select(pins.c.model_id).where(pins.c.model_id.in_(ids))))
             fresh = [each for each in dict.fromkeys(ids) if each in known - before]
             if fresh:
-                moment = format_time(now)
-                connection.execute(insert(pins), [{"model_id": each, "pinned_at": moment} for each in fresh])
+                now_micros = micros(now)
+                connection.execute(insert(pins), [{"model_id": each, "pinned_at": now_micros} for each in fresh])
                 touch(connection, fresh)
         return fresh
 
-    def unpin(self, ids: Sequence[str]) -> list[str]:
+    def remove(self, ids: Sequence[str]) -> list[str]:
         """Takes pins away; says which there were."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             before = set(connection.scalars(select(pins.c.model_id).where(pins.c.model_id.in_(ids))))
             if before:
                 connection.execute(delete(pins).where(pins.c.model_id.in_(before)))
@@ -252,11 +235,11 @@ def _holding(row: Row[Any]) -> Holding:
         row.md5,
         row.size,
         bool(row.current),
-        parse_time(row.fetched_at),
-        parse_time(row.superseded_at),
+        moment(row.fetched_at),
+        moment(row.superseded_at),
         row.status,
-        parse_time(row.archived_at),
-        parse_time(row.gone_at),
+        moment(row.archived_at),
+        moment(row.gone_at),
         bool(row.pinned),
         bool(row.fresh),
         bool(row.failing),
@@ -267,9 +250,9 @@ def _let_go(connection: Connection, going: Mapping[Holding, tuple[str, str]], ev
     """Takes rows off the record, each with the name of its blob and the reason; each statement once for all of them."""
     keys = [{"of": held.model_id, "in_format": held.format, "under": held.md5, "bytes": held.size} for held in going]
     if evicted_at is not None:
-        moment = format_time(evicted_at)
+        at = micros(evicted_at)
         connection.execute(_EVICTION_OVER, keys)
-        connection.execute(_EVICT, [{**key, "at": moment} for key in keys])
+        connection.execute(_EVICT, [{**key, "at": at} for key in keys])
     connection.execute(_LET_GO, keys)
     notes = [{"blob": blob, "reason": reason, "since": None} for blob, reason in going.values()]
     connection.execute(_NOTE, notes)

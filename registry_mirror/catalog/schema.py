@@ -1,6 +1,6 @@
 """The catalog's tables. `migrations/` makes them; a test holds the two equal.
 
-Times are ISO-8601 texts in UTC, so that a row reads the same from every tool.
+Times are integers, microseconds since 1970 in UTC, as in the index, which SQLite makes from these tables.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ models = Table(
     Column("status", String, nullable=False),
     Column("model_type", String),
     Column("architecture", String),
-    Column("version", String),
-    Column("created_at", String),
-    Column("updated_at", String),
+    Column("created_at", BigInteger),
+    Column("updated_at", BigInteger),
     Column("document", Text, nullable=False),
     Column("fingerprint", String, nullable=False, comment="of the row in the listing"),
     Column("stamp", String, nullable=False, comment="changes when the weights may have changed"),
-    Column("first_seen", String, nullable=False),
-    Column("gone_at", String),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("gone_at", BigInteger),
     Column("revision", BigInteger, nullable=False, comment="of the catalog, when this model last changed"),
-    Column("archived_at", String, comment="when it was first seen archived; NULL: it is not"),
+    Column("archived_at", BigInteger, comment="when it was first seen archived; NULL: it is not"),
     Column("text_digest", LargeBinary, comment="SHA-256 of the JSON text of the row in the listing"),
     Index(None, "revision"),
 )
@@ -48,12 +47,11 @@ weights = Table(
     Column("version", String),
     Column("sha256", String, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("fetched_at", String, nullable=False),
+    Column("fetched_at", BigInteger, nullable=False),
     Column("stamp", String, nullable=False, comment="of the model, when these weights were last seen to be its own"),
     Column("current", Integer, nullable=False),
     Column("declared_md5", Integer, nullable=False, comment="1: storage's word; 0: ours alone"),
-    Column("validator", String, comment="no longer used: an ETag proves nothing against a changed row"),
-    Column("superseded_at", String, comment="when others took their place; NULL for current ones"),
+    Column("superseded_at", BigInteger, comment="when others took their place; NULL for current ones"),
     Index(None, "md5"),
 )
 
@@ -72,15 +70,15 @@ failures = Table(
     Column("format", String, primary_key=True),
     Column("error", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("first_failed_at", String, nullable=False),
-    Column("last_failed_at", String, nullable=False),
+    Column("first_failed_at", BigInteger, nullable=False),
+    Column("last_failed_at", BigInteger, nullable=False),
 )
 
 pins = Table(
     "pins",
     metadata,
     Column("model_id", String, ForeignKey("models.id"), primary_key=True),
-    Column("pinned_at", String, nullable=False),
+    Column("pinned_at", BigInteger, nullable=False),
     comment="models whose weights neither retention nor the quota takes",
 )
 
@@ -92,7 +90,7 @@ evictions = Table(
     Column("stamp", String, nullable=False, comment="of the model; while it is the same, a sync does not fetch again"),
     Column("md5", String, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("evicted_at", String, nullable=False),
+    Column("evicted_at", BigInteger, nullable=False),
 )
 
 unnamed = Table(
@@ -100,7 +98,7 @@ unnamed = Table(
     metadata,
     Column("blob", String, primary_key=True, comment="ab/abcdef….onnx"),
     Column("reason", Text, comment="why it was let go; NULL: no row is known to have named it"),
-    Column("since", String, comment="when the published index was first seen without it; NULL: not yet"),
+    Column("since", BigInteger, comment="when the published index was first seen without it; NULL: not yet"),
     comment="blobs that no row wants; the grace period counts from `since`",
 )
 
@@ -109,10 +107,10 @@ checks = Table(
     metadata,
     Column("md5", String, primary_key=True),
     Column("format", String, primary_key=True),
-    Column("checked_at", String, comment="when its bytes were last hashed and right; NULL: check it first"),
+    Column("checked_at", BigInteger, comment="when its bytes were last hashed and right; NULL: check it first"),
     Column("size", BigInteger, comment="of the file then"),
     Column("mtime_ns", BigInteger, comment="of the file then"),
-    Column("lost_at", String, comment="when it was found damaged or missing; NULL: it is well, as far as is known"),
+    Column("lost_at", BigInteger, comment="when it was found damaged or missing; NULL: it is well, as far as is known"),
     Column("reason", Text, comment="what was wrong with it"),
     Column("revision", BigInteger, nullable=False, comment="of the catalog, when this row last changed"),
     Index(None, "revision"),
@@ -123,7 +121,7 @@ runs = Table(
     "runs",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("finished_at", String, nullable=False),
+    Column("finished_at", BigInteger, nullable=False),
     Column("outcome", String, nullable=False),
     Column("record", Text, nullable=False),
 )

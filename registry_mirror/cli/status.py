@@ -16,7 +16,7 @@ from .render import note, open_mirror, print_json, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..index.found import OpenFailure
+    from ..index.values import OpenFailure
     from ..status import MirrorStatus, Upkeep
 
 _MOST_FAILURES = 20

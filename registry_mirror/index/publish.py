@@ -1,7 +1,8 @@
 """Publishing the index: built beside the old one, made durable, renamed over it. Standard library only.
 
 A reader opens the index without a lock, so the file must never change once it has its name. Each publication is a new
-file: the last one with what changed since, or all of it anew.
+file: a copy of the last one with what has changed since, or all of it anew. SQLite copies the rows from the catalog,
+which is attached and only read: a transaction never writes to both files.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..files import (
     PRIVATE,
@@ -25,57 +26,68 @@ from ..files import (
     part_name,
 )
 from ..model import format_time, is_to_come, parse_time, utc_now
-from . import load, schema
+from . import schema
+from .rank import RANK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
-    from .entries import CheckEntry, ModelEntry
-
-    EntriesSince = Callable[[int | None], Iterable[ModelEntry]]
-    ChecksSince = Callable[[int | None], Iterable[CheckEntry]]
-
 _SIDE_FILES = ("-journal", "-wal", "-shm")
+_BUSY = 30
 
-
-class _Changes(NamedTuple):
-    """What the catalog has to tell."""
-
-    models: EntriesSince
-    checks: ChecksSince
-
-
-def _no_checks(_revision: int | None) -> Iterable[CheckEntry]:
-    return ()
+_LOST = "EXISTS (SELECT 1 FROM catalog.checks k WHERE k.md5 = w.md5 AND k.format = w.format AND k.lost_at IS NOT NULL)"
+# Table of the index, the column of its model's id, its columns, and where they come from in the catalog. Weights come
+# before models, whose rank depends on them; weights whose blob is lost are left out.
+_COPIES = (
+    (
+        "weights",
+        "model_id",
+        "model_id, format, version, md5, sha256, size, fetched_at, current",
+        f"catalog.weights w WHERE NOT {_LOST} AND",
+    ),
+    (
+        "models",
+        "id",
+        f"id, name, status, model_type, architecture, created_at, updated_at, {RANK}, first_seen, gone_at, document",
+        "catalog.models m WHERE",
+    ),
+    (
+        "failures",
+        "model_id",
+        "model_id, format, error, attempts, first_failed_at, last_failed_at",
+        "catalog.failures WHERE",
+    ),
+    ("pins", "model_id", "model_id, pinned_at", "catalog.pins WHERE"),
+    ("evicted", "model_id", "model_id, format, md5, size, evicted_at", "catalog.evictions WHERE"),
+)
+_COPY_CHECKS = """
+INSERT OR REPLACE INTO main.checks
+SELECT md5, format, checked_at, size, mtime_ns, lost_at FROM catalog.checks WHERE revision > ?
+"""
 
 
 def publish(
     path: Path,
     building: Path,
+    catalog: Path,
     *,
-    catalog_id: str,
-    revision: int,
-    entries_since: EntriesSince,
     meta: Mapping[str, str],
     modes: Modes = PRIVATE,
-    checks_since: ChecksSince = _no_checks,
     sound: bool = True,
     publishing: Callable[[str], None] = lambda _digest: None,
 ) -> bool:
-    """Brings the index at `path` to the catalog's `revision`.
+    """Brings the index at `path` to the catalog's revision.
 
     Args:
         path: the index.
         building: a folder on the same file system, where the new file grows.
-        catalog_id: names the catalog; an index of another one is built anew.
-        revision: of the catalog. It only ever grows, so an index ahead of it comes from a catalog that was put back.
-        entries_since: the models changed after a revision, each once and whole; all of them for None.
-        meta: texts for readers. `catalog_id`, `revision`, `published_at` and `built_at` are added to them, and
-            `built_before` where the clock went back.
+        catalog: the catalog's file. Its writers wait for the moment that the copying takes.
+        meta: texts for readers, with the catalog's `catalog_id` and `revision`. An index of another catalog is built
+            anew. The revision only ever grows, so an index ahead of it comes from a catalog that was put back.
+            `published_at` and `built_at` are added, and `built_before` where the clock went back.
         modes: permissions of the new file.
-        checks_since: the same for the checks of blobs.
         sound: whether the present index is what was published; on another one nothing is built.
         publishing: told the new file's digest before it gets its name.
 
@@ -84,20 +96,19 @@ def publish(
 
     Raises:
         NoSpaceError: the disk is full. After any failure the old index stands as it was.
-        ValueError: `meta` has a key that is set here.
+        sqlite3.Error: the catalog cannot be read.
+        ValueError: `meta` has a date that is set here.
     """
-    if taken := schema.RESERVED_META & meta.keys():
+    if taken := schema.DATES & meta.keys():
         raise ValueError(f"meta keys that publish itself sets: {sorted(taken)}")
-    facts = {**meta, schema.CATALOG_ID: catalog_id, schema.REVISION: str(revision)}
     present = _meta_of(path) if sound else None
-    if present is not None and _undated(present) == facts and not _is_ahead(present):
+    if present is not None and _undated(present) == dict(meta) and not _is_ahead(present):
         return False
     make_directory(building, modes)
     with _full_disk_named(building), _part(building, modes) as (part, stream):
-        changes = _Changes(entries_since, checks_since)
-        updated = present is not None and _extends(present, facts) and _update(stream, part, path, facts, changes)
+        updated = present is not None and _extends(present, meta) and _update(stream, part, path, catalog, meta)
         if not updated:
-            _build(stream, part, facts, changes)
+            _build(stream, part, catalog, meta)
         os.fsync(stream.fileno())
         publishing(digest_of(part))
         os.replace(part, path)
@@ -137,11 +148,11 @@ def _to_come(date: str | None) -> bool:
     return moment is not None and is_to_come(moment, utc_now())
 
 
-def _extends(present: Mapping[str, str], facts: Mapping[str, str]) -> bool:
-    """Whether the catalog that `facts` describe is the present index's, at its revision or later."""
-    same = present.get(schema.CATALOG_ID) == facts[schema.CATALOG_ID]
+def _extends(present: Mapping[str, str], meta: Mapping[str, str]) -> bool:
+    """Whether the catalog that `meta` names is the present index's, at its revision or later."""
+    same = present.get(schema.CATALOG_ID) == meta[schema.CATALOG_ID]
     base = present.get(schema.REVISION, "")
-    return same and base.isdecimal() and int(base) <= int(facts[schema.REVISION])
+    return same and base.isdecimal() and int(base) <= int(meta[schema.REVISION])
 
 
 def _meta_of(path: Path) -> dict[str, str] | None:
@@ -158,7 +169,7 @@ def _meta_of(path: Path) -> dict[str, str] | None:
         return None
 
 
-def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], changes: _Changes) -> bool:
+def _update(stream: BinaryIO, part: Path, path: Path, catalog: Path, meta: Mapping[str, str]) -> bool:
     """Fills the new file with the old index and what changed since; False when the old one is not fit for that."""
     try:
         with path.open("rb", buffering=0) as old:
@@ -166,16 +177,14 @@ def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], 
     except FileNotFoundError:
         return False
     present = _meta_of(part)  # asked of the copy: the file at `path` may be another one by now
-    if present is None or not _extends(present, facts):
+    if present is None or not _extends(present, meta):
         return False
     try:
-        with _transaction(part) as connection:
-            base = int(present[schema.REVISION])
+        with _opened(part, catalog) as connection, _transaction(connection):
             _run(connection, schema.CHECKS)  # an index of an older version has none
-            _run(connection, schema.KEPT_TABLES)
-            load.replace(connection, changes.models(base))
-            load.put_checks(connection, changes.checks(base))
-            _set_meta(connection, facts, present)
+            _run(connection, schema.PINS_AND_EVICTED)
+            _copy(connection, int(present[schema.REVISION]))
+            _set_meta(connection, meta, present)
     except sqlite3.DatabaseError as error:
         if database_full(error, part.parent, "the index"):
             raise
@@ -183,18 +192,36 @@ def _update(stream: BinaryIO, part: Path, path: Path, facts: Mapping[str, str], 
     return True
 
 
-def _build(stream: BinaryIO, part: Path, facts: Mapping[str, str], changes: _Changes) -> None:
+def _build(stream: BinaryIO, part: Path, catalog: Path, meta: Mapping[str, str]) -> None:
     stream.truncate(0)
-    with _transaction(part) as connection:
-        _run(connection, schema.TABLES)
-        _run(connection, schema.CHECKS)
-        _run(connection, schema.KEPT_TABLES)
-        load.insert(connection, changes.models(None))
-        load.put_checks(connection, changes.checks(None))
-        _run(connection, schema.INDEXES)
-        _set_meta(connection, facts)
+    with _opened(part, catalog) as connection:
+        with _transaction(connection):
+            _run(connection, schema.TABLES)
+            _run(connection, schema.CHECKS)
+            _run(connection, schema.PINS_AND_EVICTED)
+            _copy(connection, None)
+            _set_meta(connection, meta)
+        with _transaction(connection):  # the catalog's writers need not wait for it
+            _run(connection, schema.INDEXES)
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {schema.USER_VERSION}")
+
+
+def _copy(connection: sqlite3.Connection, base: int | None) -> None:
+    """Copies from the catalog what changed after the revision `base`, everything for None."""
+    if base is None:
+        chosen = "1"
+    else:
+        connection.execute("CREATE TEMP TABLE changed (id TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID")
+        connection.execute("INSERT INTO changed SELECT id FROM catalog.models WHERE revision > ?", (base,))
+        chosen = "{key} IN (SELECT id FROM temp.changed)"
+        for table, key, *_ in _COPIES:
+            connection.execute(f"DELETE FROM main.{table} WHERE {chosen.format(key=key)}")  # noqa: S608
+    for table, key, columns, source in _COPIES:
+        connection.execute(
+            f"INSERT INTO main.{table} SELECT {columns} FROM {source} {chosen.format(key=key)} ORDER BY {key}"  # noqa: S608
+        )
+    connection.execute(_COPY_CHECKS, (-1 if base is None else base,))
 
 
 @contextlib.contextmanager
@@ -213,21 +240,31 @@ def _part(building: Path, modes: Modes) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 @contextlib.contextmanager
-def _transaction(part: Path) -> Iterator[sqlite3.Connection]:
-    """One transaction on a file that nobody else knows: no journal, no sync and no lock, which some shares refuse."""
-    connection = sqlite3.connect(schema.uri(part, "mode=rw&nolock=1"), uri=True, isolation_level=None)
-    with contextlib.closing(connection):
+def _opened(part: Path, catalog: Path) -> Iterator[sqlite3.Connection]:
+    """The new file, which nobody else knows: no journal, no sync and no lock, which some shares refuse.
+
+    The catalog is attached with its locks, and may be written to only to roll back what a killed writer left.
+    """
+    uri = schema.uri(part, "mode=rw&nolock=1")
+    with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)) as connection:
         for pragma in (
             f"page_size = {schema.PAGE_SIZE}",
             "journal_mode = OFF",
             "synchronous = OFF",
             "temp_store = MEMORY",
             "cache_size = -32768",
+            "trusted_schema = OFF",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        connection.execute("BEGIN")
+        connection.execute("ATTACH ? AS catalog", (schema.uri(catalog, "mode=rw"),))
         yield connection
-        connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN")
+    yield
+    connection.execute("COMMIT")
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:
@@ -238,15 +275,18 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
 
 
 def _set_meta(
-    connection: sqlite3.Connection, facts: Mapping[str, str], present: Mapping[str, str] | None = None
+    connection: sqlite3.Connection, meta: Mapping[str, str], present: Mapping[str, str] | None = None
 ) -> None:
-    """Writes the texts.
+    """Writes the texts, with the revision that was copied: a writer may have raised it since it was asked for.
 
     Args:
         present: of the index that this one goes on from; None where the whole of it is new.
     """
+    query = "SELECT value FROM catalog.facts WHERE key = ?"
+    (revision,) = connection.execute(query, (schema.REVISION,)).fetchone()
+    written = {**meta, schema.REVISION: revision, **_dates(present or {})}
     connection.execute("DELETE FROM meta")
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", {**facts, **_dates(present or {})}.items())
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", written.items())
 
 
 def _dates(present: Mapping[str, str]) -> dict[str, str]:

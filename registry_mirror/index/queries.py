@@ -6,18 +6,28 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..model import CLOCK_SKEW, ModelStatus, utc_now
-from . import kept
-from .entries import BlobEntry, CheckEntry, EvictedEntry, FailureEntry, WeightsEntry
-from .found import CheckTotals, Condition, Document, ModelRow, OpenFailure, Place, Record, Selection, Totals
+from ..model import CLOCK_SKEW, BlobCheck, BlobRecord, ModelStatus, known_moment, micros, moment, utc_now
 from .rank import shadowed
-from .schema import micros, moment, storable
+from .schema import has_table, storable
 from .search import TALLY, Search, State
+from .values import (
+    CheckTotals,
+    Condition,
+    Document,
+    EvictedEntry,
+    FailureEntry,
+    ModelRow,
+    OpenFailure,
+    Place,
+    Record,
+    Selection,
+    Totals,
+    WeightsEntry,
+)
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterator
-    from datetime import datetime
 
 _LIST_ORDER = "m.created DESC, m.updated DESC, m.id DESC"
 _OLDEST = -(1 << 63)
@@ -64,6 +74,7 @@ _ASKED_SINGLY = 8
 _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
 
 
+# An index from before there were pins, evictions or checks lacks their tables; they are empty then.
 class Snapshot:
     """One whole picture of the index: whatever is published meanwhile, its answers fit together."""
 
@@ -107,7 +118,7 @@ class Snapshot:
             return self._records[asked]
         first, second = (*map(storable, ids), None, None)[:2]
         row = self._connection.execute(_RECORD, (first, second, storable(name))).fetchone()
-        found = None if row is None else Record(row[0], _known(row[1]), bool(row[2]))
+        found = None if row is None else Record(row[0], known_moment(row[1]), bool(row[2]))
         cost = _RECORD_COSTS + len(name) + (0 if found is None else len(found.text))
         if cost > _LARGEST_RECORD:
             return found
@@ -146,7 +157,9 @@ class Snapshot:
         order = _LIST_ORDER if selection.name is None else f"m.rank, {_LIST_ORDER}"
         query = f"{_DOCUMENTS} WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset"
         rows = self._connection.execute(query, {**values, **bounds})
-        return [Document(text, _known(seen), (created, updated, key)) for text, seen, created, updated, key in rows]
+        return [
+            Document(text, known_moment(seen), (created, updated, key)) for text, seen, created, updated, key in rows
+        ]
 
     def all_dated(self) -> bool:
         """Whether every model has both its times, and so a place of its own in lists."""
@@ -193,9 +206,9 @@ class Snapshot:
         row = self._connection.execute(query, (storable(md5), weights_format)).fetchone()
         return None if row is None else _weights(row)
 
-    def blobs(self, model_ids: Collection[str] | None = None) -> Iterator[BlobEntry]:
+    def blobs(self, model_ids: Collection[str] | None = None) -> Iterator[BlobRecord]:
         """Every blob that weights name, or those of some models."""
-        table = "checks" if kept.has_table(self._connection, "checks") else _NO_CHECKS
+        table = "checks" if has_table(self._connection, "checks") else _NO_CHECKS
         where = "" if model_ids is None else "WHERE w.model_id IN (SELECT value FROM json_each(:ids))"
         query = f"{_BLOBS.format(checks=table)} {where} GROUP BY w.md5, w.format"
         for row in self._connection.execute(query, {"ids": json.dumps(sorted(model_ids or ()))}):
@@ -211,7 +224,7 @@ class Snapshot:
 
     def check_totals(self) -> CheckTotals:
         """How well the stored bytes are known."""
-        if not kept.has_table(self._connection, "checks"):
+        if not has_table(self._connection, "checks"):
             (never,) = self._connection.execute("SELECT count(DISTINCT md5 || format) FROM weights").fetchone()
             return CheckTotals(never)
         never, oldest = self._connection.execute(
@@ -232,12 +245,18 @@ class Snapshot:
 
     def evicted(self, model_id: str) -> list[EvictedEntry]:
         """Weights of a model that made room for others."""
-        return kept.evicted(self._connection, model_id)
+        if not has_table(self._connection, "evicted"):
+            return []
+        query = "SELECT format, md5, size, evicted_at FROM evicted WHERE model_id = ? ORDER BY format"
+        rows = self._connection.execute(query, (storable(model_id),))
+        return [EvictedEntry(name, md5, size, known_moment(at)) for name, md5, size, at in rows]
 
     def pinned(self) -> frozenset[str]:
         """The ids of the pinned models."""
         if self._pinned is None:
-            self._pinned = kept.pinned(self._connection)
+            there = has_table(self._connection, "pins")
+            rows = self._connection.execute("SELECT model_id FROM pins") if there else ()
+            self._pinned = frozenset(model_id for (model_id,) in rows)
         return self._pinned
 
     def blob_keys(self) -> set[tuple[str, str]]:
@@ -280,9 +299,16 @@ class Snapshot:
             " AND NOT EXISTS (SELECT 1 FROM weights w WHERE w.model_id = m.id AND w.current)",
             (str(ModelStatus.READY),),
         ).fetchone()
-        return Totals(
-            statuses, gone, files, size, cached, waiting, kept.count_evicted(self._connection), len(self.pinned())
+        return Totals(statuses, gone, files, size, cached, waiting, self._count_evicted(), len(self.pinned()))
+
+    def _count_evicted(self) -> int:
+        """How many files of live and ready models made room for others."""
+        if not has_table(self._connection, "evicted"):
+            return 0
+        query = (
+            "SELECT count(*) FROM evicted e JOIN models m ON m.id = e.model_id WHERE m.status = ? AND m.gone_at IS NULL"
         )
+        return int(self._connection.execute(query, (str(ModelStatus.READY),)).fetchone()[0])
 
     def _model(self, row: tuple[Any, ...]) -> ModelRow:
         model_id, name, status, place, created, updated, first_seen, gone_at, shared, *weights, document = row
@@ -304,7 +330,9 @@ class Snapshot:
         # One by one at first: a lookup in a picture of its own is not to read thousands of pins.
         if self._pinned is None and self._singly > 0:
             self._singly -= 1
-            return kept.is_pinned(self._connection, model_id)
+            query = "SELECT 1 FROM pins WHERE model_id = ?"
+            pins = has_table(self._connection, "pins")
+            return pins and self._connection.execute(query, (model_id,)).fetchone() is not None
         return model_id in self.pinned()
 
     def _shadows(self, model_id: str, name: str) -> tuple[str, ...]:
@@ -318,23 +346,15 @@ class Snapshot:
 
 def _weights(row: tuple[Any, ...]) -> WeightsEntry:
     weights_format, version, md5, sha256, size, fetched_at, current = row
-    return WeightsEntry(weights_format, version, md5, sha256, size, _known(fetched_at), bool(current))
+    return WeightsEntry(weights_format, version, md5, sha256, size, known_moment(fetched_at), bool(current))
 
 
-def _blob(row: tuple[Any, ...]) -> BlobEntry:
+def _blob(row: tuple[Any, ...]) -> BlobRecord:
     md5, weights_format, size, digests, checked_at, then, mtime_ns, lost_at = row
-    known = checked_at is not None or then is not None or lost_at is not None
-    check = CheckEntry(md5, weights_format, moment(checked_at), then, mtime_ns, moment(lost_at)) if known else None
-    return BlobEntry(md5, weights_format, size, tuple(sorted(digests.split(","))) if digests else (), check)
+    check = BlobCheck(moment(checked_at), then, mtime_ns, moment(lost_at))
+    return BlobRecord(md5, weights_format, size, tuple(sorted(digests.split(","))) if digests else (), check)
 
 
 def _failure(row: tuple[Any, ...]) -> FailureEntry:
     weights_format, error, attempts, first, last = row
-    return FailureEntry(weights_format, error, attempts, _known(first), _known(last))
-
-
-def _known(value: int) -> datetime:
-    """A time of a column that is NOT NULL."""
-    found = moment(value)
-    assert found is not None  # noqa: S101
-    return found
+    return FailureEntry(weights_format, error, attempts, known_moment(first), known_moment(last))

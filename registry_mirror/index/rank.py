@@ -21,15 +21,14 @@ ARCHIVED = 3
 GONE = 4
 
 
-def rank(status: str, *, gone: bool, cached: bool) -> int:
-    """The place of a model among those of its name; the lowest wins."""
-    if gone:
-        return GONE
-    if status == ModelStatus.ARCHIVED:
-        return ARCHIVED
-    if status == ModelStatus.READY:
-        return READY
-    return LIVE_CACHED if cached else LIVE
+_CACHED = "EXISTS (SELECT 1 FROM main.weights r WHERE r.model_id = m.id AND r.current)"
+RANK = f"""CASE
+    WHEN m.gone_at IS NOT NULL THEN {GONE}
+    WHEN m.status = '{ModelStatus.ARCHIVED}' THEN {ARCHIVED}
+    WHEN m.status = '{ModelStatus.READY}' THEN {READY}
+    WHEN {_CACHED} THEN {LIVE_CACHED}
+    ELSE {LIVE} END"""
+"""SQL for the place of a row `m` of models among those of its name; the lowest wins. `weights` are the index's own."""
 
 
 def shadowed(model_id: str, namesakes: list[tuple[str, int]]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from .found import ModelRow, Selection
+    from .values import ModelRow, Selection
 
 T = TypeVar("T")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,7 +18,6 @@ PAGE_SIZE = 8192
 CATALOG_ID, REVISION, PUBLISHED_AT, BUILT_AT = "catalog_id", "revision", "published_at", "built_at"
 BUILT_BEFORE = "built_before"
 DATES = frozenset({PUBLISHED_AT, BUILT_AT, BUILT_BEFORE})
-RESERVED_META = DATES | {CATALOG_ID, REVISION}
 
 # Times are integers, microseconds since 1970 in UTC. `document` stands last: what stands after a long value is slow.
 TABLES = """
@@ -71,7 +69,7 @@ CREATE TABLE IF NOT EXISTS checks (
 """
 
 # They came later, and an index without them is of the same format: a reader takes them for empty, a writer adds them.
-KEPT_TABLES = """
+PINS_AND_EVICTED = """
 CREATE TABLE IF NOT EXISTS pins (
     model_id TEXT NOT NULL PRIMARY KEY,
     pinned_at INTEGER NOT NULL
@@ -98,19 +96,6 @@ CREATE INDEX weights_by_md5 ON weights (md5);
 CREATE INDEX failures_by_model ON failures (model_id);
 """
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def micros(moment: datetime | None) -> int | None:
-    """An aware time as microseconds since 1970."""
-    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
-
-
-def moment(value: int | None) -> datetime | None:
-    """The reverse of `micros`."""
-    return None if value is None else _EPOCH + timedelta(microseconds=value)
-
 
 def storable(text: str) -> str:
     r"""`text` in a form that UTF-8 can carry.
@@ -135,3 +120,9 @@ def marks(connection: sqlite3.Connection) -> tuple[int, int]:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (user_version,) = connection.execute("PRAGMA user_version").fetchone()
     return application_id, user_version
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether an index has a table that not every one of its format has."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(query, (name,)).fetchone() is not None

@@ -20,7 +20,7 @@ from .rows import is_time
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..index.entries import WeightsEntry
+    from ..index.values import WeightsEntry
     from .lookups import Found
 
 # SDKs 1.68.0 to 1.69.18 ask for this literal name, whatever the file is called.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from ..index.entries import WeightsEntry
+    from ..index.values import WeightsEntry
     from .bodies import Bodies
     from .site import Call, Site
 

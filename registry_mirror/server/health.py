@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from ..index.found import CheckTotals, OpenFailure, Totals
     from ..index.queries import Snapshot
+    from ..index.values import CheckTotals, OpenFailure, Totals
     from .site import Site
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from ..index.found import Document, Place, Selection
     from ..index.queries import Snapshot
+    from ..index.values import Document, Place, Selection
 
 T = TypeVar("T")
 

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from ..index.entries import WeightsEntry
-    from ..index.found import ModelRow, Record
     from ..index.queries import Snapshot
+    from ..index.values import ModelRow, Record, WeightsEntry
     from .addressing import Address
     from .rows import Reader
     from .site import Site

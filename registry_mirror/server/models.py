@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
-from ..index.found import Selection
+from ..index.values import Selection
 from . import answers, artifacts
 from .addressing import API_PREFIX, Action, Address, address
 from .endpoint import Endpoint

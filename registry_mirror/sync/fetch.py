@@ -177,7 +177,7 @@ def _publish(shop: Workshop, job: Job, received: Received[Part], guest: Guest) -
 
 def _refuse_other_content(shop: Workshop, digest: Digest) -> None:
     """Refuses bytes that have an MD5 on record and not its SHA-256, also where the old blob is no more."""
-    recorded = shop.catalog.sha256_of(digest.md5)
+    recorded = shop.catalog.weights.sha256_of(digest.md5)
     if recorded and digest.sha256 not in recorded:
         raise IntegrityError(
             f"two different contents have the MD5 {digest.md5}: SHA-256 {min(recorded)} is on record, "
@@ -209,7 +209,7 @@ def _held_by_md5(shop: Workshop, weights_format: str, md5: str, declared: Declar
     blob = shop.layout.blob(md5, weights_format)
     if not os.path.lexists(blob):
         return None
-    vouched = shop.catalog.weights_with(md5)
+    vouched = shop.catalog.weights.with_md5(md5)
     if vouched is None or not _is_whole(shop, md5, weights_format, vouched[1]):
         digest = examine(shop.layout, md5, weights_format)
         if digest is None:
@@ -258,7 +258,7 @@ def record(shop: Workshop, job: Job, stored: Stored) -> None:
     Raises:
         StoreError: it is no longer there.
     """
-    if shop.catalog.record_weights([weights_of(job, stored)], partial(still_there, shop)):
+    if shop.catalog.weights.record([weights_of(job, stored)], partial(still_there, shop)):
         raise StoreError(
             f"the weights of model {job.row.name!r} were removed from the store at the very moment of their use",
             hint="run it again: they are fetched anew",

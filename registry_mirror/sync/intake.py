@@ -75,7 +75,7 @@ class Intake:
     def _take(self, several: list[Result], *, ending: bool = False) -> None:
         """Writes the rows of finished fetches. While the run is `ending` anyway, a full disk is only noted."""
         rows = {weights_of(each.job, each.stored): each.job for each in several if each.stored}
-        lost = self._shop.catalog.record_weights(list(rows), partial(still_there, self._shop))
+        lost = self._shop.catalog.weights.record(list(rows), partial(still_there, self._shop))
         again = [rows[row] for row in lost]
         self._pool.settle()
         for job in again:  # a `gc` took a blob after its bytes had been recognised: they are fetched
@@ -87,7 +87,7 @@ class Intake:
                 amount = self._tally.fetched if each.stored.published else self._tally.reused
                 amount.add(each.stored.size)
             elif each.error is None:
-                self._shop.catalog.record_absence(each.job.row.id, each.job.format, each.job.row.stamp)
+                self._shop.catalog.weights.record_absence(each.job.row.id, each.job.format, each.job.row.stamp)
             elif isinstance(each.error, Interrupted):
                 self._left += 1
             else:
@@ -105,7 +105,7 @@ class Intake:
         if isinstance(error, (NoSpaceError, StoreError)):
             self.disk_trouble = self.disk_trouble or error
         self._tally.failed.append(FailedModel(job.row.id, job.row.name, str(error)))
-        self._shop.catalog.record_failure(job.row.id, job.format, str(error), utc_now())
+        self._shop.catalog.weights.record_failure(job.row.id, job.format, str(error), utc_now())
 
 
 def _fills_disk(error: MirrorError | None) -> bool:

@@ -18,7 +18,7 @@ from ..errors import (
     ShrinkError,
     ValidationError,
 )
-from ..model import ModelStatus, utc_now
+from ..model import ModelStatus, micros, parse_time, utc_now
 from ..store.publish import inventory
 from ..upstream import BadRow, Row, read_whole
 from . import identity
@@ -109,7 +109,7 @@ class Listing:
         self._note_bad(row for row in page.rows if isinstance(row, BadRow))
         self._count_same(set(page.same) - fresh.keys() - self._seen)
         self._seen |= page.ids
-        self._known = self._shop.catalog.known(fresh)
+        self._known = self._shop.catalog.models.known(fresh)
         steps = [plan_model(row, self._known.get(row.id), self._policy, self._blobs) for row in rows]
         self._record(steps)
         self._count(steps)
@@ -138,7 +138,7 @@ class Listing:
                 hint="if they were really deleted upstream, run `mirror sync --accept-shrink` once",
             )
         self._tally.whole_listing = True
-        self._known = self._shop.catalog.known(absent)
+        self._known = self._shop.catalog.models.known(absent)
         self._ask_for(absent)
         return None
 
@@ -153,11 +153,11 @@ class Listing:
     def _record(self, steps: Sequence[Step]) -> None:
         changed = [step.row for step in steps if step.change is not Change.UNCHANGED]
         records = [record for record in self._crew.map(self._detailed, changed) if record is not None]
-        self._shop.catalog.record_models(records, utc_now())
+        self._shop.catalog.models.record(records, utc_now())
         self._end_if_tripped()
         over = [step.row.id for step in steps if not step.fetches]
         if over and not self._policy.named:
-            self._shop.catalog.clear_failures(over)
+            self._shop.catalog.weights.clear_failures(over)
 
     def _detailed(self, row: Row) -> dict[str, Any] | None:
         """A row to record; where the listing lacks metrics or class mapping, the model itself is asked for.
@@ -214,10 +214,10 @@ class Listing:
         answers = self._crew.map(lambda each: self._ask_for_one(each, self._known[each].name, quiet_404=True), absent)
         found = [answer for answer in answers if isinstance(answer, Row)]
         news = [row for row in found if row.fingerprint != self._known[row.id].fingerprint]
-        self._shop.catalog.record_models([record_of(row) for row in news], utc_now())
+        self._shop.catalog.models.record([record_of(row) for row in news], utc_now())
         gone = [model_id for model_id, answer in zip(absent, answers, strict=True) if isinstance(answer, NotFoundError)]
-        self._shop.catalog.mark_gone(gone, utc_now())
-        self._shop.catalog.clear_failures(gone)
+        self._shop.catalog.models.mark_gone(gone, utc_now())
+        self._shop.catalog.weights.clear_failures(gone)
         self._tally.gone += len(gone)
         self._end_if_tripped()
 
@@ -299,9 +299,8 @@ def record_of(row: Row, detail: Row | None = None) -> dict[str, Any]:
         "status": row.status,
         "model_type": row.model_type,
         "architecture": row.architecture,
-        "version": row.version,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
+        "created_at": micros(parse_time(row.created_at)),
+        "updated_at": micros(parse_time(row.updated_at)),
         "document": (detail or row).document,
         "fingerprint": row.fingerprint,
         "stamp": row.stamp,

@@ -114,7 +114,7 @@ def _catalog(layout: Layout) -> tuple[dict[str, Known], dict[str, str]]:
     if catalogs.needs_migration(layout.catalog):
         raise CatalogError("the catalog is of an older schema", hint="run `mirror sync` once, which migrates it")
     with contextlib.closing(catalogs.Catalog(layout.catalog)) as catalog:
-        return catalog.known(), catalog.facts()
+        return catalog.models.known(), catalog.facts()
 
 
 def _listed(client: Client, page_size: int, facts: Mapping[str, str]) -> tuple[list[Row | BadRow], tuple[Gap, ...]]:

@@ -187,7 +187,7 @@ class Run:
         shop, errors = self._shop, []
         writes: tuple[Callable[[], object], ...] = (
             shop.publish_index,
-            lambda: shop.catalog.record_run(record.as_json() | {"whole_listing": record.tally.whole_listing}),
+            lambda: shop.catalog.runs.record(record.as_json() | {"whole_listing": record.tally.whole_listing}),
             lambda: self._write_run(record),
         )
         for write in writes:

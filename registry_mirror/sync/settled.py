@@ -77,5 +77,5 @@ def here(held: Iterable[Held], weights_format: str, blobs: Mapping[str, int]) ->
 
 def recall(catalog: Catalog, formats: Sequence[str], blobs: Mapping[str, int]) -> Settled:
     """Asks the catalog."""
-    done = [Done(here(catalog.held(each), each, blobs), catalog.waived(each)) for each in formats]
-    return settle(catalog.recorded(), done, catalog.failing())
+    done = [Done(here(catalog.weights.held(each), each, blobs), catalog.weights.waived(each)) for each in formats]
+    return settle(catalog.models.recorded(), done, catalog.weights.failing())

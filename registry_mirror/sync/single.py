@@ -68,14 +68,14 @@ def _fetch_model(
                 hint="only ready models have weights",
                 status=409,
             )
-        shop.catalog.record_models([record_of(row)], utc_now())
+        shop.catalog.models.record([record_of(row)], utc_now())
         if damaged is not None:
-            shop.catalog.record_lost(damaged, weights_format, f"{ITS_FILE}does not match its digest", utc_now())
+            shop.catalog.checks.record_lost(damaged, weights_format, f"{ITS_FILE}does not match its digest", utc_now())
         _fetch(shop, row, weights_format, reporter, stop)
 
 
 def _fetch(shop: Workshop, row: Row, weights_format: str, reporter: Reporter, stop: Stop) -> None:
-    job = job_for(row, weights_format, shop.catalog.known([row.id]).get(row.id))
+    job = job_for(row, weights_format, shop.catalog.models.known([row.id]).get(row.id))
     stored = fetch(shop, job, reporter, stop.check)
     if stored is None:
         raise ConflictError(f"model {row.name!r} was never exported as {weights_format}", status=409)
@@ -93,11 +93,11 @@ def follow_delete(settings: Settings, key: Secret, row: Row, stop: Stop) -> bool
     if not layout.catalog.exists():
         return False
     with open_workshop(settings, key, stop.wait, locked=False) as shop:
-        if not shop.catalog.known([row.id]):
+        if not shop.catalog.models.known([row.id]):
             return False
         try:
-            shop.catalog.record_models([record_of(shop.client.models.api.document(row.id))], utc_now())
+            shop.catalog.models.record([record_of(shop.client.models.api.document(row.id))], utc_now())
         except NotFoundError:
-            shop.catalog.mark_gone([row.id], utc_now())
+            shop.catalog.models.mark_gone([row.id], utc_now())
         shop.publish_index()
         return True

@@ -8,35 +8,28 @@ from typing import TYPE_CHECKING
 
 from ..store.room import Limits, open_room
 from ..upstream import Client, RetryPolicy
-from .books import open_books, publish_index
+from ..writer import Writer, open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..catalog import Catalog
     from ..config import Settings
-    from ..files import Modes
     from ..secret import Secret
-    from ..store.layout import Layout
     from ..store.room import Room
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class Workshop(Writer):
     """All that a writer works with."""
 
     settings: Settings
-    layout: Layout
-    modes: Modes
-    catalog: Catalog
     client: Client
-    wait: Callable[[float], None]
     room: Room
 
     def publish_index(self) -> bool:
         """Brings the published index up to the catalog. False when nothing had changed."""
         self.room.check_root()
-        return publish_index(self.layout, self.modes, self.catalog, self.wait)
+        return Writer.publish_index(self)
 
 
 def make_client(
@@ -68,11 +61,10 @@ def open_workshop(
         ConfigurationError: the root cannot be used.
         LockedError: the catalog must be migrated and another run holds the root.
     """
-    layout, modes, catalog = open_books(settings, locked=locked)
     limits = Limits(settings.store.min_free, settings.store.quota)
     with (
-        contextlib.closing(catalog),
+        open_writer(settings, sleep, locked=locked) as writer,
         contextlib.closing(make_client(settings, key, sleep)) as client,
-        open_room(layout, limits) as room,
+        open_room(writer.layout, limits) as room,
     ):
-        yield Workshop(settings, layout, modes, catalog, client, sleep, room)
+        yield Workshop(writer.layout, writer.modes, writer.catalog, sleep, settings, client, room)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING
 
-from .. import catalog as catalogs
 from ..errors import ConfigurationError
 from ..files import Modes
 from ..model import utc_now
 from ..store.layout import Layout
 from ..store.root import check_format
-from ..sync.books import bring_to_head, publish_index
+from ..writer import Writer, open_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..catalog import Catalog, Pin
+    from ..catalog import Pin
     from ..config import Settings
 
 
@@ -27,28 +27,28 @@ def pin(settings: Settings, ids: Sequence[str], sleep: Callable[[float], None]) 
     Raises:
         ConfigurationError: there is no root here that is synced, or it cannot be written to.
     """
-    with _opened(settings, writing=True) as (layout, modes, catalog):
-        fresh = catalog.pin(ids, utc_now())
-        publish_index(layout, modes, catalog, sleep)
+    with _opened(settings, sleep, writing=True) as writer:
+        fresh = writer.catalog.pins.add(ids, utc_now())
+        writer.publish_index()
         return fresh
 
 
 def unpin(settings: Settings, ids: Sequence[str], sleep: Callable[[float], None]) -> list[str]:
     """Takes pins away; says which there were. Raises as `pin` does."""
-    with _opened(settings, writing=True) as (layout, modes, catalog):
-        gone = catalog.unpin(ids)
-        publish_index(layout, modes, catalog, sleep)
+    with _opened(settings, sleep, writing=True) as writer:
+        gone = writer.catalog.pins.remove(ids)
+        writer.publish_index()
         return gone
 
 
 def pinned(settings: Settings) -> list[Pin]:
     """The pinned models by name. Raises as `pin` does."""
-    with _opened(settings) as (_, _, catalog):
-        return catalog.pins()
+    with _opened(settings, time.sleep) as writer:
+        return writer.catalog.pins.all()
 
 
 @contextlib.contextmanager
-def _opened(settings: Settings, *, writing: bool = False) -> Iterator[tuple[Layout, Modes, Catalog]]:
+def _opened(settings: Settings, sleep: Callable[[float], None], *, writing: bool = False) -> Iterator[Writer]:
     layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
     check_format(layout)
     if not layout.catalog.exists():
@@ -61,6 +61,5 @@ def _opened(settings: Settings, *, writing: bool = False) -> Iterator[tuple[Layo
             f"cannot write to the root {layout.root}",
             hint="the account needs the right to write there; where it is mounted read-only, pin where it is synced",
         )
-    bring_to_head(layout, modes, locked=False)
-    with contextlib.closing(catalogs.Catalog(layout.catalog)) as catalog:
-        yield layout, modes, catalog
+    with contextlib.closing(open_catalog(layout, modes, locked=False)) as catalog:
+        yield Writer(layout, modes, catalog, sleep)

@@ -28,13 +28,12 @@ import alembic.command
 import alembic.runtime.migration
 import sqlalchemy.dialects.sqlite
 
-from registry_mirror import catalog, digests, files, migrations, mirror
-from registry_mirror.catalog import engine
+from registry_mirror import catalog, digests, files, migrations, mirror, writer
+from registry_mirror.catalog import database
 from registry_mirror.config import load_settings
 from registry_mirror.errors import MirrorError
 from registry_mirror.secret import Secret
 from registry_mirror.store import adopt, deliver
-from registry_mirror.sync import books, workshop
 from registry_mirror.sync.reporter import Reporter
 from registry_mirror.sync.run import Options, sync
 from registry_mirror.sync.single import fetch_model
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 
     from registry_mirror.config import Settings
 
-READY = (alembic, sqlalchemy, digests, migrations, mirror, engine, adopt)
+READY = (alembic, sqlalchemy, digests, migrations, mirror, database, adopt)
 _CALLS = ("replace", "rename", "unlink", "remove", "link", "mkdir", "fsync", "fchmod", "chmod", "utime", "truncate")
 _CHANGES = ("BEGIN", "INSERT", "UPDATE", "DELETE", "COMMIT", "CREATE", "ALTER", "DROP", "REPLACE")
 _NAME = 200
@@ -189,13 +188,13 @@ def _sync(job: Mapping[str, Any], settings: Settings) -> int:
 
 def _sync_unpublished(job: Mapping[str, Any], settings: Settings) -> int:
     """A sync that dies when it is about to publish: what it recorded waits in the catalog."""
-    workshop.publish_index = lambda *_: die()  # type: ignore[attr-defined]
+    writer.Writer.publish_index = lambda *_: die()  # type: ignore[method-assign]
     return _sync(job, settings)
 
 
 def _publish(_job: Mapping[str, Any], settings: Settings) -> int:
-    layout, modes, opened = books.open_books(settings, locked=False)
-    books.publish_index(layout, modes, opened, time.sleep)
+    with writer.open_writer(settings, time.sleep, locked=False) as opened:
+        opened.publish_index()
     return 0
 
 

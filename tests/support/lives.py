@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from registry_mirror import Mirror
 from registry_mirror.catalog import Catalog
-from registry_mirror.catalog.upgrade import HEAD, REVISIONS, migrate
+from registry_mirror.catalog.migration import HEAD, REVISIONS, migrate
 from registry_mirror.errors import MirrorError
 from registry_mirror.files import Modes
 from registry_mirror.store.adopt import left_behind, longest_first
@@ -336,13 +336,13 @@ class Life:
 
     def _lost_models(self, ids: Iterable[str]) -> set[str]:
         with Catalog(self.root / "catalog.sqlite") as catalog:
-            held = {each.model_id for each in catalog.holdings()}
+            held = {each.model_id for each in catalog.retention.holdings()}
         return {model_id for model_id in ids if model_id not in held}
 
     def _check_converged(self) -> None:
         """What the upstream holds ready is here and current, but for what the quota took."""
         with Catalog(self.root / "catalog.sqlite") as catalog:
-            evicted = {model_id for model_id, each in catalog.known().items() if each.evicted}
+            evicted = {model_id for model_id, each in catalog.models.known().items() if each.evicted}
         with Mirror(self.root) as mirror:
             here = {each.id: each for each in mirror.models.iter(include_archived=True, include_gone=True)}
         for model in self.upstream.models:
@@ -357,7 +357,7 @@ class Life:
 
     def _known(self) -> set[str]:
         with Catalog(self.root / "catalog.sqlite") as catalog:
-            return set(catalog.known())
+            return set(catalog.models.known())
 
     def _holdings(self) -> set[Held]:
         path = self.root / "catalog.sqlite"
@@ -392,7 +392,20 @@ def age(path: Path, target: str) -> None:
         tables = [name for (name,) in database.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
         for table in tables:
             if table != "alembic_version" and not table.startswith("sqlite_"):
-                columns = ", ".join(f'"{row[1]}"' for row in database.execute(f"PRAGMA main.table_info({table})"))
-                database.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}")  # noqa: S608
+                newer = {row[1] for row in database.execute(f"PRAGMA newer.table_info({table})")}
+                older = [row[1] for row in database.execute(f"PRAGMA main.table_info({table})") if row[1] in newer]
+                values = [_as_text(each) if target < "0006" and _is_time(each) else each for each in older]
+                database.execute(
+                    f"INSERT INTO main.{table} ({', '.join(older)}) SELECT {', '.join(values)} FROM newer.{table}"  # noqa: S608
+                )
         database.commit()
     os.replace(old, path)
+
+
+def _is_time(column: str) -> bool:
+    return column.endswith("_at") or column in ("first_seen", "since")
+
+
+def _as_text(column: str) -> str:
+    """SQL for a time as the schemas before 0006 have it."""
+    return f"strftime('%Y-%m-%dT%H:%M:%SZ', {column} / 1000000, 'unixepoch')"

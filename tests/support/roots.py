@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
+import sqlite3
+import tempfile
 import uuid
-from dataclasses import replace
+import weakref
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from registry_mirror.index.entries import FailureEntry, ModelEntry, WeightsEntry
+from registry_mirror.catalog import migrate
+from registry_mirror.files import PRIVATE, Modes
 from registry_mirror.index.publish import publish
+from registry_mirror.index.schema import storable
+from registry_mirror.index.values import FailureEntry, WeightsEntry
+from registry_mirror.model import BlobCheck, micros, parse_time
 from registry_mirror.store.layout import Layout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 SEEN = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 FETCHED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
@@ -24,15 +30,51 @@ GONE = datetime(2026, 3, 5, 12, 0, tzinfo=UTC)
 CATALOG = "catalog-1"
 
 
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model with all that a reader may ask about it. `created_at` and `updated_at` are the upstream's texts."""
+
+    document: str
+    id: str
+    name: str
+    status: str
+    model_type: str | None = None
+    architecture: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    first_seen: datetime = SEEN
+    gone_at: datetime | None = None
+    weights: tuple[WeightsEntry, ...] = ()
+    failures: tuple[FailureEntry, ...] = ()
+    pinned_at: datetime | None = None
+
+
+@functools.cache
+def empty_catalog() -> bytes:
+    """A new catalog's file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "catalog.sqlite"
+        migrate(path)
+        return path.read_bytes()
+
+
 class Root:
-    """A root to fill. `publish` brings the index up to what was added and changed since the last time."""
+    """A root to fill. `publish` brings the index up to what was added and changed since the last time.
+
+    Its catalog lies elsewhere, as that of a copy that readers have.
+    """
 
     def __init__(self, path: Path) -> None:
         self.layout = Layout(path)
         self.revision = 0
         self.entries: dict[str, ModelEntry] = {}
-        self.changed: dict[str, int] = {}
         path.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(suffix=".sqlite")
+        os.write(descriptor, empty_catalog())
+        os.close(descriptor)
+        self.catalog = Path(name)
+        self._changes: list[tuple[Any, int]] = []
+        weakref.finalize(self, self.catalog.unlink, missing_ok=True)
 
     @property
     def path(self) -> Path:
@@ -93,27 +135,44 @@ class Root:
         """Adds an entry, or puts it in the place of the one with its id."""
         self.revision += 1
         self.entries[entry.id] = entry
-        self.changed[entry.id] = self.revision
+        self._changes.append((entry, self.revision))
         return entry
+
+    def check(self, weights: WeightsEntry, found: BlobCheck) -> None:
+        """Records what a check of a blob found."""
+        self.revision += 1
+        self._changes.append(((weights, found), self.revision))
+
+    def write(self) -> None:
+        """Writes what has changed to the catalog."""
+        with contextlib.closing(sqlite3.connect(self.catalog)) as database, database:
+            database.execute("PRAGMA synchronous = OFF")
+            for change, revision in self._changes:
+                if isinstance(change, ModelEntry):
+                    _put_model(database, change, revision)
+                else:
+                    _put_check(database, *change, revision)
+            for key, value in (("catalog_id", CATALOG), ("revision", str(self.revision))):
+                _insert(database, "facts", {"key": key, "value": value})
+        self._changes.clear()
 
     def alter(self, entry: ModelEntry, **changes: Any) -> ModelEntry:
         """An entry with other values, the document's included."""
         document = {**json.loads(entry.document), **{key: changes[key] for key in changes if key in ("name", "status")}}
         return self.put(replace(entry, **{"document": json.dumps(document), **changes}))
 
-    def since(self, revision: int | None) -> Iterator[ModelEntry]:
-        """What the catalog would hand to the index."""
-        return (one for one in self.entries.values() if revision is None or self.changed[one.id] > revision)
-
-    def publish(self, **meta: str) -> bool:
+    def publish(
+        self, *, catalog_id: str = CATALOG, revision: int | None = None, modes: Modes = PRIVATE, **meta: str
+    ) -> bool:
         """Publishes the index."""
+        self.write()
+        asked = self.revision if revision is None else revision
         return publish(
             self.layout.index,
             self.layout.incoming,
-            catalog_id=CATALOG,
-            revision=self.revision,
-            entries_since=self.since,
-            meta=meta,
+            self.catalog,
+            meta={"catalog_id": catalog_id, "revision": str(asked), **meta},
+            modes=modes,
         )
 
     def path_of(self, weights: WeightsEntry) -> Path:
@@ -133,3 +192,78 @@ class Root:
 def failure(error: str = "storage answered 503", attempts: int = 3, weights_format: str = "onnx") -> FailureEntry:
     """An open failure."""
     return FailureEntry(weights_format, error, attempts, SEEN, FETCHED)
+
+
+def _put_model(database: sqlite3.Connection, entry: ModelEntry, revision: int) -> None:
+    model_id = storable(entry.id)
+    for table in ("weights", "failures", "pins"):
+        database.execute(f"DELETE FROM {table} WHERE model_id = ?", (model_id,))  # noqa: S608
+    model = {
+        "id": model_id,
+        "name": storable(entry.name),
+        "status": storable(entry.status),
+        "model_type": entry.model_type and storable(entry.model_type),
+        "architecture": entry.architecture and storable(entry.architecture),
+        "created_at": micros(parse_time(entry.created_at)),
+        "updated_at": micros(parse_time(entry.updated_at)),
+        "document": storable(entry.document),
+        "fingerprint": "",
+        "stamp": "",
+        "first_seen": micros(entry.first_seen),
+        "gone_at": micros(entry.gone_at),
+        "revision": revision,
+    }
+    _insert(database, "models", model)
+    for one in entry.weights:
+        _insert(
+            database,
+            "weights",
+            {
+                "model_id": model_id,
+                "format": one.format,
+                "version": one.version,
+                "md5": one.md5,
+                "sha256": one.sha256,
+                "size": one.size,
+                "fetched_at": micros(one.fetched_at),
+                "current": int(one.current),
+                "stamp": "",
+                "declared_md5": 0,
+            },
+        )
+    if entry.pinned_at is not None:
+        _insert(database, "pins", {"model_id": model_id, "pinned_at": micros(entry.pinned_at)})
+    for each in entry.failures:
+        _insert(
+            database,
+            "failures",
+            {
+                "model_id": model_id,
+                "format": each.format,
+                "error": storable(each.error),
+                "attempts": each.attempts,
+                "first_failed_at": micros(each.first_failed_at),
+                "last_failed_at": micros(each.last_failed_at),
+            },
+        )
+
+
+def _put_check(database: sqlite3.Connection, weights: WeightsEntry, found: BlobCheck, revision: int) -> None:
+    _insert(
+        database,
+        "checks",
+        {
+            "md5": weights.md5,
+            "format": weights.format,
+            "checked_at": micros(found.checked_at),
+            "size": found.size,
+            "mtime_ns": found.mtime_ns,
+            "lost_at": micros(found.lost_at),
+            "revision": revision,
+        },
+    )
+
+
+def _insert(database: sqlite3.Connection, table: str, values: dict[str, Any]) -> None:
+    columns, names = ", ".join(values), ", ".join(f":{each}" for each in values)
+    database.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({names})", values)  # noqa: S608

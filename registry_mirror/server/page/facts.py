@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from ...index.entries import WeightsEntry
-    from ...index.found import ModelRow, OpenFailure, Totals
     from ...index.queries import Snapshot
     from ...index.search import State
+    from ...index.values import ModelRow, OpenFailure, Totals, WeightsEntry
     from ...status import LastRun
     from ...store.layout import Layout
     from ..site import Site

@@ -27,7 +27,7 @@ from .words import clean
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from ...index.entries import WeightsEntry
+    from ...index.values import WeightsEntry
     from ..site import Call, Site
     from .query import PageQuery
 

@@ -16,8 +16,7 @@ from .words import LONGEST, LONGEST_ERROR, ago, clean, counted, day, headline, n
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ...index.entries import WeightsEntry
-    from ...index.found import OpenFailure, Totals
+    from ...index.values import OpenFailure, Totals, WeightsEntry
     from .facts import Disk, Facts, IndexFacts, Listed
     from .query import PageQuery
 

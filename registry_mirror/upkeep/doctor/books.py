@@ -17,7 +17,7 @@ from .finding import ok, problem, skipped, warning
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ...index.found import CheckTotals
+    from ...index.values import CheckTotals
     from .finding import Answer, Patient
 
 _ANEW = "move it away and run `mirror sync`, which publishes it anew"

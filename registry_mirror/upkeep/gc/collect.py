@@ -21,7 +21,7 @@ from ...store.faults import store_error
 from ...store.layout import Layout, blob_name
 from ...store.lock import run_lock
 from ...store.root import check_format
-from ...sync.books import bring_to_head, publish_index
+from ...writer import Writer, open_catalog
 from .plan import FileStep, Plan, RowStep, plan
 from .survey import TRASH, look_at_index, md5_of, moment, survey
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from ...catalog import Catalog, Holding
+    from ...catalog import Holding
     from ...config import RetentionSettings, Settings
     from ...errors import MirrorError
     from .plan import IndexView, Survey
@@ -88,10 +88,11 @@ def collect(
         MirrorError: what ended it early; what was done stays done.
     """
     layout, modes = _layout(settings), Modes.for_sharing(settings.store.shared)
-    with run_lock(layout, modes, wait=sleep if wait else None):
-        bring_to_head(layout, modes, locked=True)
-        with contextlib.closing(catalogs.Catalog(layout.catalog)) as catalog:
-            return _Collector(layout, modes, catalog, sleep).run(retention, settings)
+    with (
+        run_lock(layout, modes, wait=sleep if wait else None),
+        contextlib.closing(open_catalog(layout, modes, locked=True)) as catalog,
+    ):
+        return _Collector(Writer(layout, modes, catalog, sleep)).run(retention, settings)
 
 
 def _layout(settings: Settings) -> Layout:
@@ -106,8 +107,9 @@ def _layout(settings: Settings) -> Layout:
 
 
 class _Collector:
-    def __init__(self, layout: Layout, modes: Modes, catalog: Catalog, sleep: Callable[[float], None]) -> None:
-        self._layout, self._modes, self._catalog, self._sleep = layout, modes, catalog, sleep
+    def __init__(self, writer: Writer) -> None:
+        self._writer, self._sleep = writer, writer.wait
+        self._layout, self._modes, self._catalog = writer.layout, writer.modes, writer.catalog
         self._index: tuple[tuple[int, ...], IndexView | None] | None = None
         self._spared: list[str] = []
         self._problems: list[MirrorError] = []
@@ -121,10 +123,10 @@ class _Collector:
         let_go: tuple[RowStep, ...] = ()
         evicted: tuple[RowStep, ...] = ()
         try:
-            self._catalog.forget_notes(decided.forget)
+            self._catalog.retention.forget_notes(decided.forget)
             let_go = self._let_go(decided.let_go)
             evicted = self._let_go(decided.evict, evicted_at=found.now)
-            publish_index(self._layout, self._modes, self._catalog, self._sleep)
+            self._writer.publish_index()
             self._begin_grace([*decided.begin, *(row.blob for row in (*let_go, *evicted))])
         except NoSpaceError as error:  # what was removed is told all the same; the next one goes on
             self._problems.append(error)
@@ -132,7 +134,7 @@ class _Collector:
 
     def _let_go(self, rows: Collection[RowStep], evicted_at: datetime | None = None) -> tuple[RowStep, ...]:
         reasons = {row.held: row.verdict.reason for row in rows}
-        done = set(self._catalog.let_go(reasons, _blob_of, evicted_at=evicted_at, rest=self._sleep))
+        done = set(self._catalog.retention.let_go(reasons, _blob_of, evicted_at=evicted_at, rest=self._sleep))
         self._spared += [row.blob for row in rows if row.held not in done]
         return tuple(row for row in rows if row.held in done)
 
@@ -141,9 +143,9 @@ class _Collector:
         index = self._published()
         if index is None or not index.follows:
             return
-        wanted = {_blob_of(held) for held in self._catalog.holdings()}
+        wanted = {_blob_of(held) for held in self._catalog.retention.holdings()}
         named = index.blobs | wanted
-        self._catalog.note_unnamed([blob for blob in blobs if blob not in named], utc_now(), self._sleep)
+        self._catalog.retention.note_unnamed([blob for blob in blobs if blob not in named], utc_now(), self._sleep)
 
     def _attempt(self, step: FileStep, act: Callable[..., bool], *more: object) -> bool:
         self._sleep(0)  # a signal ends it between two files
@@ -168,7 +170,7 @@ class _Collector:
 
         assert step.since is not None  # noqa: S101 - nothing is deleted without a date
         try:
-            released = self._catalog.release(name, md5_of(name), step.since, take)
+            released = self._catalog.retention.release(name, md5_of(name), step.since, take)
         except NoSpaceError:
             # Nothing could be written after it was found that no row wants it, and it was taken then. The note stays.
             released = trash.exists()

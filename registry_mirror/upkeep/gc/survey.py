@@ -47,16 +47,16 @@ def survey(layout: Layout, catalog: Catalog) -> Survey:
     index = look_at_index(layout, catalog.facts())
     return Survey(
         now=utc_now(),
-        holdings=tuple(catalog.holdings()),
-        notes=catalog.notes(),
+        holdings=tuple(catalog.retention.holdings()),
+        notes=catalog.retention.notes(),
         blobs=blobs,
         index=index,
         strangers=strangers,
         incoming=tuple(_incoming(layout)),
         quarantine=tuple(_quarantine(layout)),
-        last_ok_run=catalog.last_ok_run(),
-        last_run=catalog.last_run(),
-        listed_at=catalog.last_listing(),
+        last_ok_run=catalog.runs.last_ok(),
+        last_run=catalog.runs.last(),
+        listed_at=catalog.runs.last_listing(),
     )
 
 

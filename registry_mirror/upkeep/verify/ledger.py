@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from ...catalog import Verified
 from ...errors import NotFoundError
-from ...index.entries import BlobEntry
 from ...index.reader import IndexReader
 from ...model import ITS_FILE, utc_now
 from ...store.layout import Layout
-from ...sync.books import check_entry_of, mend_catalog, open_books, publish_index
+from ...writer import mend_catalog, open_writer
 from .record import Holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ...catalog import Blob, Catalog
     from ...config import Settings
-    from ...files import Modes
     from ...index.queries import Snapshot
+    from ...model import BlobRecord
+    from ...writer import Writer
     from .look import Finding
 
 
@@ -39,10 +38,10 @@ class Ledger(Protocol):
             NotFoundError: no model has such a name or id.
         """
 
-    def blobs(self, named: Sequence[str]) -> list[BlobEntry]:
+    def blobs(self, named: Sequence[str]) -> list[BlobRecord]:
         """The blobs on record, or those of named models. Raises as `ids_of` does."""
 
-    def holders(self, blob: BlobEntry) -> tuple[Holder, ...]:
+    def holders(self, blob: BlobRecord) -> tuple[Holder, ...]:
         """The models that have it or had it."""
 
     def record(self, good: Sequence[Finding], touched: Sequence[Finding]) -> None:
@@ -68,11 +67,11 @@ class IndexLedger:
     def ids_of(self, named: Sequence[str]) -> set[str]:
         return self._reader.read(lambda snapshot: {each for name in named for each in _ids(snapshot, name)})
 
-    def blobs(self, named: Sequence[str]) -> list[BlobEntry]:
+    def blobs(self, named: Sequence[str]) -> list[BlobRecord]:
         ids = self.ids_of(named) if named else None
         return self._reader.read(lambda snapshot: list(snapshot.blobs(ids)))
 
-    def holders(self, blob: BlobEntry) -> tuple[Holder, ...]:
+    def holders(self, blob: BlobRecord) -> tuple[Holder, ...]:
         return tuple(Holder(*each) for each in self._reader.read(lambda one: one.holders(blob.md5, blob.format)))
 
     def record(self, good: Sequence[Finding], touched: Sequence[Finding]) -> None:
@@ -88,37 +87,29 @@ class IndexLedger:
 class CatalogLedger:
     """The catalog; the index follows it."""
 
-    def __init__(self, layout: Layout, modes: Modes, catalog: Catalog, wait: Callable[[float], None]) -> None:
-        self.catalog = catalog
-        self._layout, self._modes, self._wait = layout, modes, wait
+    def __init__(self, writer: Writer) -> None:
+        self.catalog, self._writer = writer.catalog, writer
 
     def ids_of(self, named: Sequence[str]) -> set[str]:
-        return {model_id for name in named for model_id in _found(name, self.catalog.ids_of(name))}
+        return {model_id for name in named for model_id in _found(name, self.catalog.models.ids_of(name))}
 
-    def blobs(self, named: Sequence[str]) -> list[BlobEntry]:
-        return [entry_of(blob) for blob in self.catalog.blobs(self.ids_of(named) if named else None)]
+    def blobs(self, named: Sequence[str]) -> list[BlobRecord]:
+        return self.catalog.checks.blobs(self.ids_of(named) if named else None)
 
-    def holders(self, blob: BlobEntry) -> tuple[Holder, ...]:
-        held = self.catalog.holders(blob.md5, blob.format)
+    def holders(self, blob: BlobRecord) -> tuple[Holder, ...]:
+        held = self.catalog.checks.holders(blob.md5, blob.format)
         return tuple(Holder(each.model_id, each.name, each.current) for each in held)
 
     def record(self, good: Sequence[Finding], touched: Sequence[Finding]) -> None:
-        self.catalog.record_checks([verified(each) for each in good], utc_now())
-        self.catalog.record_doubts([(each.blob.md5, each.blob.format) for each in touched])
+        self.catalog.checks.record([verified(each) for each in good], utc_now())
+        self.catalog.checks.record_doubts([(each.blob.md5, each.blob.format) for each in touched])
 
     def record_lost(self, finding: Finding) -> None:
         blob = finding.blob
-        self.catalog.record_lost(blob.md5, blob.format, f"{ITS_FILE}{finding.reason}", utc_now())
+        self.catalog.checks.record_lost(blob.md5, blob.format, f"{ITS_FILE}{finding.reason}", utc_now())
 
     def publish(self) -> None:
-        publish_index(self._layout, self._modes, self.catalog, self._wait)
-
-
-def entry_of(blob: Blob) -> BlobEntry:
-    """A blob of the catalog as the index would tell it."""
-    known = any((blob.check.checked_at, blob.check.mtime_ns, blob.check.lost_at))
-    check = check_entry_of(blob.md5, blob.format, blob.check) if known else None
-    return BlobEntry(blob.md5, blob.format, blob.size, blob.sha256, check)
+        self._writer.publish_index()
 
 
 def verified(finding: Finding) -> Verified:
@@ -147,9 +138,8 @@ def open_ledger(settings: Settings, wait: Callable[[float], None], *, recording:
     """
     if recording:
         mend_catalog(settings)
-        layout, modes, catalog = open_books(settings, locked=False)
-        with contextlib.closing(catalog):
-            yield CatalogLedger(layout, modes, catalog, wait)
+        with open_writer(settings, wait, locked=False) as writer:
+            yield CatalogLedger(writer)
     else:
         with contextlib.closing(IndexLedger(Layout(settings.root))) as ledger:
             yield ledger

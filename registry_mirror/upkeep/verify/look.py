@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ...index.entries import BlobEntry
+    from ...model import BlobRecord
 
 _READ = 1 << 20
 _TRIES = 3
@@ -71,7 +71,7 @@ class Finding:
         hashed: bytes that were hashed.
     """
 
-    blob: BlobEntry
+    blob: BlobRecord
     verdict: Verdict
     reason: str = ""
     identity: Identity | None = None
@@ -83,18 +83,18 @@ class Finding:
         return self.verdict not in (Verdict.GOOD, Verdict.TOUCHED)
 
 
-def glance(path: Path, blob: BlobEntry) -> Finding:
+def glance(path: Path, blob: BlobRecord) -> Finding:
     """Presence, size and time, against the record and the last check; no byte is read."""
     found = _stat(path, blob)
     if isinstance(found, Finding):
         return found
-    then = blob.check.mtime_ns if blob.check else None
+    then = blob.check.mtime_ns
     if then is not None and abs(then - found.mtime_ns) > COARSEST_TIME:
         return Finding(blob, Verdict.TOUCHED, "has another time than when it was last hashed", found)
     return Finding(blob, Verdict.GOOD, identity=found)
 
 
-def study(path: Path, blob: BlobEntry, *, md5: bool, advance: Callable[[int], None]) -> Finding:
+def study(path: Path, blob: BlobRecord, *, md5: bool, advance: Callable[[int], None]) -> Finding:
     """Presence, size, and the digests of every byte.
 
     Args:
@@ -113,7 +113,7 @@ def study(path: Path, blob: BlobEntry, *, md5: bool, advance: Callable[[int], No
 
 
 def _attempt(
-    path: Path, blob: BlobEntry, *, both: bool, advance: Callable[[int], None], fresh: bool = False
+    path: Path, blob: BlobRecord, *, both: bool, advance: Callable[[int], None], fresh: bool = False
 ) -> Finding:
     """One reading; begun anew when the file is replaced meanwhile, as a sync beside us may do."""
     for _ in range(_TRIES):
@@ -131,7 +131,7 @@ def _attempt(
     return Finding(blob, Verdict.REFUSED, "changes while it is read")
 
 
-def judge(blob: BlobEntry, md5: str | None, sha256: str, identity: Identity) -> Finding:
+def judge(blob: BlobRecord, md5: str | None, sha256: str, identity: Identity) -> Finding:
     """The verdict on digests. `md5` is None when the SHA-256 alone decides."""
     right_md5 = md5 is None or md5 == blob.md5
     right_sha256 = not blob.sha256 or blob.sha256 == (sha256,)
@@ -143,7 +143,7 @@ def judge(blob: BlobEntry, md5: str | None, sha256: str, identity: Identity) -> 
     return Finding(blob, Verdict.CONTENT, "does not match its digest", identity, identity.size)
 
 
-def _stat(path: Path, blob: BlobEntry) -> Identity | Finding:
+def _stat(path: Path, blob: BlobRecord) -> Identity | Finding:
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -158,7 +158,7 @@ def _stat(path: Path, blob: BlobEntry) -> Identity | Finding:
     return identity
 
 
-def _unread(blob: BlobEntry, error: OSError, identity: Identity | None) -> Finding:
+def _unread(blob: BlobRecord, error: OSError, identity: Identity | None) -> Finding:
     verdict = Verdict.REFUSED if error.errno in _REFUSED else Verdict.UNREADABLE
     return Finding(blob, verdict, f"cannot be read: {error.strerror or error}", identity)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from datetime import timedelta
 
-    from ...index.entries import BlobEntry
+    from ...model import BlobRecord
 
 LOSS_SHARE = 0.2
 LOSS_COUNT = 5
@@ -35,13 +35,13 @@ class Plan:
         unreferenced: names and sizes of blobs that nothing on record names.
     """
 
-    blobs: tuple[BlobEntry, ...]
-    awaiting: tuple[BlobEntry, ...]
+    blobs: tuple[BlobRecord, ...]
+    awaiting: tuple[BlobRecord, ...]
     unreferenced: Mapping[str, int]
 
 
 def plan(
-    blobs: Collection[BlobEntry],
+    blobs: Collection[BlobRecord],
     present: Mapping[str, int],
     *,
     quick: bool = False,
@@ -71,23 +71,23 @@ def plan(
     )
 
 
-def in_order(blobs: Iterable[BlobEntry], now: datetime) -> list[BlobEntry]:
+def in_order(blobs: Iterable[BlobRecord], now: datetime) -> list[BlobRecord]:
     """The one that has waited longest first, so that a verify that was stopped is gone on with by the next one."""
     return sorted(blobs, key=lambda blob: (last_check(blob, now), blob.md5, blob.format))
 
 
-def last_check(blob: BlobEntry, now: datetime) -> datetime:
+def last_check(blob: BlobRecord, now: datetime) -> datetime:
     """When its bytes were last hashed and right; the beginning of time when never, or not before now."""
-    checked = blob.check.checked_at if blob.check else None
+    checked = blob.check.checked_at
     return _NEVER if checked is None or is_to_come(checked, now) else checked
 
 
-def is_lost(blob: BlobEntry) -> bool:
+def is_lost(blob: BlobRecord) -> bool:
     """Whether it is known to be damaged or missing."""
-    return blob.check is not None and blob.check.lost_at is not None
+    return blob.check.lost_at is not None
 
 
-def name_of(blob: BlobEntry) -> str:
+def name_of(blob: BlobRecord) -> str:
     """Its name in the store."""
     return blob_name(blob.md5, blob.format)
 

@@ -68,7 +68,7 @@ def repair(
     breaker = Breaker(_PATIENCE)
     with open_workshop(settings, key, stop.wait, locked=False) as shop:
         try:
-            todo = wanted(shop.catalog.known(), model_ids)
+            todo = wanted(shop.catalog.models.known(), model_ids)
             reporter.queued(len(todo))
             for each in todo:
                 stop.check()
@@ -81,7 +81,7 @@ def repair(
                     raise
                 except MirrorError as error:
                     breaker.failure(error)
-                    shop.catalog.record_failure(each.model_id, each.format, str(error), utc_now())
+                    shop.catalog.weights.record_failure(each.model_id, each.format, str(error), utc_now())
                     failed.append(f"{each.known.name}: {error}")
                 else:
                     breaker.success()

@@ -12,7 +12,7 @@ from ...errors import ConfigurationError, Interrupted
 from ...model import utc_now
 from ...store.layout import Layout
 from ...store.publish import inventory
-from ...sync.books import LAST_VERIFY
+from ...writer import LAST_VERIFY
 from .ledger import CatalogLedger, open_ledger, why_not_recorded
 from .look import Finding, Verdict
 from .plan import believable, name_of, plan

@@ -16,7 +16,7 @@ from .plan import name_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ...index.entries import BlobEntry
+    from ...model import BlobRecord
     from ...store.layout import Layout
     from ...sync.stop import Stop
     from .look import Finding
@@ -57,7 +57,7 @@ class Scan:
         self._done = 0
         self._ending = threading.Event()
 
-    def findings(self, blobs: Sequence[BlobEntry]) -> Iterator[list[Finding]]:
+    def findings(self, blobs: Sequence[BlobRecord]) -> Iterator[list[Finding]]:
         """What was found, as it comes; a list is empty when nothing came for a moment. Blobs left out were not done."""
         coming = _Shared(blobs)
         found: queue.SimpleQueue[Finding | BaseException] = queue.SimpleQueue()
@@ -97,7 +97,7 @@ class Scan:
     def _time_is_up(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def _look(self, blob: BlobEntry) -> Finding | None:
+    def _look(self, blob: BlobRecord) -> Finding | None:
         try:
             self._advance(0)
             path = self._layout.blobs / name_of(blob)
@@ -120,11 +120,11 @@ class Scan:
 class _Shared:
     """A list that several threads take from, in its order."""
 
-    def __init__(self, blobs: Iterable[BlobEntry]) -> None:
+    def __init__(self, blobs: Iterable[BlobRecord]) -> None:
         self._coming = iter(blobs)
         self._lock = threading.Lock()
 
-    def take(self) -> BlobEntry | None:
+    def take(self) -> BlobRecord | None:
         """The next one; None at the end."""
         with self._lock:
             return next(self._coming, None)

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from ..errors import MirrorError
 
-HEAD = "0005"
+HEAD = "0006"
 """The revision that this version works with; a test holds it equal to the newest migration."""
 
-REVISIONS = ("0001", "0002", "0003", "0004", HEAD)
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", HEAD)
 
 _VERSION_TABLE = (
     "CREATE TABLE alembic_version "
@@ -81,7 +81,7 @@ def revision_of(path: Path) -> str | None:
             if "alembic_version" not in tables:
                 return None
             row = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise database_full(error, path.parent, "the catalog") or CatalogError(
             f"cannot read the catalog {path}: {error}",
             hint=DAMAGED_HINT,
@@ -90,7 +90,7 @@ def revision_of(path: Path) -> str | None:
 
 
 def migrate(
-    path: Path, modes: Modes = PRIVATE, *, target: str = HEAD, fill: Callable[[Path], None] | None = None
+    path: Path, modes: Modes = PRIVATE, *, target: str = HEAD, fill: Callable[[Path], object] | None = None
 ) -> None:
     """Makes the catalog, or brings it to `target`. The caller holds the run lock: nobody else migrates it.
 
@@ -165,7 +165,7 @@ def _create(path: Path) -> None:
 
     To import Alembic takes longer than a first small run without it.
     """
-    from .engine import connect
+    from .database import connect
     from .schema import metadata
 
     engine = connect(path)
@@ -181,13 +181,16 @@ def _create(path: Path) -> None:
 def _upgrade(path: Path, target: str) -> None:
     from alembic import command
     from alembic.config import Config
+    from sqlalchemy import event
 
     from .. import migrations
-    from .engine import connect
+    from .database import connect
 
     config = Config()
     config.set_main_option("script_location", migrations.__path__[0].replace("%", "%%"))
     engine = connect(path)
+    # A table that is built anew takes the place of one that others refer to.
+    event.listen(engine, "connect", lambda driver, _record: driver.execute("PRAGMA foreign_keys = OFF"))
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection

@@ -11,7 +11,47 @@ from .schema import storable
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from .entries import FailureEntry, WeightsEntry
+
+@dataclass(frozen=True, slots=True)
+class WeightsEntry:
+    """One file of a model that is in the store, now or from before.
+
+    Attributes:
+        version: the upstream's name for it; None when it has none.
+        md5, sha256: lower-case hex digests of the bytes.
+        size: bytes.
+        fetched_at: aware UTC.
+        current: False once another file of the same format has taken its place.
+    """
+
+    format: str
+    version: str | None
+    md5: str
+    sha256: str | None
+    size: int
+    fetched_at: datetime
+    current: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FailureEntry:
+    """Weights that could not be fetched and have not been since. Times are aware UTC."""
+
+    format: str
+    error: str
+    attempts: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EvictedEntry:
+    """Weights that made room for others. The upstream can give them again. `evicted_at` is aware UTC."""
+
+    format: str
+    md5: str
+    size: int
+    evicted_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,194 @@
+"""Writing to a root without an upstream: the catalog opened, and the index that follows it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .catalog import Catalog, migrate, needs_migration
+from .catalog.database import failed
+from .damage import contradiction, damage_of
+from .errors import CatalogError
+from .files import Modes, fsync_directory, make_directory, part_name
+from .index.publish import digest_of, publish, published_revision
+from .index.rebuild import rebuild_from_index
+from .log import logger
+from .store.layout import Layout
+from .store.lock import publish_lock, run_lock
+from .store.root import check_format, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from .config import Settings
+
+LAST_VERIFY = "last_verify"
+"""The fact that holds the record of the last verify, as JSON; the index tells it to readers."""
+
+PUBLISHED = "published_index"
+"""The fact that holds the digests of the index that was published, and of the one before it."""
+
+_TOLD = ("catalog_id", "revision", "base_url", "organization_id", "chain", LAST_VERIFY)
+_IMMUTABLE = "mode=ro&immutable=1"
+_looked_at: dict[Path, tuple[int, ...]] = {}
+_log = logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A root that is open for writing.
+
+    Attributes:
+        wait: called with seconds to wait, as while another writer publishes; may raise.
+    """
+
+    layout: Layout
+    modes: Modes
+    catalog: Catalog
+    wait: Callable[[float], None]
+
+    def publish_index(self) -> bool:
+        """Brings the published index up to the catalog. False when nothing had changed.
+
+        Raises:
+            CatalogError: the catalog cannot be read.
+            NoSpaceError: the disk is full; the old index stands as it was.
+        """
+        layout, catalog = self.layout, self.catalog
+        with publish_lock(layout, self.modes, self.wait):
+            facts = catalog.facts()
+            known = facts.get(PUBLISHED, "").split()
+            sound = _is_as_published(layout, catalog, known)
+
+            def publishing(digest: str) -> None:
+                # Both count: a kill comes before the rename, or after it.
+                catalog.set_facts({PUBLISHED: " ".join([*known[-1:], digest])})
+
+            try:
+                return publish(
+                    layout.index,
+                    layout.incoming,
+                    layout.catalog,
+                    meta={key: facts[key] for key in _TOLD if facts.get(key)},
+                    modes=self.modes,
+                    sound=sound,
+                    publishing=publishing,
+                )
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                raise failed(layout.catalog, error) from error
+
+
+@contextlib.contextmanager
+def open_writer(settings: Settings, wait: Callable[[float], None], *, locked: bool) -> Iterator[Writer]:
+    """Opens the root of these settings, made ready and brought up to date.
+
+    Args:
+        wait: as `Writer.wait`.
+        locked: whether the caller holds the run lock; a migration needs it and takes it otherwise.
+
+    Raises:
+        ConfigurationError: the root cannot be used.
+        LockedError: the catalog must be migrated and another run holds the root.
+    """
+    layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
+    prepare(layout, modes)
+    with contextlib.closing(open_catalog(layout, modes, locked=locked)) as catalog:
+        yield Writer(layout, modes, catalog, wait)
+
+
+def open_catalog(layout: Layout, modes: Modes, *, locked: bool) -> Catalog:
+    """Opens the catalog, made or migrated where that is needed. The caller closes it.
+
+    One that is behind its own index was put back, from a backup or by a power cut. It gets another name, and the index
+    is built anew: its revisions will be given once more, to other changes. A new one begins with what the index names.
+
+    Args:
+        locked: as for `open_writer`, and the same errors.
+    """
+    published = published_revision(layout.index)  # first: the catalog only grows while another writer works
+    if needs_migration(layout.catalog):
+        with contextlib.nullcontext() if locked else run_lock(layout, modes):
+            if needs_migration(layout.catalog):
+                migrate(layout.catalog, modes, fill=lambda fresh: rebuild_from_index(fresh, layout.index, _stamp_of))
+    catalog = Catalog(layout.catalog)
+    try:
+        if published is not None:
+            catalog.rename_if_behind(*published)
+    except BaseException:
+        catalog.close()
+        raise
+    return catalog
+
+
+def _stamp_of(document: str) -> str:
+    from .upstream import Row, decode_row  # only the first run of a root needs it here
+
+    row = decode_row(document.encode("utf-8", "surrogatepass"))
+    return row.stamp if isinstance(row, Row) else ""
+
+
+def _is_as_published(layout: Layout, catalog: Catalog, known: Sequence[str]) -> bool:
+    """Whether the index is the file that was published; says so when it is not. Each file is hashed once."""
+    try:
+        found = os.stat(layout.index)
+    except OSError:
+        return True  # there is none, and one is made
+    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if _looked_at.get(layout.index) == identity:
+        return True
+    try:
+        digest = digest_of(layout.index)
+        # One of an older version is on no record.
+        fault = None if digest in known else "its bytes changed" if known else damage_of(layout.index, _IMMUTABLE)
+    except OSError as error:
+        fault = str(error)
+    if fault is None:
+        _looked_at[layout.index] = identity
+        if not known:
+            catalog.set_facts({PUBLISHED: digest})
+        return True
+    _log.warning("the index %s is not what was published (%s): it is made anew from the catalog", layout.index, fault)
+    return False
+
+
+def mend_catalog(settings: Settings) -> str | None:
+    """Puts a damaged catalog aside, so that a new one is made of the index. Says what was wrong; None when nothing.
+
+    Raises:
+        CatalogError: the index is damaged as well, or there is none.
+        LockedError: another run holds the root.
+    """
+    layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
+    check_format(layout)
+    if not layout.catalog.exists() or _fault_of(layout) is None:
+        return None
+    with run_lock(layout, modes):
+        fault = _fault_of(layout)
+        if fault is None:
+            return None
+        if damage_of(layout.index, _IMMUTABLE) is not None:
+            raise CatalogError(
+                f"the catalog {layout.catalog} is damaged ({fault}), and there is no sound index to make a new one of",
+                hint="put one back from a backup, or move both away and run `mirror sync`; blobs are recognised",
+            )
+        make_directory(layout.quarantine, modes)
+        kept = layout.quarantine / f"{layout.catalog.name}.{part_name('bad').removesuffix('.part')}"
+        os.replace(layout.catalog, kept)
+        fsync_directory(layout.root)
+    said = f"the catalog was damaged ({fault}): it is made anew from the index, and kept as {kept}"
+    _log.warning("%s", said)
+    return said
+
+
+def _fault_of(layout: Layout) -> str | None:
+    """What is wrong with the catalog, by itself or beside the index that was published of it."""
+    fault = damage_of(layout.catalog, "mode=rw")
+    if fault is not None or damage_of(layout.index, _IMMUTABLE) is not None:
+        return fault
+    with contextlib.closing(Catalog(layout.catalog)) as catalog:
+        known = catalog.facts().get(PUBLISHED, "").split()
+    return contradiction(layout.catalog, layout.index) if digest_of(layout.index) in known else None
