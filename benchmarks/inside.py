@@ -31,18 +31,17 @@ _BLOCK = 1 << 20
 def fetch(base_url: str, root: str, ca_file: str | None = None) -> dict[str, Any]:
     """Fetches, checks and publishes the weights of the first model listed."""
     from registry_mirror.secret import Secret
-    from registry_mirror.sync.fetch import fetch as fetch_job
-    from registry_mirror.sync.fetch import job_for
+    from registry_mirror.sync.fetch import Fetcher, job_for
+    from registry_mirror.sync.opening import open_sync
     from registry_mirror.sync.reporter import Reporter
-    from registry_mirror.sync.workshop import open_workshop
     from registry_mirror.upstream import Row
 
     settings = _settings(base_url, root, ca_file)
-    with open_workshop(settings, Secret(API_KEY), time.sleep, locked=True) as shop:
-        row = next(iter(shop.client.models.api.pages(PAGE))).rows[0]
+    with open_sync(settings, Secret(API_KEY), time.sleep, locked=True) as (writer, source, blobs):
+        row = next(iter(source.pages())).rows[0]
         assert isinstance(row, Row)
         began = time.perf_counter()
-        stored = fetch_job(shop, job_for(row, "onnx", None), Reporter(), lambda: None)
+        stored = Fetcher(source, writer.catalog, blobs, Reporter()).fetch(job_for(row, "onnx", None), lambda: None)
         seconds = time.perf_counter() - began
     assert stored is not None
     return {"seconds": seconds, "size": stored.size, "published": stored.published}
@@ -51,14 +50,14 @@ def fetch(base_url: str, root: str, ca_file: str | None = None) -> dict[str, Any
 def sync(base_url: str, root: str) -> dict[str, Any]:
     """One whole sync, from the call to the record on disk. Imports and a new root's catalog are made before."""
     from registry_mirror.secret import Secret
+    from registry_mirror.sync.opening import open_sync
     from registry_mirror.sync.reporter import Reporter
     from registry_mirror.sync.run import Options
     from registry_mirror.sync.run import sync as run_sync
     from registry_mirror.sync.stop import Stop
-    from registry_mirror.sync.workshop import open_workshop
 
     settings = _settings(base_url, root, None)
-    with open_workshop(settings, Secret(API_KEY), time.sleep, locked=True):
+    with open_sync(settings, Secret(API_KEY), time.sleep, locked=True):
         pass
     began = time.perf_counter()
     finished = run_sync(settings, Secret(API_KEY), Options(), Reporter(), Stop())
@@ -76,18 +75,18 @@ def publish(base_url: str, root: str, changes: int) -> dict[str, Any]:
     """Publishes the index after so many changes in the catalog, and once more after none."""
     from registry_mirror.secret import Secret
     from registry_mirror.store.layout import Layout
-    from registry_mirror.sync.workshop import open_workshop
+    from registry_mirror.sync.opening import open_sync
 
     layout = Layout(Path(root))
     with closing(sqlite3.connect(layout.catalog)) as catalog, catalog:
         chosen = catalog.execute("SELECT id FROM models ORDER BY random() LIMIT ?", (changes,)).fetchall()
         touch(catalog, chosen)
-    with open_workshop(_settings(base_url, root, None), Secret(API_KEY), time.sleep, locked=True) as shop:
+    with open_sync(_settings(base_url, root, None), Secret(API_KEY), time.sleep, locked=True) as (writer, _, _):
         began = time.perf_counter()
-        published = shop.publish_index()
+        published = writer.publish_index()
         seconds, before = time.perf_counter() - began, layout.index.stat()
         began = time.perf_counter()
-        again = shop.publish_index()
+        again = writer.publish_index()
         nothing, after = time.perf_counter() - began, layout.index.stat()
     untouched = (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     return {"seconds": seconds, "published": published, "none_seconds": nothing, "none": untouched and not again}

@@ -16,7 +16,7 @@ from .urls import check_proxy, hide_secrets, is_loopback
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _SOCKS = ("socks5", "socks5h")
@@ -193,3 +193,9 @@ def _check_key_log(path: str) -> None:
 def _refused(variable: str, path: str, reason: str) -> ConfigurationError:
     cure = "unset the variable, or name certificates in PEM with it or with upstream.ca_file"
     return ConfigurationError(f"environment {variable}: {path} {reason}", hint=cure)
+
+
+def cores() -> int:
+    """How many cores this process may use. A container's quota of them is not seen in it."""
+    usable: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1

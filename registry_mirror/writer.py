@@ -18,7 +18,7 @@ from .index.rebuild import rebuild_from_index
 from .log import logger
 from .store.layout import Layout
 from .store.lock import publish_lock, run_lock
-from .store.root import check_format, prepare
+from .store.root import RootWatch, check_format, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,20 +44,24 @@ class Writer:
 
     Attributes:
         wait: called with seconds to wait, as while another writer publishes; may raise.
+        root: tells when it is another folder than it was.
     """
 
     layout: Layout
     modes: Modes
     catalog: Catalog
     wait: Callable[[float], None]
+    root: RootWatch
 
     def publish_index(self) -> bool:
         """Brings the published index up to the catalog. False when nothing had changed.
 
         Raises:
             CatalogError: the catalog cannot be read.
+            StoreError: the root is no longer there.
             NoSpaceError: the disk is full; the old index stands as it was.
         """
+        self.root.check()
         layout, catalog = self.layout, self.catalog
         with publish_lock(layout, self.modes, self.wait):
             facts = catalog.facts()
@@ -97,7 +101,7 @@ def open_writer(settings: Settings, wait: Callable[[float], None], *, locked: bo
     layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
     prepare(layout, modes)
     with contextlib.closing(open_catalog(layout, modes, locked=locked)) as catalog:
-        yield Writer(layout, modes, catalog, wait)
+        yield Writer(layout, modes, catalog, wait, RootWatch(layout.root))
 
 
 def open_catalog(layout: Layout, modes: Modes, *, locked: bool) -> Catalog:

@@ -66,7 +66,7 @@ def test_a_room_imports_only_what_it_may(room):
 
 
 def test_the_check_sees_an_import_that_is_not_allowed():
-    assert "upstream" in imports_of(PACKAGE / "sync" / "workshop.py")
+    assert "upstream" in imports_of(PACKAGE / "sync" / "opening.py")
     assert {"store", "catalog"} <= imports_of(PACKAGE / "sync" / "fetch.py") - ALLOWED["index"]
 
 

@@ -23,7 +23,7 @@ from registry_mirror.digests import Hasher
 from registry_mirror.files import PRIVATE
 from registry_mirror.secret import Secret
 from registry_mirror.store.incoming import Part
-from registry_mirror.sync.workshop import make_client
+from registry_mirror.sync.opening import make_client
 from registry_mirror.upstream import RetryPolicy, load, transfer
 from registry_mirror.upstream.pace import Pace
 from registry_mirror.upstream.rate import Rate

@@ -33,10 +33,10 @@ from registry_mirror.catalog.weights import WeightsTable
 from registry_mirror.errors import ConfigurationError, NoSpaceError, StoreError
 from registry_mirror.files import database_full
 from registry_mirror.server import keys
-from registry_mirror.store import room as rooms
+from registry_mirror.store import budget as budgets
+from registry_mirror.store.budget import DiskBudget, Limits, Space, free_space, misfit
 from registry_mirror.store.faults import store_error
 from registry_mirror.store.layout import Layout
-from registry_mirror.store.room import Limits, Room, Space, free_space, misfit
 from registry_mirror.sync.reporter import Reporter
 
 MIB = 1 << 20
@@ -67,16 +67,16 @@ def test_a_file_is_begun_only_where_it_fits(size, space, limits, scope):
 def test_a_file_system_that_says_it_has_no_blocks_is_not_believed(tmp_path, monkeypatch):
     assert free_space(tmp_path) > 0
     real = os.statvfs(tmp_path)
-    monkeypatch.setattr(rooms.os, "statvfs", lambda _: os.statvfs_result([*real[:2], 0, 0, 0, *real[5:]]))
+    monkeypatch.setattr(budgets.os, "statvfs", lambda _: os.statvfs_result([*real[:2], 0, 0, 0, *real[5:]]))
     assert free_space(tmp_path) is None
-    monkeypatch.setattr(rooms.os, "statvfs", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no")))
+    monkeypatch.setattr(budgets.os, "statvfs", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no")))
     assert free_space(tmp_path) is None
 
 
 def test_a_promise_counts_against_others_until_its_bytes_are_on_the_disk_or_it_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(rooms, "free_space", lambda _: 100)
-    room = Room(Layout(tmp_path), Limits())
-    with room.guest() as first, room.guest() as second:
+    monkeypatch.setattr(budgets, "free_space", lambda _: 100)
+    budget = DiskBudget(Layout(tmp_path), Limits())
+    with budget.reserve() as first, budget.reserve() as second:
         first.admit(60)
         with pytest.raises(NoSpaceError, match="60 B are needed and 40 B are free"):
             second.admit(60)
@@ -84,41 +84,44 @@ def test_a_promise_counts_against_others_until_its_bytes_are_on_the_disk_or_it_e
         second.admit(70)
         with pytest.raises(NoSpaceError):
             first.admit(60)
-    with room.guest() as third:
+    with budget.reserve() as third:
         third.admit(100)
 
 
 def test_a_file_that_goes_on_needs_room_for_its_rest_and_all_of_it_counts_against_the_quota(tmp_path, monkeypatch):
-    monkeypatch.setattr(rooms, "free_space", lambda _: 40)
-    with Room(Layout(tmp_path), Limits()).guest() as guest:
-        guest.admit(100, 60)
+    monkeypatch.setattr(budgets, "free_space", lambda _: 40)
+    with DiskBudget(Layout(tmp_path), Limits()).reserve() as reservation:
+        reservation.admit(100, 60)
         with pytest.raises(NoSpaceError, match="41 B are needed"):
-            guest.admit(100, 59)
-    with Room(Layout(tmp_path), Limits(quota=99)).guest() as guest, pytest.raises(NoSpaceError, match="quota"):
-        guest.admit(100, 60)
+            reservation.admit(100, 59)
+    with (
+        DiskBudget(Layout(tmp_path), Limits(quota=99)).reserve() as reservation,
+        pytest.raises(NoSpaceError, match="quota"),
+    ):
+        reservation.admit(100, 60)
 
 
 def test_what_comes_without_a_length_is_stopped_at_the_floor_and_at_the_quota(tmp_path, monkeypatch):
     free = [100 * MIB]
-    monkeypatch.setattr(rooms, "free_space", lambda _: free[0])
-    with Room(Layout(tmp_path), Limits(floor=MIB)).guest() as guest:
-        guest.admit(None)
-        guest.came(50 * MIB)
+    monkeypatch.setattr(budgets, "free_space", lambda _: free[0])
+    with DiskBudget(Layout(tmp_path), Limits(floor=MIB)).reserve() as reservation:
+        reservation.admit(None)
+        reservation.came(50 * MIB)
         free[0] = MIB - 1
         with pytest.raises(NoSpaceError, match=r"store\.min_free") as caught:
-            guest.came(99 * MIB)
+            reservation.came(99 * MIB)
     assert caught.value.scope == "file"  # it may be what fills the disk
-    with Room(Layout(tmp_path), Limits(floor=MIB)).guest() as guest:
+    with DiskBudget(Layout(tmp_path), Limits(floor=MIB)).reserve() as reservation:
         free[0] = 200 * MIB
-        guest.admit(100 * MIB)
+        reservation.admit(100 * MIB)
         free[0] = MIB - 1
         with pytest.raises(NoSpaceError, match=r"store\.min_free") as caught:
-            guest.came(99 * MIB)
+            reservation.came(99 * MIB)
     assert caught.value.scope == "disk"
-    with Room(Layout(tmp_path), Limits(quota=20 * MIB)).guest() as guest:
-        guest.admit(None)
+    with DiskBudget(Layout(tmp_path), Limits(quota=20 * MIB)).reserve() as reservation:
+        reservation.admit(None)
         with pytest.raises(NoSpaceError, match="quota") as caught:
-            guest.came(21 * MIB)
+            reservation.came(21 * MIB)
     assert caught.value.scope == "quota"
 
 

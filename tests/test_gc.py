@@ -23,7 +23,7 @@ from registry_mirror.errors import Interrupted
 from registry_mirror.model import micros, parse_time, utc_now
 from registry_mirror.store.layout import Layout
 from registry_mirror.store.publish import touch
-from registry_mirror.sync import intake
+from registry_mirror.sync import recorder
 from registry_mirror.upkeep.gc import collect as collector
 from registry_mirror.upkeep.gc import survey
 from registry_mirror.upkeep.gc.collect import collect, look
@@ -363,14 +363,14 @@ def test_a_blob_that_gc_took_after_a_sync_had_recognised_it_is_fetched_in_the_sa
     upstream.update(id_of(1))
     asked = []
 
-    def gone_by_then(shop, found):
+    def gone_by_then(blobs, found):
         if not asked:
             kept.unlink()
         asked.append(found.md5)
-        return original(shop, found)
+        return original(blobs, found)
 
-    original = intake.still_there
-    monkeypatch.setattr(intake, "still_there", gone_by_then)
+    original = recorder.is_stored
+    monkeypatch.setattr(recorder, "is_stored", gone_by_then)
     finished = run_sync(upstream, root)
     assert finished.exit_code == 0
     assert (finished.record.tally.fetched.files, finished.record.tally.reused.files) == (1, 0)

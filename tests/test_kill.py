@@ -89,7 +89,7 @@ from registry_mirror.catalog.weights import WeightsTable
 from registry_mirror.secret import Secret
 from registry_mirror.store import publish as store
 from registry_mirror.index import publish as index
-from registry_mirror.sync import fetch
+from registry_mirror.store import blobs
 from registry_mirror.sync.reporter import Reporter
 from registry_mirror.sync.run import Options, sync
 from registry_mirror.sync.stop import Stop
@@ -99,7 +99,7 @@ if where in ("replace", "after replace"):
 elif where == "fsync":
     os.fsync = dying(os.fsync, False)
 elif where == "blob published, row not written":
-    fetch.publish = dying(fetch.publish, True)
+    blobs.publish = dying(blobs.publish, True)
 elif where == "row written, index not published":
     # How many rows come in one call is a matter of timing, so the first call that brings any is the one.
     record, killing = WeightsTable.record, dying(WeightsTable.record, True)

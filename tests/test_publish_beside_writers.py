@@ -14,6 +14,7 @@ from registry_mirror.catalog import Catalog, Verified, database, migrate
 from registry_mirror.files import PRIVATE
 from registry_mirror.index import publish as publishing
 from registry_mirror.store.layout import Layout
+from registry_mirror.store.root import RootWatch
 from registry_mirror.writer import Writer
 
 IDS = [f"m{number}" for number in range(6)]
@@ -37,7 +38,7 @@ def md5_of(number):
 
 def published(layout, catalog):
     """Publishes, and says what the index holds, table by table."""
-    Writer(layout, PRIVATE, catalog, lambda _: None).publish_index()
+    Writer(layout, PRIVATE, catalog, lambda _: None, RootWatch(layout.root)).publish_index()
     with sqlite3.connect(layout.index) as index:
         tables = ("models", "weights", "failures", "pins", "evicted", "checks")
         found = {table: sorted(map(str, index.execute(f"SELECT * FROM {table}"))) for table in tables}  # noqa: S608

@@ -11,10 +11,10 @@ from support.upstream import Chunked, Do, FaultyUpstream, Gate, Hold
 
 from registry_mirror.errors import NoSpaceError
 from registry_mirror.secret import Secret
-from registry_mirror.store import room as room_module
+from registry_mirror.store import blobs
+from registry_mirror.store import budget as budgets
+from registry_mirror.store.budget import DiskBudget, Limits, open_budget
 from registry_mirror.store.layout import Layout
-from registry_mirror.store.room import Limits, Room, open_room
-from registry_mirror.sync import fetch
 from registry_mirror.sync.reporter import Reporter
 from registry_mirror.sync.single import fetch_model
 from registry_mirror.sync.stop import Stop
@@ -40,7 +40,7 @@ def blob_sizes(root):
 # The instants at which a file that has come is not a blob yet, or is one that is not counted yet.
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_file_that_is_being_published_keeps_its_room(upstream, root, monkeypatch, moment):
-    publish, meanwhile = fetch.publish, []
+    publish, meanwhile = blobs.publish, []
 
     def second():
         try:
@@ -49,7 +49,7 @@ def test_a_file_that_is_being_published_keeps_its_room(upstream, root, monkeypat
             meanwhile.append(error.scope)
 
     def held(*args):
-        monkeypatch.setattr(fetch, "publish", publish)
+        monkeypatch.setattr(blobs, "publish", publish)
         thread = threading.Thread(target=second)
         if moment == "before":
             thread.start()
@@ -60,7 +60,7 @@ def test_a_file_that_is_being_published_keeps_its_room(upstream, root, monkeypat
             thread.join(20)
         return published
 
-    monkeypatch.setattr(fetch, "publish", held)
+    monkeypatch.setattr(blobs, "publish", held)
     fetch_one(upstream, root, "model-00001", 2 * SIZE - 1)
     assert meanwhile == ["quota"]
     assert blob_sizes(root) == [SIZE]
@@ -68,7 +68,7 @@ def test_a_file_that_is_being_published_keeps_its_room(upstream, root, monkeypat
 
 
 def test_two_threads_of_a_run_do_not_pass_one_quota_together(upstream, root, monkeypatch):
-    publish, publishing, refused, in_time = fetch.publish, threading.Event(), threading.Event(), []
+    publish, publishing, refused, in_time = blobs.publish, threading.Event(), threading.Event(), []
     upstream.inject(Do(lambda: publishing.wait(20)), kind="weights", path=make_document(2)["id"])
 
     class Listening(Reporter):
@@ -81,7 +81,7 @@ def test_two_threads_of_a_run_do_not_pass_one_quota_together(upstream, root, mon
         in_time.append(refused.wait(20))
         return publish(*args)
 
-    monkeypatch.setattr(fetch, "publish", held)
+    monkeypatch.setattr(blobs, "publish", held)
     overrides = {"store.quota": 2 * SIZE - 1, "sync.workers": 2}
     assert run_sync(upstream, root, overrides, reporter=Listening()).exit_code == 3
     assert in_time == [True]
@@ -89,16 +89,16 @@ def test_two_threads_of_a_run_do_not_pass_one_quota_together(upstream, root, mon
 
 
 def test_a_blob_counts_once(tmp_path):
-    room = Room(Layout(tmp_path), Limits(quota=100))
-    with room.guest() as first:
+    budget = DiskBudget(Layout(tmp_path), Limits(quota=100))
+    with budget.reserve() as first:
         first.admit(60)
         first.came(60)
         first.stored(60)
-        with room.guest() as second:
+        with budget.reserve() as second:
             second.admit(40)
             with pytest.raises(NoSpaceError):
                 second.admit(41)
-        with room.guest() as third:
+        with budget.reserve() as third:
             third.admit(40)
 
 
@@ -111,42 +111,42 @@ def put_blob(layout, size):
 
 def test_what_another_process_has_published_since_counts(tmp_path):
     layout = Layout(tmp_path)
-    room = Room(layout, Limits(quota=1000))
-    with room.guest() as first:
+    budget = DiskBudget(layout, Limits(quota=1000))
+    with budget.reserve() as first:
         first.admit(100)
     put_blob(layout, 900)
-    with room.guest() as second, pytest.raises(NoSpaceError):
+    with budget.reserve() as second, pytest.raises(NoSpaceError):
         second.admit(500)
 
 
 def test_a_count_that_is_old_is_made_anew_and_many_small_files_share_one(tmp_path, monkeypatch):
     layout, now, counts = Layout(tmp_path), [0.0], []
-    inventory = room_module.inventory
-    monkeypatch.setattr(room_module, "inventory", lambda of: counts.append(1) or inventory(of))
-    monkeypatch.setattr(room_module.time, "monotonic", lambda: now[0])
-    room = Room(layout, Limits(quota=100_000))
+    inventory = budgets.inventory
+    monkeypatch.setattr(budgets, "inventory", lambda of: counts.append(1) or inventory(of))
+    monkeypatch.setattr(budgets.time, "monotonic", lambda: now[0])
+    budget = DiskBudget(layout, Limits(quota=100_000))
     for _ in range(100):
-        with room.guest() as guest:
-            guest.admit(10)
-            guest.came(10)
-            guest.stored(10)
+        with budget.reserve() as reservation:
+            reservation.admit(10)
+            reservation.came(10)
+            reservation.stored(10)
     assert len(counts) == 1
     put_blob(layout, 99_500)
     now[0] += 2
-    with room.guest() as guest, pytest.raises(NoSpaceError):
-        guest.admit(900)
+    with budget.reserve() as reservation, pytest.raises(NoSpaceError):
+        reservation.admit(900)
 
 
 def test_a_file_that_is_a_blob_and_a_guest_for_a_moment_takes_no_room_from_another(tmp_path):
     layout = Layout(tmp_path)
-    room, done = Room(layout, Limits(quota=100)), []
-    with room.guest() as first:
+    budget, done = DiskBudget(layout, Limits(quota=100)), []
+    with budget.reserve() as first:
         first.admit(60)
         first.came(60)
-        put_blob(layout, 60)  # the same one, of which the room has not been told yet
+        put_blob(layout, 60)  # the same one, of which the budget has not been told yet
         telling = threading.Timer(0.1, first.stored, [60])
         telling.start()
-        with room.guest() as second:
+        with budget.reserve() as second:
             second.admit(40)
             done.append(second.size)
         telling.join()
@@ -155,13 +155,13 @@ def test_a_file_that_is_a_blob_and_a_guest_for_a_moment_takes_no_room_from_anoth
 
 def test_all_who_have_a_root_open_share_its_room_and_the_last_one_takes_it_along(tmp_path):
     layout, limits = Layout(tmp_path), Limits(quota=100)
-    with open_room(layout, limits) as first:
-        with open_room(layout, limits) as second, open_room(layout, Limits()) as other:
+    with open_budget(layout, limits) as first:
+        with open_budget(layout, limits) as second, open_budget(layout, Limits()) as other:
             assert second is first
             assert other is not first
-        with open_room(layout, limits) as third:
+        with open_budget(layout, limits) as third:
             assert third is first
-    with open_room(layout, limits) as later:
+    with open_budget(layout, limits) as later:
         assert later is not first
 
 

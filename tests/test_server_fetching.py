@@ -93,13 +93,13 @@ def one():
 # Publishing waits while the file is there that the root has beside it.
 PUBLISHES_BY_LEAVE = """
 import os, sys, time
-import registry_mirror.sync.fetch as fetch
-real = fetch.publish
+import registry_mirror.store.blobs as blobs
+real = blobs.publish
 def publish(layout, *args, **more):
     while os.path.exists(f"{layout.root}.wait"):
         time.sleep(0.01)
     return real(layout, *args, **more)
-fetch.publish = publish
+blobs.publish = publish
 """
 
 
@@ -284,9 +284,9 @@ def test_what_is_wrong_on_this_machine_is_for_its_log_alone(upstream, root, one,
     broken = f"""
 import registry_mirror.sync.single as single
 from registry_mirror.errors import *
-def open_workshop(*_args, **_more):
+def open_sync(*_args, **_more):
     raise {fault}
-single.open_workshop = open_workshop
+single.open_sync = open_sync
 """
     with fetching(upstream, root, broken) as server:
         answer = take(server.download_url(name(one)))

@@ -11,7 +11,7 @@ from support.syncing import files_under
 from registry_mirror.files import PRIVATE
 from registry_mirror.store import publish as publishing
 from registry_mirror.store.layout import Layout
-from registry_mirror.store.publish import examine, quarantine_only, settle
+from registry_mirror.store.publish import examine, make_durable, quarantine_only
 from registry_mirror.store.root import prepare
 
 GOOD = b"the bytes that belong here"
@@ -90,5 +90,5 @@ def test_settling_a_blob_makes_its_bytes_and_its_name_durable(layout, monkeypatc
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", noted)
-    settle(blob)
+    make_durable(blob)
     assert synced == [each.stat().st_ino for each in (blob, blob.parent, blob.parent.parent)]

@@ -24,8 +24,8 @@ from registry_mirror import Client, Mirror, NetworkError, writer
 from registry_mirror.catalog import Catalog, migrate, runs
 from registry_mirror.demo import DemoModel, Weights
 from registry_mirror.store import lock
+from registry_mirror.sync.opening import make_client
 from registry_mirror.sync.stop import Stop
-from registry_mirror.sync.workshop import make_client
 from registry_mirror.upstream import RetryPolicy
 from registry_mirror.upstream.answers import error_for
 

@@ -18,9 +18,9 @@ from .render import print_json
 @pass_globals
 def command(options: GlobalOptions, model: str, *, yes: bool, as_json: bool) -> int:
     """Soft-delete MODEL upstream, by name or id. The weights that are here stay."""
+    from ..sync.opening import make_client
     from ..sync.single import follow_delete
     from ..sync.stop import Stop
-    from ..sync.workshop import make_client
     from .progress import printable
     from .writing import settings_and_key
 

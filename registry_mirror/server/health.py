@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ..errors import NoIndexError
 from ..model import parse_time, utc_now
 from ..status import MirrorStatus, Upkeep
-from ..store.room import free_space
+from ..store.budget import free_space
 from . import metrics
 from .errors import JSON, response_of
 from .site import call_of

@@ -49,7 +49,7 @@ def publish(layout: Layout, part: Part, digest: Digest, weights_format: str) -> 
         present = examine(layout, digest.md5, weights_format)
         if present is not None:
             _refuse_twin(present, digest)
-            settle(blob)
+            make_durable(blob)
             part.discard()
             return False
         with no_space_named(str(blob)):
@@ -87,7 +87,7 @@ def _make_name_durable(blob: Path) -> None:
     fsync_directory(blob.parent.parent)
 
 
-def settle(blob: Path) -> None:
+def make_durable(blob: Path) -> None:
     """Makes durable a blob that somebody else has left: one killed after the rename has not synced the folder.
 
     A row must not outlive the name that it speaks of. Bytes that an operator copied there may be in memory only.

@@ -7,7 +7,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StoreError
 from ..files import NotAFileError, make_directory, no_space_named, regular_status, write_atomically
 from .layout import FORMAT_VERSION, Layout, refuse_file
 
@@ -139,3 +139,31 @@ def check_format(layout: Layout) -> None:
             f"the root {layout.root} has layout {text}, and this version knows {FORMAT_VERSION} at most",
             hint="upgrade registry-mirror on this machine",
         )
+
+
+class RootWatch:
+    """Makes sure that a root is the folder that it was when the work began.
+
+    Where a mount went away, its empty mount point has the root's name: what is written there fills another disk, and
+    comes to light when the mount is back and hides it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._identity = root, _identity(root)
+
+    def check(self) -> None:
+        """Raises StoreError when it is not."""
+        if _identity(self._root) != self._identity:
+            raise StoreError(
+                f"the root {self._root} is no longer the folder that it was when this run began",
+                hint="see that its disk is mounted, then run again",
+                everywhere=True,
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

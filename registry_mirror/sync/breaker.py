@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..errors import MirrorError
 
 
-class Breaker:
+class CircuitBreaker:
     """Trips at once for a refused key, a long rate limit, a used-up quota and a disk that takes no more writes, and
     after `patience` failures of the network or the disk in a row.
     """

@@ -1,33 +1,26 @@
-"""One model's weights from the upstream into the store. Writes no row: the caller does, after the blob."""
+"""One model's weights from the source into the store. Writes no row: the caller does, after the blob."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ..catalog import Weights
 from ..errors import ConflictError, IntegrityError, MirrorError, StoreError
-from ..files import regular_status
 from ..model import utc_now
-from ..store.adopt import adopt
-from ..store.incoming import Part
-from ..store.layout import blob_name
 from ..store.origin import Origin
-from ..store.publish import examine, publish, settle, touch
 from ..upstream import Begun, of_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..catalog import Known, KnownWeights
+    from ..catalog import Catalog, Known, KnownWeights
     from ..digests import Digest
-    from ..store.room import Guest
+    from ..store.blobs import Blobs, IncomingBlob
+    from ..store.incoming import Part
     from ..upstream import Declared, Received, Row
+    from ..upstream.source import Source
     from .reporter import Reporter
-    from .workshop import Workshop
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,65 +52,132 @@ class Stored:
     kept: int = 0
 
 
-def fetch(shop: Workshop, job: Job, reporter: Reporter, check: Callable[[], None]) -> Stored | None:
-    """Fetches the weights, or recognises that they are here.
+class Fetcher:
+    """Fetches weights from one source into one store.
 
     Args:
-        check: raises when the work is to end; called for every chunk.
-
-    Returns:
-        None when the model was never exported in this format (onnx excepted: every ready model has it).
-
-    Raises:
-        MirrorError: what went wrong with this model.
+        catalog: knows which digests belong together; no row of it is written.
     """
-    try:
-        with shop.room.guest() as guest:
-            found = _transferred(shop, job, reporter, _Progress(job, reporter, check, guest))
-            stored = found if isinstance(found, Stored) else _publish(shop, job, found, guest)
-            if stored.published:
-                guest.stored(stored.size)
-    except ConflictError as error:
-        # 400 is how some answer for a model that is not ready, which passes; 409 says that this format is not there.
-        if job.format == "onnx" or error.status != 409:
-            raise
-        return None
-    if not stored.published:
-        touch(shop.layout, stored.md5, job.format)
-    return stored
 
+    def __init__(self, source: Source, catalog: Catalog, blobs: Blobs, reporter: Reporter) -> None:
+        self._source, self._catalog, self._blobs, self._reporter = source, catalog, blobs, reporter
 
-def _transferred(shop: Workshop, job: Job, reporter: Reporter, progress: _Progress) -> Stored | Received[Part]:
-    api = shop.client.models.api
+    def fetch(self, job: Job, check: Callable[[], None]) -> Stored | None:
+        """Fetches the weights, or recognises that they are here.
 
-    def part(declared: Declared) -> Part:
-        progress.guest.admit(declared.size)
-        made = Part(shop.layout.incoming, shop.modes, origin=_origin(job, declared))
+        Args:
+            check: raises when the work is to end; called for every chunk.
+
+        Returns:
+            None when the model was never exported in this format (onnx excepted: every ready model has it).
+
+        Raises:
+            MirrorError: what went wrong with this model.
+        """
         try:
-            # Once more: of two processes that ask at the same time, the later one sees the other's part now.
-            progress.guest.admit(declared.size)
-        except MirrorError:
-            made.discard()
-            raise
-        reporter.opened(job.key, made.path)
-        return made
+            with self._blobs.incoming() as incoming:
+                stored = self._fetched(job, incoming, check)
+        except ConflictError as error:
+            # Some answer 400 for a model that is not ready, which passes; 409 says that this format is not there.
+            if job.format == "onnx" or error.status != 409:
+                raise
+            return None
+        if not stored.published:
+            self._blobs.touch(stored.md5, job.format)
+        return stored
 
-    return shop.client.storage.fetch(
-        f"model {job.row.name!r}",
-        address=lambda: api.download_url(job.row.id, job.format),
-        sink=part,
-        held=lambda declared: _held(shop, job, declared),
-        progress=progress,
-        begun=_begun(shop, job, reporter, progress),
-    )
+    def _fetched(self, job: Job, incoming: IncomingBlob, check: Callable[[], None]) -> Stored:
+        progress = _Progress(job, incoming, self._reporter, check)
+
+        def begin(declared: Declared) -> Part:
+            part = incoming.begin(declared.size, _origin(job, declared))
+            self._reporter.opened(job.key, part.path)
+            return part
+
+        begun = self._begun(job, incoming, progress)
+        found = self._source.fetch(
+            job.row, job.format, begin, lambda declared: self._held(job, declared), progress, begun
+        )
+        return found if isinstance(found, Stored) else self._put(job, incoming, found)
+
+    def _begun(self, job: Job, incoming: IncomingBlob, progress: _Progress) -> Begun[Part] | None:
+        """The beginning that an earlier run left."""
+        left = incoming.resume(job.key, progress)
+        if left is None:
+            return None
+        self._reporter.opened(job.key, left.part.path)
+        said = left.origin
+        declared = of_part(said.size, said.md5, said.etag, said.last_modified, said.digests)
+        return Begun(left.part, left.hasher, left.head, declared)
+
+    def _put(self, job: Job, incoming: IncomingBlob, received: Received[Part]) -> Stored:
+        digest = received.digest
+        try:
+            self._refuse_other_content(digest)
+        except MirrorError:
+            received.sink.discard()
+            raise
+        return Stored(
+            digest.md5,
+            digest.sha256,
+            digest.size,
+            declared_md5=received.declared_md5,
+            published=incoming.put(received.sink, digest, job.format),
+            kept=received.kept,
+        )
+
+    def _refuse_other_content(self, digest: Digest) -> None:
+        """Refuses bytes that have an MD5 on record and not its SHA-256, also where the old blob is no more."""
+        recorded = self._catalog.weights.sha256_of(digest.md5)
+        if recorded and digest.sha256 not in recorded:
+            raise IntegrityError(
+                f"two different contents have the MD5 {digest.md5}: SHA-256 {min(recorded)} is on record, "
+                f"{digest.sha256} is here now",
+                hint="one of them was made to deceive, or the record is damaged: find out which before you use either",
+            )
+
+    def _held(self, job: Job, declared: Declared) -> Stored | None:
+        """The blob that is declared, when it is in the store; then the bytes need not come.
+
+        Only a digest proves it. The same ETag and size do not: the model's row says that something has changed.
+        """
+        if declared.coding:  # the digests may be of the compressed bytes
+            return None
+        md5 = declared.md5 or declared.hint
+        if md5 is not None:
+            return self._held_by_md5(job.format, md5, declared)
+        current = job.current
+        if current is None or declared.others.get("sha-256") != current.sha256 or current.lost:
+            return None
+        if declared.size not in (None, current.size) or not self._blobs.holds(current.md5, job.format, current.size):
+            return None
+        return Stored(current.md5, current.sha256, current.size)
+
+    def _held_by_md5(self, weights_format: str, md5: str, declared: Declared) -> Stored | None:
+        """A blob under this MD5. It is hashed first when it has changed or the catalog does not vouch for it."""
+        if not self._blobs.has_name(md5, weights_format):
+            return None
+        vouched = self._catalog.weights.with_md5(md5)
+        if vouched is None or not self._blobs.holds(md5, weights_format, vouched[1]):
+            digest = self._blobs.examine(md5, weights_format)
+            if digest is None:
+                return None
+            self._refuse_other_content(digest)
+            vouched = (digest.sha256, digest.size)
+        sha256, size = vouched
+        # An ETag is a hint: only together with the length is it believed. A binding MD5 may come without one.
+        if declared.size != size and (declared.md5 is None or declared.size is not None):
+            return None
+        if declared.others.get("sha-256", sha256) != sha256:
+            return None
+        return Stored(md5, sha256, size, declared_md5=declared.md5 is not None)
 
 
 class _Progress:
-    """Tells the reporter of each beginning, and the room and the reporter of what came."""
+    """Tells the reporter of each beginning, and the reservation and the reporter of what came."""
 
-    def __init__(self, job: Job, reporter: Reporter, check: Callable[[], None], guest: Guest) -> None:
-        self._job, self._reporter, self._check = job, reporter, check
-        self.guest = guest
+    def __init__(self, job: Job, incoming: IncomingBlob, reporter: Reporter, check: Callable[[], None]) -> None:
+        self._job, self._incoming, self._reporter, self._check = job, incoming, reporter, check
         self._done: int | None = None
 
     def __call__(self, done: int, total: int | None) -> None:
@@ -125,25 +185,9 @@ class _Progress:
         if self._done is None or done < self._done:
             self._reporter.started(self._job.key, self._job.row.name, total)
         if done:
-            self.guest.came(done)
+            self._incoming.came(done)
             self._reporter.advanced(self._job.key, done)
         self._done = done
-
-
-def _begun(shop: Workshop, job: Job, reporter: Reporter, progress: _Progress) -> Begun[Part] | None:
-    """The beginning that an earlier run left, copied and hashed."""
-    kept = adopt(shop.layout.incoming, shop.modes, job.key, progress)
-    if kept is None:
-        return None
-    reporter.opened(job.key, kept.part.path)
-    said = kept.origin
-    try:
-        progress.guest.admit(said.size, kept.hasher.size)
-    except MirrorError:
-        kept.part.keep()
-        raise
-    declared = of_part(said.size, said.md5, said.etag, said.last_modified, said.digests)
-    return Begun(kept.part, kept.hasher, kept.head, declared)
 
 
 def _origin(job: Job, declared: Declared) -> Origin | None:
@@ -153,83 +197,6 @@ def _origin(job: Job, declared: Declared) -> Origin | None:
     # A date that cannot be a validator by itself still tells a changed object beside one.
     modified = declared.modified if declared.settled or declared.validator else None
     return Origin(job.key, declared.size, declared.md5, declared.validator, modified, digests=dict(declared.others))
-
-
-def _publish(shop: Workshop, job: Job, received: Received[Part], guest: Guest) -> Stored:
-    digest = received.digest
-    try:
-        if digest.size > guest.size:  # its length was not known, or not all of it was told
-            guest.admit(digest.size, digest.size)
-        _refuse_other_content(shop, digest)
-    except MirrorError:
-        received.sink.discard()
-        raise
-    published = publish(shop.layout, received.sink, digest, job.format)
-    return Stored(
-        digest.md5,
-        digest.sha256,
-        digest.size,
-        declared_md5=received.declared_md5,
-        published=published,
-        kept=received.kept,
-    )
-
-
-def _refuse_other_content(shop: Workshop, digest: Digest) -> None:
-    """Refuses bytes that have an MD5 on record and not its SHA-256, also where the old blob is no more."""
-    recorded = shop.catalog.weights.sha256_of(digest.md5)
-    if recorded and digest.sha256 not in recorded:
-        raise IntegrityError(
-            f"two different contents have the MD5 {digest.md5}: SHA-256 {min(recorded)} is on record, "
-            f"{digest.sha256} is here now",
-            hint="one of them was made to deceive, or the record is damaged: find out which before you use either",
-        )
-
-
-def _held(shop: Workshop, job: Job, declared: Declared) -> Stored | None:
-    """The blob that the storage's headers speak of, when it is in the store; then the body need not come.
-
-    Only a digest proves it. The same ETag and size do not: the model's row says that something has changed.
-    """
-    if declared.coding:  # the digests may be of the compressed bytes
-        return None
-    md5 = declared.md5 or declared.hint
-    if md5 is not None:
-        return _held_by_md5(shop, job.format, md5, declared)
-    current = job.current
-    if current is None or declared.others.get("sha-256") != current.sha256 or current.lost:
-        return None
-    if declared.size not in (None, current.size) or not _is_whole(shop, current.md5, job.format, current.size):
-        return None
-    return Stored(current.md5, current.sha256, current.size)
-
-
-def _held_by_md5(shop: Workshop, weights_format: str, md5: str, declared: Declared) -> Stored | None:
-    """A blob under this MD5. One that the catalog does not vouch for, or that changed, is hashed before it counts."""
-    blob = shop.layout.blob(md5, weights_format)
-    if not os.path.lexists(blob):
-        return None
-    vouched = shop.catalog.weights.with_md5(md5)
-    if vouched is None or not _is_whole(shop, md5, weights_format, vouched[1]):
-        digest = examine(shop.layout, md5, weights_format)
-        if digest is None:
-            return None
-        _refuse_other_content(shop, digest)
-        settle(blob)
-        vouched = (digest.sha256, digest.size)
-    sha256, size = vouched
-    # An ETag is a hint: only together with the length is it believed. A binding MD5 may come without one.
-    if declared.size != size and (declared.md5 is None or declared.size is not None):
-        return None
-    if declared.others.get("sha-256", sha256) != sha256:
-        return None
-    return Stored(md5, sha256, size, declared_md5=declared.md5 is not None)
-
-
-def _is_whole(shop: Workshop, md5: str, weights_format: str, size: int) -> bool:
-    with contextlib.suppress(OSError):
-        return regular_status(shop.layout.blobs / blob_name(md5, weights_format)).st_size == size
-    return False
 
 
 def weights_of(job: Job, stored: Stored) -> Weights:
@@ -247,18 +214,18 @@ def weights_of(job: Job, stored: Stored) -> Weights:
     )
 
 
-def still_there(shop: Workshop, found: Weights) -> bool:
+def is_stored(blobs: Blobs, found: Weights) -> bool:
     """Whether the blob of a row that is about to be written is in the store: a `gc` may have been faster."""
-    return _is_whole(shop, found.md5, found.format, found.size)
+    return blobs.holds(found.md5, found.format, found.size)
 
 
-def record(shop: Workshop, job: Job, stored: Stored) -> None:
+def record(catalog: Catalog, blobs: Blobs, job: Job, stored: Stored) -> None:
     """Writes the row of one stored blob.
 
     Raises:
         StoreError: it is no longer there.
     """
-    if shop.catalog.weights.record([weights_of(job, stored)], partial(still_there, shop)):
+    if catalog.weights.record([weights_of(job, stored)], lambda found: is_stored(blobs, found)):
         raise StoreError(
             f"the weights of model {job.row.name!r} were removed from the store at the very moment of their use",
             hint="run it again: they are fetched anew",

@@ -8,9 +8,10 @@ from ..errors import ConfigurationError
 from ..upstream import Page, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..catalog import Catalog
+    from ..upstream.source import Source
     from .reporter import Reporter
 
 
@@ -18,21 +19,16 @@ _MOST_HELD = 64 << 20
 """Characters of documents. Whose registry it is and what so many did not show is decided by what they did."""
 
 
-def confirmed(
-    catalog: Catalog, base_url: str, pages: Iterable[Page], reporter: Reporter, chain: Callable[[], tuple[str, ...]]
-) -> Iterator[Page]:
+def confirmed(catalog: Catalog, source: Source, pages: Iterable[Page], reporter: Reporter) -> Iterator[Page]:
     """Lets pages through once one of them shows whose registry it is; until then they are held back, up to a limit.
-
-    Args:
-        chain: the catalogs that the last page came through, when the upstream is a mirror itself.
 
     Raises:
         ConfigurationError: it is another organisation, or this mirror itself; no page was let through.
     """
     facts, held, organizations = catalog.facts(), [], set()
-    sure, weight = False, 0
+    sure, weight, base_url = False, 0, source.address
     for page in pages:
-        refuse_loop(facts["catalog_id"], chain())
+        refuse_loop(facts["catalog_id"], source.chain)
         if sure:
             yield page
             continue
@@ -43,11 +39,11 @@ def confirmed(
         if sure:
             _record(catalog, facts, base_url, organizations, reporter)
             yield from held
-    refuse_loop(facts["catalog_id"], chain())  # a listing without a page has been checked nowhere else
+    refuse_loop(facts["catalog_id"], source.chain)  # a listing without a page has been checked nowhere else
     if held and not sure:
         _record(catalog, facts, base_url, organizations, reporter)
         yield from held
-    if (links := ",".join(chain())) != facts.get("chain", ""):
+    if (links := ",".join(source.chain)) != facts.get("chain", ""):
         catalog.set_facts({"chain": links})
 
 
@@ -64,15 +60,15 @@ def refuse_loop(catalog_id: str, chain: tuple[str, ...]) -> None:
         )
 
 
-def check(catalog: Catalog, base_url: str, row: Row, reporter: Reporter, chain: tuple[str, ...]) -> None:
+def check(catalog: Catalog, source: Source, row: Row, reporter: Reporter) -> None:
     """The same for a single model.
 
     Raises:
         ConfigurationError: it is of another organisation, or comes from this mirror itself.
     """
     facts = catalog.facts()
-    refuse_loop(facts["catalog_id"], chain)
-    _record(catalog, facts, base_url, owners(Page((row,), None)), reporter)
+    refuse_loop(facts["catalog_id"], source.chain)
+    _record(catalog, facts, source.address, owners(Page((row,), None)), reporter)
 
 
 def owners(page: Page) -> set[str]:

@@ -19,10 +19,9 @@ from ..errors import (
     ValidationError,
 )
 from ..model import ModelStatus, micros, parse_time, utc_now
-from ..store.publish import inventory
 from ..upstream import BadRow, Row, read_whole
 from . import identity
-from .breaker import Breaker
+from .breaker import CircuitBreaker
 from .fetch import job_for
 from .gaps import find_gaps, gap_warning, remember, usual_gaps
 from .plan import Change, absent_models, plan_model, shrinks, unknown_names
@@ -32,34 +31,39 @@ from .settled import Settled, recall
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from ..catalog import Known
-    from ..upstream import ModelsApi, Page, Reading
-    from .crew import Crew
+    from ..catalog import Catalog, Known
+    from ..upstream import Page, Reading
+    from ..upstream.source import Source
+    from .api_pool import ApiPool
     from .fetch import Job
     from .plan import Policy, Step
     from .record import Tally
     from .reporter import Reporter
-    from .workshop import Workshop
 
 
 class Listing:
     """One reading of the listing, archived models included.
 
     Args:
+        sizes: reads the names of the blobs in the store, with their sizes.
+        patience: failures of the network in a row after which no further model is asked for.
         submit: takes each job that a page brings.
     """
 
     def __init__(
         self,
-        shop: Workshop,
+        source: Source,
+        catalog: Catalog,
+        sizes: Callable[[], Mapping[str, int]],
         policy: Policy,
         tally: Tally,
-        crew: Crew,
+        api: ApiPool,
         reporter: Reporter,
+        patience: int,
         submit: Callable[[Job], None],
     ) -> None:
-        self._shop, self._policy, self._tally = shop, policy, tally
-        self._crew, self._reporter, self._submit = crew, reporter, submit
+        self._source, self._catalog, self._sizes, self._policy, self._tally = source, catalog, sizes, policy, tally
+        self._api, self._reporter, self._submit = api, reporter, submit
         self._known: Mapping[str, Known] = {}
         self._facts: Mapping[str, str] = {}
         self._readings: dict[str, Reading] = {}
@@ -70,7 +74,7 @@ class Listing:
         self._seen: set[str] = set()
         self._names: set[str] = set()
         self._named: list[Job] = []
-        self._breaker = Breaker(patience=2 * shop.settings.sync.workers)
+        self._breaker = CircuitBreaker(patience)
         self._tripped: MirrorError | None = None
 
     def pages(self) -> Iterator[Page]:
@@ -79,24 +83,21 @@ class Listing:
         Raises:
             MirrorError: the listing cannot be had or believed.
         """
-        client, self._facts = self._shop.client, self._shop.catalog.facts()
-        api, size = client.models.api, self._shop.settings.upstream.page_size
-        ahead = self._crew.ahead(
-            read_listings(api, size, usual_gaps(self._facts), self._readings, self._reporter.say, self._texts)
+        self._facts = self._catalog.facts()
+        ahead = self._api.ahead(
+            read_listings(self._source, usual_gaps(self._facts), self._readings, self._reporter.say, self._texts)
         )
         self._remember()  # while the first page is on its way
         try:
-            for page in identity.confirmed(
-                self._shop.catalog, client.session.base_url, ahead, self._reporter, lambda: client.session.chain
-            ):
+            for page in identity.confirmed(self._catalog, self._source, ahead, self._reporter):
                 self._sure = True
                 yield page
         except (ApiError, ListingError) as error:
             raise unusable(error) from error
 
     def _remember(self) -> None:
-        self._blobs = inventory(self._shop.layout)
-        self._settled = recall(self._shop.catalog, self._policy.formats, self._blobs)
+        self._blobs = self._sizes()
+        self._settled = recall(self._catalog, self._policy.formats, self._blobs)
 
     def _texts(self) -> Mapping[bytes, str]:
         """The rows to recognise. None before it is sure whose the listing is, which only a decoded row tells."""
@@ -109,7 +110,7 @@ class Listing:
         self._note_bad(row for row in page.rows if isinstance(row, BadRow))
         self._count_same(set(page.same) - fresh.keys() - self._seen)
         self._seen |= page.ids
-        self._known = self._shop.catalog.models.known(fresh)
+        self._known = self._catalog.models.known(fresh)
         steps = [plan_model(row, self._known.get(row.id), self._policy, self._blobs) for row in rows]
         self._record(steps)
         self._count(steps)
@@ -127,7 +128,7 @@ class Listing:
         self._submit_named(gap_warning(gaps))
         self._tally.gaps = gaps
         if fresh := remember(gaps, self._facts):
-            self._shop.catalog.set_facts(fresh)
+            self._catalog.set_facts(fresh)
         if gap_warning(gaps):
             return None
         present = self._settled.present
@@ -138,7 +139,7 @@ class Listing:
                 hint="if they were really deleted upstream, run `mirror sync --accept-shrink` once",
             )
         self._tally.whole_listing = True
-        self._known = self._shop.catalog.models.known(absent)
+        self._known = self._catalog.models.known(absent)
         self._ask_for(absent)
         return None
 
@@ -152,12 +153,12 @@ class Listing:
 
     def _record(self, steps: Sequence[Step]) -> None:
         changed = [step.row for step in steps if step.change is not Change.UNCHANGED]
-        records = [record for record in self._crew.map(self._detailed, changed) if record is not None]
-        self._shop.catalog.models.record(records, utc_now())
+        records = [record for record in self._api.map(self._detailed, changed) if record is not None]
+        self._catalog.models.record(records, utc_now())
         self._end_if_tripped()
         over = [step.row.id for step in steps if not step.fetches]
         if over and not self._policy.named:
-            self._shop.catalog.weights.clear_failures(over)
+            self._catalog.weights.clear_failures(over)
 
     def _detailed(self, row: Row) -> dict[str, Any] | None:
         """A row to record; where the listing lacks metrics or class mapping, the model itself is asked for.
@@ -211,13 +212,13 @@ class Listing:
 
     def _ask_for(self, absent: Sequence[str]) -> None:
         """Asks for each model that the listing lacks; only a 404 calls it gone."""
-        answers = self._crew.map(lambda each: self._ask_for_one(each, self._known[each].name, quiet_404=True), absent)
+        answers = self._api.map(lambda each: self._ask_for_one(each, self._known[each].name, quiet_404=True), absent)
         found = [answer for answer in answers if isinstance(answer, Row)]
         news = [row for row in found if row.fingerprint != self._known[row.id].fingerprint]
-        self._shop.catalog.models.record([record_of(row) for row in news], utc_now())
+        self._catalog.models.record([record_of(row) for row in news], utc_now())
         gone = [model_id for model_id, answer in zip(absent, answers, strict=True) if isinstance(answer, NotFoundError)]
-        self._shop.catalog.models.mark_gone(gone, utc_now())
-        self._shop.catalog.weights.clear_failures(gone)
+        self._catalog.models.mark_gone(gone, utc_now())
+        self._catalog.weights.clear_failures(gone)
         self._tally.gone += len(gone)
         self._end_if_tripped()
 
@@ -226,7 +227,7 @@ class Listing:
         if self._tripped is not None:
             return self._tripped
         try:
-            row = self._shop.client.models.api.document(model_id)
+            row = self._source.document(model_id)
         except (ApiError, NetworkError) as error:
             self._breaker.failure(error)
             if self._breaker.reason is not None:
@@ -239,8 +240,7 @@ class Listing:
 
 
 def read_listings(
-    api: ModelsApi,
-    size: int,
+    source: Source,
     usual: Mapping[str, str],
     readings: dict[str, Reading],
     say: Callable[[str], None],
@@ -251,14 +251,14 @@ def read_listings(
     Args:
         usual: gaps that these listings always have.
         readings: takes what came of each listing.
-        texts: as `ModelsApi.pages` takes it.
+        texts: as `Source.pages` takes it.
     """
     archived = str(ModelStatus.ARCHIVED)
-    readings["live"] = yield from read_whole(lambda: api.pages(size, texts=texts), usual.get("live", ""))
+    readings["live"] = yield from read_whole(lambda: source.pages(texts=texts), usual.get("live", ""))
     # An upstream that does not know this filter shows archived models among the others, or not at all.
     try:
         readings[archived] = yield from read_whole(
-            lambda: api.pages(size, status=archived, texts=texts), usual.get(archived, ""), readings["live"]
+            lambda: source.pages(status=archived, texts=texts), usual.get(archived, ""), readings["live"]
         )
     except ValidationError:
         say("the upstream refuses to list archived models; those known are asked for by id")

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from ..errors import Interrupted, MirrorError, after_name
 from ..store.faults import as_mirror_error, store_error
 from ..units import format_size
-from .breaker import Breaker
-from .fetch import Job, Stored, fetch
-from .width import Width
+from .breaker import CircuitBreaker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .fetch import Fetcher, Job, Stored
     from .reporter import Reporter
     from .stop import Stop
-    from .workshop import Workshop
 
 _GRACE = 5.0
 _TOGETHER = 0.05
@@ -40,20 +40,22 @@ class Result:
 class FetchPool:
     """Runs jobs on a few threads, in the order they came.
 
-    A thread takes a job only when it has a place for it: one that waited with a job would hold up the oldest.
+    Args:
+        abort: wakes every thread that waits for bytes.
     """
 
-    def __init__(self, shop: Workshop, reporter: Reporter, stop: Stop) -> None:
-        self._shop, self._reporter, self._stop = shop, reporter, stop
-        self._executor = ThreadPoolExecutor(shop.settings.sync.workers, thread_name_prefix="fetch")
+    def __init__(
+        self, workers: int, fetcher: Fetcher, abort: Callable[[], None], reporter: Reporter, stop: Stop
+    ) -> None:
+        self._fetcher, self._abort_bytes, self._reporter, self._stop = fetcher, abort, reporter, stop
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
         self._open: dict[str, Job] = {}
         self._queue: deque[Job] = deque()
         self._turns: set[Future[None]] = set()
         self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._unsettled: list[Result] = []
         self._ending = False
-        self._width = Width(shop.settings.sync.workers)
-        self.breaker = Breaker(patience=2 * shop.settings.sync.workers)
+        self.breaker = CircuitBreaker(patience=2 * workers)
 
     def submit(self, job: Job) -> None:
         """Queues a job."""
@@ -100,7 +102,7 @@ class FetchPool:
         """Ends everything now; gives back what was done all the same."""
         self._ending = True
         self.forget_queued()
-        self._shop.client.storage.abort()
+        self._abort_bytes()
         wait(list(self._turns), timeout=_GRACE)
         return self.results(0)
 
@@ -112,7 +114,7 @@ class FetchPool:
 
     def _work(self) -> None:
         """One turn: the oldest job, unless none is left."""
-        with contextlib.suppress(Interrupted, IndexError), self._width.place(self._check):
+        with contextlib.suppress(IndexError):
             self._done.put(self._result(self._queue.popleft()))
 
     def _result(self, job: Job) -> Result:
@@ -127,7 +129,7 @@ class FetchPool:
             if self.breaker.reason is not None:
                 return Result(job, None, Interrupted("left for the next run"))
             self._check()
-            stored = fetch(self._shop, job, self._reporter, self._check)
+            stored = self._fetcher.fetch(job, self._check)
         except MirrorError as error:
             if not self._ends():
                 self.breaker.failure(error)

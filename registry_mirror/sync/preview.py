@@ -14,8 +14,8 @@ from ..upstream import BadRow, Page, Row
 from .gaps import find_gaps, gap_warning, usual_gaps
 from .identity import news, owners
 from .listing import UnknownNameError, read_listings, unusable
+from .opening import open_source
 from .plan import Action, FileStep, Policy, Step, absent_models, plan_model, shrinks, unknown_names
-from .workshop import make_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..catalog import Known
     from ..config import Settings
     from ..secret import Secret
-    from ..upstream import Client, Reading
+    from ..upstream import Reading
+    from ..upstream.source import Source
     from .gaps import Gap
     from .stop import Stop
 
@@ -90,17 +91,17 @@ def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, 
     known, facts = _catalog(layout)
     policy = Policy(settings.sync.formats, settings.sync.rules, named)
     blobs = inventory(layout)
-    with contextlib.closing(make_client(settings, key, stop.wait)) as client:
-        listed, gaps = _listed(client, settings.upstream.page_size, facts)
+    with contextlib.closing(open_source(settings, key, stop.wait)) as source:
+        listed, gaps = _listed(source, facts)
         rows = {row.id: row for row in reversed(listed) if isinstance(row, Row)}
-        news(facts, client.session.base_url, owners(Page(tuple(rows.values()), None)))
+        news(facts, source.address, owners(Page(tuple(rows.values()), None)))
         names, ids = {row.name for row in listed if row.name}, {row.id for row in listed if row.id}
         missing = unknown_names(named, lambda name: name in names or name in ids)
         if missing:
             raise UnknownNameError(missing[0], names, gap_warning(gaps))
         steps = [plan_model(row, known.get(row.id), policy, blobs) for row in reversed(rows.values())]
         if sizes:
-            steps = [_with_sizes(client, step) for step in steps]
+            steps = [_with_sizes(source, step) for step in steps]
     if gap_warning(gaps):
         return Preview(tuple(steps), (), shrinks=False, gaps=gaps)
     present = [model_id for model_id, each in known.items() if not each.gone]
@@ -117,26 +118,25 @@ def _catalog(layout: Layout) -> tuple[dict[str, Known], dict[str, str]]:
         return catalog.models.known(), catalog.facts()
 
 
-def _listed(client: Client, page_size: int, facts: Mapping[str, str]) -> tuple[list[Row | BadRow], tuple[Gap, ...]]:
+def _listed(source: Source, facts: Mapping[str, str]) -> tuple[list[Row | BadRow], tuple[Gap, ...]]:
     readings: dict[str, Reading] = {}
     try:
-        pages = read_listings(client.models.api, page_size, usual_gaps(facts), readings, lambda _: None)
+        pages = read_listings(source, usual_gaps(facts), readings, lambda _: None)
         rows = [row for page in pages for row in page.rows]
     except (ApiError, ListingError) as error:
         raise unusable(error) from error
     return rows, find_gaps(readings, facts)
 
 
-def _with_sizes(client: Client, step: Step) -> Step:
-    files = tuple(_with_size(client, step, each) if each.action is Action.FETCH else each for each in step.files)
+def _with_sizes(source: Source, step: Step) -> Step:
+    files = tuple(_with_size(source, step, each) if each.action is Action.FETCH else each for each in step.files)
     return replace(step, files=files)
 
 
-def _with_size(client: Client, step: Step, each: FileStep) -> FileStep:
-    """Asks storage for the headers of one file. That one fails does not spoil the plan."""
+def _with_size(source: Source, step: Step, each: FileStep) -> FileStep:
+    """Looks at what is declared of one file. That one fails does not spoil the plan."""
     try:
-        address = client.models.api.download_url(step.row.id, each.format)
-        declared = client.storage.look(f"model {step.row.name!r}", address)
+        declared = source.look(step.row, each.format)
     except MirrorError as error:
         return replace(each, reason=f"{each.reason}; size unknown: {error.message}")
     return replace(each, size=declared.size)

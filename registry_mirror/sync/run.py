@@ -18,21 +18,25 @@ from ..store.layout import Layout
 from ..store.lock import run_lock
 from ..store.root import prepare
 from ..units import counted
-from .crew import Crew
+from .api_pool import ApiPool
+from .fetch import Fetcher
 from .gaps import gap_warning
-from .intake import Intake
 from .listing import Listing, UnknownNameError
+from .opening import open_sync
 from .plan import Policy
 from .pool import FetchPool
 from .record import Outcome, RunRecord, Tally, outcome_of
+from .recorder import Recorder
 from .runfile import write_run
-from .workshop import Workshop, open_workshop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config import Settings
     from ..secret import Secret
+    from ..store.blobs import Blobs
+    from ..upstream.source import Source
+    from ..writer import Writer
     from .reporter import Reporter
     from .stop import Stop
 
@@ -79,22 +83,42 @@ def sync(settings: Settings, key: Secret, options: Options, reporter: Reporter, 
             reporter.say(
                 f"removed {counted(len(swept), 'file')} that an interrupted run had left in {layout.incoming.name}/"
             )
-        with open_workshop(settings, key, stop.wait, locked=True) as shop:
-            return Run(shop, options, reporter, stop).run()
+        with open_sync(settings, key, stop.wait, locked=True) as (writer, source, blobs):
+            return Run(settings, writer, source, blobs, options, reporter, stop).run()
 
 
 class Run:
     """One sync of an open root."""
 
-    def __init__(self, shop: Workshop, options: Options, reporter: Reporter, stop: Stop) -> None:
-        self._shop, self._options, self._reporter, self._stop = shop, options, reporter, stop
-        settings = shop.settings.sync
-        policy = Policy(settings.formats, settings.rules, options.named)
+    def __init__(
+        self,
+        settings: Settings,
+        writer: Writer,
+        source: Source,
+        blobs: Blobs,
+        options: Options,
+        reporter: Reporter,
+        stop: Stop,
+    ) -> None:
+        self._writer, self._source = writer, source
+        self._options, self._reporter, self._stop = options, reporter, stop
+        workers, wanted = settings.sync.workers, settings.sync
         self._tally = Tally(utc_now())
-        self._crew = Crew(settings.workers, stop)
-        self._pool = FetchPool(shop, reporter, stop)
-        self._intake = Intake(shop, self._tally, self._pool)
-        self._listing = Listing(shop, policy, self._tally, self._crew, reporter, self._pool.submit)
+        self._api = ApiPool(workers, stop)
+        fetcher = Fetcher(source, writer.catalog, blobs, reporter)
+        self._pool = FetchPool(workers, fetcher, source.abort, reporter, stop)
+        self._recorder = Recorder(writer, blobs, self._tally, self._pool, wanted.publish_every)
+        self._listing = Listing(
+            source,
+            writer.catalog,
+            blobs.sizes,
+            Policy(wanted.formats, wanted.rules, options.named),
+            self._tally,
+            self._api,
+            reporter,
+            2 * workers,
+            self._pool.submit,
+        )
 
     def run(self) -> Finished:
         """Everything, up to the record on disk.
@@ -106,7 +130,7 @@ class Run:
             error = self._guarded()
         finally:
             self._pool.close()
-            self._crew.close()
+            self._api.close()
         return self._finish(error)
 
     def _guarded(self) -> MirrorError | None:
@@ -127,28 +151,28 @@ class Run:
         """The run itself. Gives back what is wrong with the listing; what could be fetched has been all the same."""
         for page in self._listing.pages():
             self._listing.apply(page)
-            self._intake.publish_if_due()
-            self._intake.take()
+            self._recorder.publish_if_due()
+            self._recorder.take()
             self._stop.check()
         verdict = self._listing.finish(accept_shrink=self._options.accept_shrink)
         while len(self._pool):
-            self._intake.wait()
+            self._recorder.wait()
             self._stop.tick()
             self._stop.check()
-        return verdict or self._intake.disk_trouble
+        return verdict or self._recorder.disk_trouble
 
     def _wound_down(self, error: MirrorError) -> MirrorError:
         """What has begun may end, unless the run was interrupted or the disk is full; what has not is left."""
         try:
             if isinstance(error, (Interrupted, NoSpaceError)):
-                self._intake.end_now()
+                self._recorder.end_now()
             else:
                 self._let_end()
         except Exception as later:  # noqa: BLE001
             # The first error is the reason; what was not written now is found again by the next run.
             if str(as_mirror_error(later)) != str(error):
                 self._reporter.say(f"while ending the run: {as_mirror_error(later)}")
-            if count := self._intake.unrecorded:
+            if count := self._recorder.unrecorded:
                 self._reporter.say(f"files fetched that could not be recorded: {count}; the next run recognises them")
         return error
 
@@ -157,24 +181,25 @@ class Run:
         self._pool.forget_queued()
         while len(self._pool):
             if self._stop.is_set():
-                self._intake.end_now()
+                self._recorder.end_now()
                 return
-            self._intake.wait(ending=True)
+            self._recorder.wait(ending=True)
             self._stop.tick()
 
     def _finish(self, error: MirrorError | None) -> Finished:
         limited = isinstance(error, RateLimitError)
         if error is None or limited:
-            outcome = outcome_of(self._tally, ended_early=limited or self._intake.left is not None)
+            outcome = outcome_of(self._tally, ended_early=limited or self._recorder.left is not None)
         else:
             outcome = Outcome.FAILED
-        client, reasons = self._shop.client, (str(error) if error else self._intake.left, gap_warning(self._tally.gaps))
+        reasons = (str(error) if error else self._recorder.left, gap_warning(self._tally.gaps))
+        api_requests, storage_requests = self._source.requests
         record = RunRecord(
             outcome=outcome,
             tally=self._tally,
             finished_at=utc_now(),
-            api_requests=client.session.requests.value,
-            storage_requests=client.storage.requests.value,
+            api_requests=api_requests,
+            storage_requests=storage_requests,
             error="; ".join(filter(None, reasons)) or None,
         )
         late = self._written(record)
@@ -184,10 +209,10 @@ class Run:
 
     def _written(self, record: RunRecord) -> MirrorError | None:
         """Publishes the index and writes the record in both places. Each is tried; gives back the first error."""
-        shop, errors = self._shop, []
+        writer, errors = self._writer, []
         writes: tuple[Callable[[], object], ...] = (
-            shop.publish_index,
-            lambda: shop.catalog.runs.record(record.as_json() | {"whole_listing": record.tally.whole_listing}),
+            writer.publish_index,
+            lambda: writer.catalog.runs.record(record.as_json() | {"whole_listing": record.tally.whole_listing}),
             lambda: self._write_run(record),
         )
         for write in writes:
@@ -200,8 +225,8 @@ class Run:
         return errors[0] if errors else None
 
     def _write_run(self, record: RunRecord) -> None:
-        self._shop.room.check_root()
-        write_run(self._shop.layout, self._shop.modes, record, ended_early=self._intake.left is not None)
+        self._writer.root.check()
+        write_run(self._writer.layout, self._writer.modes, record, ended_early=self._recorder.left is not None)
 
 
 def record_failed(record: RunRecord, error: MirrorError) -> RunRecord:

@@ -9,9 +9,9 @@ from ..model import ITS_FILE, ModelStatus, utc_now
 from ..store.faults import store_error
 from ..store.layout import Layout
 from . import identity
-from .fetch import fetch, job_for, record
+from .fetch import Fetcher, job_for, record
 from .listing import record_of
-from .workshop import open_workshop
+from .opening import open_sync
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..upstream import Row
     from .reporter import Reporter
     from .stop import Stop
-    from .workshop import Workshop
 
 
 def fetch_model(
@@ -58,29 +57,24 @@ def _fetch_model(
     stop: Stop,
     damaged: str | None,
 ) -> None:
-    with open_workshop(settings, key, stop.wait, locked=False) as shop:
-        row = shop.client.models.api.find(model, settings.upstream.page_size)
-        session = shop.client.session
-        identity.check(shop.catalog, session.base_url, row, reporter, session.chain)
+    with open_sync(settings, key, stop.wait, locked=False) as (writer, source, blobs):
+        catalog, row = writer.catalog, source.find(model)
+        identity.check(catalog, source, row, reporter)
         if row.status != ModelStatus.READY:
             raise ConflictError(
                 f"model {row.name!r} has no weights to give: its status is {row.status!r} upstream",
                 hint="only ready models have weights",
                 status=409,
             )
-        shop.catalog.models.record([record_of(row)], utc_now())
+        catalog.models.record([record_of(row)], utc_now())
         if damaged is not None:
-            shop.catalog.checks.record_lost(damaged, weights_format, f"{ITS_FILE}does not match its digest", utc_now())
-        _fetch(shop, row, weights_format, reporter, stop)
-
-
-def _fetch(shop: Workshop, row: Row, weights_format: str, reporter: Reporter, stop: Stop) -> None:
-    job = job_for(row, weights_format, shop.catalog.models.known([row.id]).get(row.id))
-    stored = fetch(shop, job, reporter, stop.check)
-    if stored is None:
-        raise ConflictError(f"model {row.name!r} was never exported as {weights_format}", status=409)
-    record(shop, job, stored)
-    shop.publish_index()
+            catalog.checks.record_lost(damaged, weights_format, f"{ITS_FILE}does not match its digest", utc_now())
+        job = job_for(row, weights_format, catalog.models.known([row.id]).get(row.id))
+        stored = Fetcher(source, catalog, blobs, reporter).fetch(job, stop.check)
+        if stored is None:
+            raise ConflictError(f"model {row.name!r} was never exported as {weights_format}", status=409)
+        record(catalog, blobs, job, stored)
+        writer.publish_index()
 
 
 def follow_delete(settings: Settings, key: Secret, row: Row, stop: Stop) -> bool:
@@ -92,12 +86,12 @@ def follow_delete(settings: Settings, key: Secret, row: Row, stop: Stop) -> bool
     layout = Layout(settings.root)
     if not layout.catalog.exists():
         return False
-    with open_workshop(settings, key, stop.wait, locked=False) as shop:
-        if not shop.catalog.models.known([row.id]):
+    with open_sync(settings, key, stop.wait, locked=False) as (writer, source, _):
+        if not writer.catalog.models.known([row.id]):
             return False
         try:
-            shop.catalog.models.record([record_of(shop.client.models.api.document(row.id))], utc_now())
+            writer.catalog.models.record([record_of(source.document(row.id))], utc_now())
         except NotFoundError:
-            shop.catalog.models.mark_gone([row.id], utc_now())
-        shop.publish_index()
+            writer.catalog.models.mark_gone([row.id], utc_now())
+        writer.publish_index()
         return True

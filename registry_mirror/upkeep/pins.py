@@ -11,7 +11,7 @@ from ..errors import ConfigurationError
 from ..files import Modes
 from ..model import utc_now
 from ..store.layout import Layout
-from ..store.root import check_format
+from ..store.root import RootWatch, check_format
 from ..writer import Writer, open_catalog
 
 if TYPE_CHECKING:
@@ -62,4 +62,4 @@ def _opened(settings: Settings, sleep: Callable[[float], None], *, writing: bool
             hint="the account needs the right to write there; where it is mounted read-only, pin where it is synced",
         )
     with contextlib.closing(open_catalog(layout, modes, locked=False)) as catalog:
-        yield Writer(layout, modes, catalog, sleep)
+        yield Writer(layout, modes, catalog, sleep, RootWatch(layout.root))

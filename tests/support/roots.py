@@ -151,7 +151,8 @@ class Root:
                 if isinstance(change, ModelEntry):
                     _put_model(database, change, revision)
                 else:
-                    _put_check(database, *change, revision)
+                    weights, found = change
+                    _put_check(database, weights, found, revision)
             for key, value in (("catalog_id", CATALOG), ("revision", str(self.revision))):
                 _insert(database, "facts", {"key": key, "value": value})
         self._changes.clear()

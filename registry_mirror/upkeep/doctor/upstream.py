@@ -13,7 +13,7 @@ from ...environment import bypassed, check_network
 from ...errors import ConfigurationError, MirrorError, NoIndexError
 from ...index.reader import IndexReader
 from ...sync import identity
-from ...sync.workshop import make_client
+from ...sync.opening import make_client
 from ...units import format_duration
 from ...upstream import RetryPolicy
 from ...urls import check_proxy, hide_password, is_loopback

@@ -20,7 +20,7 @@ from ...model import utc_now
 from ...store.faults import store_error
 from ...store.layout import Layout, blob_name
 from ...store.lock import run_lock
-from ...store.root import check_format
+from ...store.root import RootWatch, check_format
 from ...writer import Writer, open_catalog
 from .plan import FileStep, Plan, RowStep, plan
 from .survey import TRASH, look_at_index, md5_of, moment, survey
@@ -92,7 +92,7 @@ def collect(
         run_lock(layout, modes, wait=sleep if wait else None),
         contextlib.closing(open_catalog(layout, modes, locked=True)) as catalog,
     ):
-        return _Collector(Writer(layout, modes, catalog, sleep)).run(retention, settings)
+        return _Collector(Writer(layout, modes, catalog, sleep, RootWatch(layout.root))).run(retention, settings)
 
 
 def _layout(settings: Settings) -> Layout:

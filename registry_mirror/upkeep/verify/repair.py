@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 from ...errors import ConflictError, Interrupted, MirrorError, NoSpaceError
 from ...model import ModelStatus, utc_now
 from ...sync import identity
-from ...sync.breaker import Breaker
-from ...sync.fetch import fetch, job_for, record
+from ...sync.breaker import CircuitBreaker
+from ...sync.fetch import Fetcher, job_for, record
+from ...sync.opening import open_sync
 from ...sync.pool import describe
-from ...sync.workshop import open_workshop
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ...catalog import Known
+    from ...catalog import Catalog, Known
     from ...config import Settings
     from ...secret import Secret
+    from ...store.blobs import Blobs
     from ...sync.reporter import Reporter
     from ...sync.stop import Stop
-    from ...sync.workshop import Workshop
+    from ...upstream.source import Source
 
 _PATIENCE = 3
 """Network failures in a row after which the rest is left for the next sync."""
@@ -65,10 +66,11 @@ def repair(
         Interrupted: the end was asked for; what was fetched is published.
     """
     whole, failed = set(), []
-    breaker = Breaker(_PATIENCE)
-    with open_workshop(settings, key, stop.wait, locked=False) as shop:
+    breaker = CircuitBreaker(_PATIENCE)
+    with open_sync(settings, key, stop.wait, locked=False) as (writer, source, blobs):
+        catalog, fetcher = writer.catalog, Fetcher(source, writer.catalog, blobs, reporter)
         try:
-            todo = wanted(shop.catalog.models.known(), model_ids)
+            todo = wanted(catalog.models.known(), model_ids)
             reporter.queued(len(todo))
             for each in todo:
                 stop.check()
@@ -76,29 +78,31 @@ def repair(
                     failed.append(f"{each.known.name}: left for the next sync: {breaker.reason}")
                     continue
                 try:
-                    _fetch(shop, each, reporter, stop)
+                    _fetch(writer.catalog, source, blobs, fetcher, each, reporter, stop)
                 except (Interrupted, NoSpaceError):
                     raise
                 except MirrorError as error:
                     breaker.failure(error)
-                    shop.catalog.weights.record_failure(each.model_id, each.format, str(error), utc_now())
+                    catalog.weights.record_failure(each.model_id, each.format, str(error), utc_now())
                     failed.append(f"{each.known.name}: {error}")
                 else:
                     breaker.success()
                     whole.add((each.model_id, each.format))
         finally:
-            shop.publish_index()
+            writer.publish_index()
     return Repaired(frozenset(whole), tuple(failed))
 
 
-def _fetch(shop: Workshop, each: Wanted, reporter: Reporter, stop: Stop) -> None:
-    row, session = shop.client.models.api.document(each.model_id), shop.client.session
-    identity.check(shop.catalog, session.base_url, row, reporter, session.chain)
+def _fetch(
+    catalog: Catalog, source: Source, blobs: Blobs, fetcher: Fetcher, each: Wanted, reporter: Reporter, stop: Stop
+) -> None:
+    row = source.document(each.model_id)
+    identity.check(catalog, source, row, reporter)
     if row.status != ModelStatus.READY:
         raise ConflictError(f"the upstream has no weights to give: the model's status is {row.status!r}", status=409)
     job = job_for(row, each.format, each.known)
-    stored = fetch(shop, job, reporter, stop.check)
+    stored = fetcher.fetch(job, stop.check)
     if stored is None:
         raise ConflictError(f"the upstream has no {each.format} of it any more", status=409)
-    record(shop, job, stored)
+    record(catalog, blobs, job, stored)
     reporter.finished(job.key, row.name, describe(job, stored))

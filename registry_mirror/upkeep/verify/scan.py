@@ -8,8 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ...environment import cores
 from ...errors import Interrupted
-from ...sync.width import cores
 from .look import glance, study
 from .plan import name_of
 

@@ -13,10 +13,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import NoSpaceError, StoreError
+from ..errors import NoSpaceError
 from ..units import format_size
 from .incoming import coming_elsewhere
 from .publish import inventory
+from .root import RootWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,11 +87,11 @@ def free_space(path: Path) -> int | None:
     return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
-class Guest:
+class Reservation:
     """One file on its way in."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, room: DiskBudget) -> None:
+        self._budget = room
         self.size, self.done = 0, 0
         self._asked = 0
 
@@ -106,13 +107,13 @@ class Guest:
             NoSpaceError: it does not fit.
             StoreError: the root is no longer there.
         """
-        self._room.check_root()
+        self._budget.root.check()
         self.size, self.done, self._asked = 0, done, done
-        self._room.admit(self, size or 0)
+        self._budget.admit(self, size or 0)
 
     def stored(self, size: int) -> None:
-        """Tells that its blob of `size` bytes has been published: it counts as one from now on, and is no guest."""
-        self._room.stored(self, size)
+        """Tells that its blob of `size` bytes has been published: it counts as a blob from now on."""
+        self._budget.stored(self, size)
 
     def came(self, done: int) -> None:
         """Tells how much has come. Every few megabytes the floor is looked at, and the quota.
@@ -123,105 +124,89 @@ class Guest:
         self.done = done
         if done - self._asked >= _EVERY:
             self._asked = done
-            self._room.look(self)
+            self._budget.look(self)
 
 
-class Room:
-    """The room of one root. Threads share it, and so do all who have the root open in this process (`open_room`)."""
+class DiskBudget:
+    """The room of one root. Threads share it, and so do all who have the root open in this process (`open_budget`)."""
 
     def __init__(self, layout: Layout, limits: Limits) -> None:
         self._layout, self._limits = layout, limits
-        self._identity = _identity(layout.root)
+        self.root = RootWatch(layout.root)
         self._lock = threading.Condition()
-        self._guests: set[Guest] = set()
+        self._reservations: set[Reservation] = set()
         self._told: int | None = None
         self._used = 0
         self._counted_at: float | None = None
 
     @contextlib.contextmanager
-    def guest(self) -> Iterator[Guest]:
-        """Room for one file, until its blob counts (`Guest.stored`) or the block ends, which gives it back."""
-        guest = Guest(self)
+    def reserve(self) -> Iterator[Reservation]:
+        """Room for one file, until its blob counts (`Reservation.stored`) or the block ends, which gives it back."""
+        reservation = Reservation(self)
         with self._lock:
-            self._guests.add(guest)
+            self._reservations.add(reservation)
         try:
-            yield guest
+            yield reservation
         finally:
             with self._lock:
-                self._guests.discard(guest)
+                self._reservations.discard(reservation)
                 self._lock.notify_all()
 
-    def stored(self, guest: Guest, size: int) -> None:
-        """Counts a blob in the place of the guest that it was: as one act, so that it counts once at every moment."""
+    def stored(self, reservation: Reservation, size: int) -> None:
+        """Counts a blob in the place of its reservation, as one act, so that it counts once at every moment."""
         with self._lock:
-            self._guests.discard(guest)
+            self._reservations.discard(reservation)
             self._used += size
             if self._told is not None:
                 self._told += size
             self._lock.notify_all()
 
-    def check_root(self) -> None:
-        """Makes sure that the root is the folder that it was when the work began.
-
-        Where a mount went away, its empty mount point has the root's name: what is written there fills another disk,
-        and comes to light when the mount is back and hides it.
-
-        Raises:
-            StoreError: it is not.
-        """
-        if _identity(self._layout.root) != self._identity:
-            raise StoreError(
-                f"the root {self._layout.root} is no longer the folder that it was when this run began",
-                hint="see that its disk is mounted, then run again",
-                everywhere=True,
-            )
-
-    def admit(self, guest: Guest, size: int) -> None:
+    def admit(self, reservation: Reservation, size: int) -> None:
         """Promises `size` bytes to a file, or refuses."""
         with self._lock:
-            needed = max(0, size - guest.done)
-            space = self._with_others(guest)
+            needed = max(0, size - reservation.done)
+            space = self._with_others(reservation)
             if self._is_doubtful(needed, space):
-                space = self._counted_anew(guest)
+                space = self._counted_anew(reservation)
             refusal = misfit(needed, space, self._limits)
-            whole = [other for other in self._guests if other is not guest and 0 < other.size <= other.done]
+            whole = [other for other in self._reservations if other is not reservation and 0 < other.size <= other.done]
             less = Space(space.free, space.used - sum(other.done for other in whole), space.promised)
             if refusal and whole and not misfit(needed, less, self._limits):
                 # They have come and may be among the blobs already, and so count twice: they tell in a moment.
-                self._lock.wait_for(lambda: self._guests.isdisjoint(whole), _MOMENT)
-                refusal = misfit(needed, self._counted_anew(guest), self._limits)
+                self._lock.wait_for(lambda: self._reservations.isdisjoint(whole), _MOMENT)
+                refusal = misfit(needed, self._counted_anew(reservation), self._limits)
             if refusal is None:
-                guest.size = size
+                reservation.size = size
                 return
-        raise _no_room(*refusal)
+        raise _no_space(*refusal)
 
-    def _counted_anew(self, guest: Guest) -> Space:
+    def _counted_anew(self, reservation: Reservation) -> Space:
         self._counted_at = None
-        return self._with_others(guest)
+        return self._with_others(reservation)
 
-    def look(self, guest: Guest) -> None:
+    def look(self, reservation: Reservation) -> None:
         """Looks whether a file that is coming may go on."""
         with self._lock:
-            space = self._space(guest)
-            refusal = misfit(guest.promised, Space(None, space.used, space.promised), self._limits)
-            if refusal is None and not guest.size:
+            space = self._space(reservation)
+            refusal = misfit(reservation.promised, Space(None, space.used, space.promised), self._limits)
+            if refusal is None and not reservation.size:
                 # It may have no end: the last of the disk is not for it, nor what others were promised.
                 refusal = misfit(2 * _EVERY, Space(space.free, 0, space.promised), Limits(self._limits.floor))
         if refusal is not None:
-            raise _no_room(*refusal)
+            raise _no_space(*refusal)
         if space.free is not None and space.free < self._limits.floor:
             floor = format_size(self._limits.floor)
-            raise _no_room("disk", f"no space left: less than store.min_free ({floor}) is free on the root's disk")
+            raise _no_space("disk", f"no space left: less than store.min_free ({floor}) is free on the root's disk")
 
-    def _space(self, guest: Guest) -> Space:
-        others = [other for other in self._guests if other is not guest]
+    def _space(self, reservation: Reservation) -> Space:
+        others = [other for other in self._reservations if other is not reservation]
         if self._limits.quota is None:
             return Space(free_space(self._layout.root), 0, sum(other.promised for other in others))
         if self._counted_at is None:
             self._used = sum(inventory(self._layout).values())
             self._told = self._used if self._told is None else self._told
             self._counted_at = time.monotonic()
-        come = sum(each.done for each in self._guests)
+        come = sum(each.done for each in self._reservations)
         used = max(self._used, self._told or 0)  # what this process has stored counts, whatever a count finds
         return Space(free_space(self._layout.root), used + come, sum(other.promised for other in others))
 
@@ -236,48 +221,40 @@ class Room:
         old = time.monotonic() - self._counted_at > _COUNT_AFTER
         return old or needed > _LARGE * quota or space.used + space.promised + needed > _NEAR * quota
 
-    def _with_others(self, guest: Guest) -> Space:
+    def _with_others(self, reservation: Reservation) -> Space:
         """With what other processes fetch at this moment, as far as it concerns the quota."""
         if self._limits.quota is None:
-            return self._space(guest)
+            return self._space(reservation)
         used = promised = 0
         # Before blobs are counted: what is published in between counts twice rather than never.
         for found, whole in coming_elsewhere(self._layout.incoming):
             used += found
             promised += whole - found
-        space = self._space(guest)
+        space = self._space(reservation)
         return Space(space.free, space.used + used, space.promised + promised)
 
 
-_rooms: dict[tuple[Path, Limits], tuple[Room, int]] = {}
-_rooms_lock = threading.Lock()
+_budgets: dict[tuple[Path, Limits], tuple[DiskBudget, int]] = {}
+_budgets_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def open_room(layout: Layout, limits: Limits) -> Iterator[Room]:
+def open_budget(layout: Layout, limits: Limits) -> Iterator[DiskBudget]:
     """The room of a root: one for all in this process that have the root open, so that no two give the same bytes."""
     key = layout.root, limits
-    with _rooms_lock:
-        room, holders = _rooms.get(key) or (Room(layout, limits), 0)
-        _rooms[key] = room, holders + 1
+    with _budgets_lock:
+        budget, holders = _budgets.get(key) or (DiskBudget(layout, limits), 0)
+        _budgets[key] = budget, holders + 1
     try:
-        yield room
+        yield budget
     finally:
-        with _rooms_lock:
-            room, holders = _rooms.pop(key)
+        with _budgets_lock:
+            budget, holders = _budgets.pop(key)
             if holders > 1:
-                _rooms[key] = room, holders - 1
+                _budgets[key] = budget, holders - 1
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _no_room(scope: str, reason: str) -> NoSpaceError:
+def _no_space(scope: str, reason: str) -> NoSpaceError:
     if scope == "quota":
         hint = "`mirror gc` makes room by its plan (--dry-run shows it), or raise store.quota"
     else:

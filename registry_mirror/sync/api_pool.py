@@ -19,7 +19,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Crew:
+class ApiPool:
     """A few threads for calls."""
 
     def __init__(self, workers: int, stop: Stop) -> None:

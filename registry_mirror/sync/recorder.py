@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, NoSpaceError, StoreError
 from ..model import utc_now
 from ..units import counted
 from ..upstream import is_long_limit
-from .fetch import still_there, weights_of
+from .fetch import is_stored, weights_of
 from .record import FailedModel
 from .stop import STEP
 
 if TYPE_CHECKING:
     from ..errors import MirrorError
+    from ..store.blobs import Blobs
+    from ..writer import Writer
     from .fetch import Job
     from .pool import FetchPool, Result
     from .record import Tally
-    from .workshop import Workshop
 
 
 _SHARE = 20
 """Publishing may take a twentieth of a run's time, and of what it writes."""
 
 
-class Intake:
-    """Writes for a pool of fetches."""
+class Recorder:
+    """Records what a pool of fetches brings.
 
-    def __init__(self, shop: Workshop, tally: Tally, pool: FetchPool) -> None:
-        self._shop, self._tally, self._pool = shop, tally, pool
+    Args:
+        publish_every: seconds between two publications of the index while the run goes on.
+    """
+
+    def __init__(self, writer: Writer, blobs: Blobs, tally: Tally, pool: FetchPool, publish_every: float) -> None:
+        self._writer, self._blobs, self._tally, self._pool = writer, blobs, tally, pool
+        self._weights, self._publish_every = writer.catalog.weights, publish_every
         self._left = 0
         self.disk_trouble: MirrorError | None = None
         self._published = float("-inf")
@@ -67,15 +72,15 @@ class Intake:
     def publish_if_due(self) -> None:
         """Publishes the index, unless it was not long ago; a large one, which takes long, less often."""
         began = time.monotonic()
-        if began - self._published >= max(self._shop.settings.sync.publish_every, _SHARE * self._took):
-            self._shop.publish_index()
+        if began - self._published >= max(self._publish_every, _SHARE * self._took):
+            self._writer.publish_index()
             self._published = time.monotonic()
             self._took = self._published - began
 
     def _take(self, several: list[Result], *, ending: bool = False) -> None:
         """Writes the rows of finished fetches. While the run is `ending` anyway, a full disk is only noted."""
         rows = {weights_of(each.job, each.stored): each.job for each in several if each.stored}
-        lost = self._shop.catalog.weights.record(list(rows), partial(still_there, self._shop))
+        lost = self._weights.record(list(rows), lambda row: is_stored(self._blobs, row))
         again = [rows[row] for row in lost]
         self._pool.settle()
         for job in again:  # a `gc` took a blob after its bytes had been recognised: they are fetched
@@ -87,7 +92,7 @@ class Intake:
                 amount = self._tally.fetched if each.stored.published else self._tally.reused
                 amount.add(each.stored.size)
             elif each.error is None:
-                self._shop.catalog.weights.record_absence(each.job.row.id, each.job.format, each.job.row.stamp)
+                self._weights.record_absence(each.job.row.id, each.job.format, each.job.row.stamp)
             elif isinstance(each.error, Interrupted):
                 self._left += 1
             else:
@@ -105,7 +110,7 @@ class Intake:
         if isinstance(error, (NoSpaceError, StoreError)):
             self.disk_trouble = self.disk_trouble or error
         self._tally.failed.append(FailedModel(job.row.id, job.row.name, str(error)))
-        self._shop.catalog.weights.record_failure(job.row.id, job.format, str(error), utc_now())
+        self._weights.record_failure(job.row.id, job.format, str(error), utc_now())
 
 
 def _fills_disk(error: MirrorError | None) -> bool:

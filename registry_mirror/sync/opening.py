@@ -1,0 +1,68 @@
+"""Opening what a sync works with: the source that the settings name, the root for writing, the store."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ..store.blobs import open_blobs
+from ..store.budget import Limits
+from ..upstream import Client, RetryPolicy
+from ..upstream.api_source import ApiSource
+from ..writer import open_writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..config import Settings
+    from ..secret import Secret
+    from ..store.blobs import Blobs
+    from ..upstream.source import Source
+    from ..writer import Writer
+
+
+def make_client(
+    settings: Settings, key: Secret, wait: Callable[[float], None], retry: RetryPolicy | None = None
+) -> Client:
+    """The models API of these settings. Waits between tries go through `wait`, unless another policy is given."""
+    upstream = settings.upstream
+    return Client(
+        key,
+        upstream.base_url,
+        timeout=upstream.timeout,
+        allow_http=upstream.allow_http,
+        proxy=upstream.proxy,
+        ca_file=upstream.ca_file,
+        retry=retry or RetryPolicy(budget=upstream.retry_budget, sleep=wait),
+        workers=settings.sync.workers,
+        max_rate=settings.sync.max_rate,
+        connections=settings.sync.connections,
+    )
+
+
+def open_source(settings: Settings, key: Secret, wait: Callable[[float], None]) -> Source:
+    """The source that these settings name. The caller closes it."""
+    return ApiSource(make_client(settings, key, wait), settings.upstream.page_size)
+
+
+@contextlib.contextmanager
+def open_sync(
+    settings: Settings, key: Secret, wait: Callable[[float], None], *, locked: bool
+) -> Iterator[tuple[Writer, Source, Blobs]]:
+    """Opens the root for writing, its source and its store.
+
+    Args:
+        wait: called with seconds to wait; may raise.
+        locked: whether the caller holds the run lock; a migration needs it and takes it otherwise.
+
+    Raises:
+        ConfigurationError: the root cannot be used.
+        LockedError: the catalog must be migrated and another run holds the root.
+    """
+    limits = Limits(settings.store.min_free, settings.store.quota)
+    with (
+        open_writer(settings, wait, locked=locked) as writer,
+        contextlib.closing(open_source(settings, key, wait)) as source,
+        open_blobs(writer.layout, writer.modes, limits) as blobs,
+    ):
+        yield writer, source, blobs
