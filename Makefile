@@ -1,25 +1,28 @@
-# make demo    the main job, on an upstream in a box
-# make test    lint, types and the whole test suite
-# make test-kill    3,000 kills at random instants (KILLS=…, KILL_SEED=…), where the suite has 100
-# make test-sdk-matrix    twelve versions of the platform's SDK against `mirror serve`, not only three
-# make bench   how fast it is beside curl, aria2, nginx and others; bench-quick: the same in a minute, and less sure
+# make demo             the main job, on an upstream in a box
+# make test             lint, types and the whole test suite
+# make test-kill        3,000 kills at random instants (KILLS=…, KILL_SEED=…), where the suite has 100
+# make test-sdk-matrix  twelve versions of the platform's SDK against `mirror serve`, not only three
+# make test-matrix      a smoke of the suite on Python 3.11 to 3.14 and on the oldest libraries allowed (MATRIX=full: all of it)
+# make coverage         the suite with coverage by branch, and the gate on it
+# make lock             renews the versions that development and CI install
+# make bench            how fast it is beside curl, aria2, nginx and others; bench-quick: the same in a minute, and less sure
 # All set up what they need in .venv; all need Python 3.11+, make and a package index.
 
+# Two workers also on larger machines: the suite starts servers and subprocesses of its own.
+PYTEST_ARGS ?= -n 2
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # setuptools warns about every editable install; what it warns of does not hold here.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
-# Two workers also on larger machines: the suite starts servers and subprocesses of its own.
-PYTEST_ARGS ?= -n 2
 BENCH_PYTHON := .envs/bench/bin/python
 BENCH_ARGS ?=
 MEMORY := $(if $(wildcard /dev/shm),--dir /dev/shm)
 
-.PHONY: help demo test test-sdk-matrix test-kill lint types format bench bench-quick bench-peers bench-memory clean
+.PHONY: help demo test coverage test-matrix lock test-sdk-matrix test-kill lint types format bench bench-quick bench-peers bench-memory clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# \(make .*\|All .*\)/\1/p' Makefile
 
 demo: $(VENV)/.runtime
 	@$(BIN)/mirror demo
@@ -32,10 +35,22 @@ KILL_SEED ?= $(shell date +%s)
 
 test-kill: $(VENV)/.dev
 	@echo "seed $(KILL_SEED)"
-	KILLS=$(KILLS) KILL_SEED=$(KILL_SEED) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_kill_random.py
+	KILLS=$(KILLS) KILL_SEED=$(KILL_SEED) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/sync/test_kill_random.py
 
 test-sdk-matrix: $(VENV)/.dev
-	SDK_MATRIX=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_sdk_matrix.py
+	SDK_MATRIX=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/server/test_sdk_matrix.py
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term:skip-covered
+
+MATRIX ?= smoke
+
+test-matrix:
+	@$(PYTHON) tests/tools/matrix.py $(MATRIX)
+
+lock: $(VENV)/bin/python
+	$(PIP) install --upgrade --editable '.[dev]'
+	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable | grep -v ' @ ' > constraints-dev.txt
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -73,8 +88,8 @@ $(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
 	@$(PIP) install --editable .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(PIP) install --editable '.[dev]'
+$(VENV)/.dev: pyproject.toml constraints-dev.txt | $(VENV)/bin/python
+	$(PIP) install --editable '.[dev]' --constraint constraints-dev.txt
 	@touch $@ $(VENV)/.runtime
 
 clean:

@@ -31,15 +31,15 @@ _BLOCK = 1 << 20
 def fetch(base_url: str, root: str, ca_file: str | None = None) -> dict[str, Any]:
     """Fetches, checks and publishes the weights of the first model listed."""
     from registry_mirror.secret import Secret
+    from registry_mirror.sources.source import ListedModel
     from registry_mirror.sync.fetch import Fetcher, job_for
     from registry_mirror.sync.opening import open_sync
     from registry_mirror.sync.reporter import Reporter
-    from registry_mirror.upstream import Row
 
     settings = _settings(base_url, root, ca_file)
     with open_sync(settings, Secret(API_KEY), time.sleep, locked=True) as (writer, source, blobs):
         row = next(iter(source.pages())).rows[0]
-        assert isinstance(row, Row)
+        assert isinstance(row, ListedModel)
         began = time.perf_counter()
         stored = Fetcher(source, writer.catalog, blobs, Reporter()).fetch(job_for(row, "onnx", None), lambda: None)
         seconds = time.perf_counter() - began
@@ -52,7 +52,7 @@ def sync(base_url: str, root: str) -> dict[str, Any]:
     from registry_mirror.secret import Secret
     from registry_mirror.sync.opening import open_sync
     from registry_mirror.sync.reporter import Reporter
-    from registry_mirror.sync.run import Options
+    from registry_mirror.sync.run import SyncOptions
     from registry_mirror.sync.run import sync as run_sync
     from registry_mirror.sync.stop import Stop
 
@@ -60,7 +60,7 @@ def sync(base_url: str, root: str) -> dict[str, Any]:
     with open_sync(settings, Secret(API_KEY), time.sleep, locked=True):
         pass
     began = time.perf_counter()
-    finished = run_sync(settings, Secret(API_KEY), Options(), Reporter(), Stop())
+    finished = run_sync(settings, Secret(API_KEY), SyncOptions(), Reporter(), Stop())
     return {"seconds": time.perf_counter() - began, "run": finished.record.as_json()}
 
 

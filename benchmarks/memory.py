@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from registry_mirror.demo import DemoModel, DemoUpstream, SyntheticBytes, Weights
+from registry_mirror.demo import DemoModel, DemoUpstream, DemoWeights, SyntheticBytes
 from registry_mirror.units import format_size, parse_size
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def one_file(size: int) -> DemoModel:
         "created_at": moment,
         "updated_at": moment,
     }
-    return DemoModel(document, {"onnx": Weights(SyntheticBytes(size))})
+    return DemoModel(document, {"onnx": DemoWeights(SyntheticBytes(size))})
 
 
 def serve(pipe: Connection, sizes: Sequence[int]) -> None:

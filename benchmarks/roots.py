@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from registry_mirror.catalog import Catalog, Weights, migrate
+from registry_mirror.catalog import Catalog, WeightsRecord, migrate
 from registry_mirror.index.publish import publish
 from registry_mirror.model import micros, parse_time
 from registry_mirror.store.layout import Layout
@@ -86,5 +86,5 @@ def _row(number: int) -> dict[str, Any]:
     }
 
 
-def _weights(number: int, md5: str, size: int) -> Weights:
-    return Weights(model_id(number), "onnx", "1.0.0", md5, "0" * 64, size, "", declared_md5=False, fetched_at=NOW)
+def _weights(number: int, md5: str, size: int) -> WeightsRecord:
+    return WeightsRecord(model_id(number), "onnx", "1.0.0", md5, "0" * 64, size, "", declared_md5=False, fetched_at=NOW)

@@ -1,6 +1,5 @@
 """A local mirror of a remote registry of trained models.
 
-    from registry_mirror import Client, Mirror
 
     client = Client()               # online: the remote models API
     mirror = Mirror("/srv/models")  # offline: the same verbs, from the cache
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     )
     from .mirror import Mirror
     from .model import MirrorInfo, Model, ModelStatus, ModelType
-    from .upstream import Client
+    from .sources.api.client import Client
 
 __version__ = "0.1.0"
 
@@ -83,7 +82,7 @@ __all__ = [
 
 
 _HOMES = {
-    "Client": "upstream",
+    "Client": "sources.api.client",
     "Mirror": "mirror",
     "MirrorInfo": "model",
     "Model": "model",
@@ -100,7 +99,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
     except ModuleNotFoundError as error:
-        from .missing import missing_library
+        from .errors import missing_library
 
         words = missing_library(error)
         if words is None:

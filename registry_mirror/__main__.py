@@ -29,7 +29,7 @@ def main() -> None:
         sys.stderr.write("mirror: interrupted\n")
         sys.exit(130)
     except ModuleNotFoundError as error:
-        from .missing import missing_library
+        from .errors import missing_library
 
         words = missing_library(error)
         if words is None:

@@ -32,6 +32,10 @@ and offline, so that code written against `Client` works with `Mirror`.
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+
 
 def after_name(name: str | None, error: str) -> str:
     """What went wrong with a model, where its name stands already: an error of one model begins with that name too."""
@@ -215,3 +219,40 @@ class Interrupted(MirrorError):  # noqa: N818 - the field's word for it, beside 
     """A signal ended the work before it was done."""
 
     exit_code = 130
+
+
+def missing_library(error: ModuleNotFoundError) -> str | None:
+    """What is missing and what to do, to follow whatever needs it; None for a module of our own, which is a fault."""
+    name = (error.name or "").partition(".")[0]
+    if not name or name == __name__.partition(".")[0]:
+        return None
+    if name in sys.stdlib_module_names:
+        return f"needs Python's own module {name}, which this Python was built without; use another Python"
+    package = name.replace("_", "-")
+    return (
+        f"needs {name}, which is not installed; `pip install {package}`, or install registry-mirror without --no-deps"
+    )
+
+
+_FEW = frozenset({errno.EMFILE, errno.ENFILE})
+_SPARE = 8
+_SQLITE_CANTOPEN = 14
+
+
+def too_few_descriptors(error: BaseException) -> str | None:
+    """The cure where a process may open no more files; None for another error. SQLite only says that it cannot open."""
+    reason = getattr(error, "orig", None) or error  # SQLAlchemy's errors hold that of SQLite
+    cannot_open = getattr(reason, "sqlite_errorcode", 0) & 0xFF == _SQLITE_CANTOPEN and _few_are_left()
+    if cannot_open or getattr(reason, "errno", None) in _FEW:
+        return "raise `ulimit -n`, or LimitNOFILE in a systemd unit: this process may have no more files open"
+    return None
+
+
+def _few_are_left() -> bool:
+    """Whether nearly all descriptors are in use; by the time that one asks, others may have closed some."""
+    try:
+        import resource
+
+        return len(os.listdir("/dev/fd")) + _SPARE >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0
+    except (ImportError, OSError):
+        return True

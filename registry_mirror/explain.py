@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .errors import ConflictError, NotFoundError
-from .index.rank import ARCHIVED, GONE
+from .index.schema import ARCHIVED, GONE
 from .model import ITS_FILE, ModelStatus, format_time
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ class Mirror:
         self.root = Path(os.path.abspath(_default_root() if root is None else Path(root).expanduser()))
         self._layout = Layout(self.root)
         self._reader = IndexReader(self._layout.index)
-        self.models = Models(self._layout, self._reader)
+        self.models = MirrorModels(self._layout, self._reader)
 
     def status(self) -> MirrorStatus:
         """Counts, bytes, ages, open failures, the last run, and how well the stored bytes are known.
@@ -80,8 +80,8 @@ class Mirror:
         return f"Mirror({str(self.root)!r})"
 
 
-class Models:
-    """The models of a root. MODEL is an id or a name; `index/rank.py` says which model a name means."""
+class MirrorModels:
+    """The models of a root. MODEL is an id or a name; `index/schema.py` says which model a name means."""
 
     def __init__(self, layout: Layout, reader: IndexReader) -> None:
         self._layout = layout
@@ -97,10 +97,22 @@ class Models:
         include_archived: bool = False,
         include_gone: bool = False,
     ) -> _Page:
-        """The newest models, 1 to 500. Archived ones show only when asked for, also by `status="archived"`.
+        """The newest models, newest first.
+
+        Args:
+            limit: how many at most, 1 to 500.
+            status: only models of this status; "archived" shows archived ones.
+            model_type: only models of this type.
+            include_archived: archived models too.
+            include_gone: models too that the upstream no longer has.
+
+        Returns:
+            The models, each with what the mirror knows of it in `mirror`.
 
         Raises:
             ValidationError: `limit` is out of range.
+            NoIndexError: there is no index here, or none that this version can read.
+            MirrorError: the document of a model cannot be read.
         """
         _check_count("limit", limit)
         selection = Selection(status, model_type, include_archived, include_gone)
@@ -118,7 +130,12 @@ class Models:
     ) -> Iterator[Model]:
         """All models, newest first, from one picture of the index, in constant memory.
 
-        `page_size` is there for code that also runs against `Client`; nothing is paged here.
+        Args:
+            page_size: 1 to 500, for code that also runs against `Client`; nothing is paged here.
+            status, model_type, include_archived, include_gone: as for `list`.
+
+        Returns:
+            An iterator over the models. It raises NoIndexError and MirrorError as `list` does.
 
         Raises:
             ValidationError: `page_size` is not 1 to 500.
@@ -128,10 +145,15 @@ class Models:
         return self._stream(selection)
 
     def get(self, model: str) -> Model:
-        """One model, with what the mirror knows of it.
+        """One model, with what the mirror knows of it in `mirror`.
+
+        Args:
+            model: an id or a name. An id wins; of one name the newest model that is live and ready.
 
         Raises:
             NotFoundError: no model here has this id or name.
+            NoIndexError: there is no index here, or none that this version can read.
+            MirrorError: the document of the model cannot be read.
         """
         return self._model(self._reader.read(lambda snapshot: resolve(snapshot, model, DEFAULT_FORMAT)[0]))
 
@@ -144,7 +166,17 @@ class Models:
         md5: str | None = None,
         verify: bool = False,
     ) -> Path:
-        """The absolute path of a model's weights; no bytes are moved. See `weights` for arguments and errors."""
+        """The absolute path of a model's weights; no bytes are moved.
+
+        Args:
+            model, format, version, md5, verify: as for `weights`.
+
+        Returns:
+            The blob. It is read-only, and must stay as it is.
+
+        Raises:
+            NotFoundError, ConflictError, IntegrityError, NoIndexError: as `weights` does.
+        """
         if version is None and md5 is None and not verify and (found := self._current(model, format)) is not None:
             return found
         return self.weights(model, format=format, version=version, md5=md5, verify=verify).path
@@ -166,10 +198,14 @@ class Models:
             version, md5: a file that has been superseded, by either; without them, the current one.
             verify: hash the file first. Without it, only its size is looked at.
 
+        Returns:
+            The file with its digests, its size in bytes and its model.
+
         Raises:
             NotFoundError: no model here has this id or name.
-            ConflictError: it has no such weights.
+            ConflictError: it has no such weights here.
             IntegrityError: the file is missing, or is not what was recorded.
+            NoIndexError: there is no index here, or none that this version can read.
         """
         wish = Wish(format, version, None if md5 is None else md5.strip().lower())
         row, entry = self._reader.read(lambda snapshot: choose(snapshot, model, wish))
@@ -189,12 +225,14 @@ class Models:
         link: Literal["hard", "symbolic"] | None = None,
         verify: bool = False,
     ) -> Path:
-        """A model's weights as a file of your own. See `weights` for what is chosen and for more errors.
+        """A model's weights as a file of your own.
 
         Args:
+            model, format, version, md5, verify: as for `weights`.
             output_path: the file; an older one is replaced once the new one is whole.
             progress: called with the bytes done and the bytes in all.
-            link: a link to the blob instead of a copy. The blob is read-only and must stay as it is.
+            link: "hard" or "symbolic" for a link to the blob instead of a copy. The blob is read-only and must stay as
+                it is.
 
         Returns:
             `output_path`.
@@ -202,6 +240,8 @@ class Models:
         Raises:
             ConfigurationError: `output_path` cannot be written.
             NoSpaceError: the disk is full.
+            ValidationError: `link` is something else.
+            NotFoundError, ConflictError, IntegrityError, NoIndexError: as `weights` does.
         """
         from .store.deliver import deliver, output_file
 

@@ -129,10 +129,11 @@ def open_catalog(layout: Layout, modes: Modes, *, locked: bool) -> Catalog:
 
 
 def _stamp_of(document: str) -> str:
-    from .upstream import Row, decode_row  # only the first run of a root needs it here
+    from .sources.api.decode import decode_row  # only the first run of a root needs it here
+    from .sources.source import ListedModel  # only the first run of a root needs it here
 
     row = decode_row(document.encode("utf-8", "surrogatepass"))
-    return row.stamp if isinstance(row, Row) else ""
+    return row.stamp if isinstance(row, ListedModel) else ""
 
 
 def _is_as_published(layout: Layout, catalog: Catalog, known: Sequence[str]) -> bool:

@@ -5,7 +5,7 @@ from .checks import Holder, Verified
 from .migration import migrate, needs_migration
 from .models import Known, KnownWeights, Recorded
 from .retention import Holding, Note, Pin
-from .weights import Held, Weights
+from .weights import Held, WeightsRecord
 
 __all__ = [
     "Catalog",
@@ -18,7 +18,7 @@ __all__ = [
     "Pin",
     "Recorded",
     "Verified",
-    "Weights",
+    "WeightsRecord",
     "migrate",
     "needs_migration",
 ]

@@ -16,8 +16,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Engine, create_engine, event, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
-from ..descriptors import too_few_descriptors
-from ..errors import CatalogError
+from ..errors import CatalogError, too_few_descriptors
 from ..files import database_full
 from .migration import DAMAGED_HINT
 from .schema import facts, models

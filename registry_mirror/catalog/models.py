@@ -75,7 +75,7 @@ where it is not known.
 """
 
 
-class Models:
+class ModelsTable:
     """One row a model, gone ones included."""
 
     def __init__(self, database: Database) -> None:

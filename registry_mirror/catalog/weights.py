@@ -34,7 +34,7 @@ Held = tuple[str, str, int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class WeightsRecord:
     """Weights to record as current.
 
     Attributes:
@@ -77,7 +77,9 @@ class WeightsTable:
         with self._database.reading() as connection:
             return set(connection.scalars(_SHA256_OF, {"under": md5}))
 
-    def record(self, several: Sequence[Weights], there: Callable[[Weights], bool] | None = None) -> list[Weights]:
+    def record(
+        self, several: Sequence[WeightsRecord], there: Callable[[WeightsRecord], bool] | None = None
+    ) -> list[WeightsRecord]:
         """Makes each the model's current weights in its format; older ones stay on record. Failures of it are over.
 
         A blob that was lost is found again by this, for every model that has it.
@@ -166,7 +168,7 @@ _FAILURE_OVER = delete(failures).where(
 )
 
 
-def _make_current(connection: Connection, several: Sequence[Weights]) -> None:
+def _make_current(connection: Connection, several: Sequence[WeightsRecord]) -> None:
     """Records weights as current, and ends what was noted while they could not be fetched."""
     for part in _once_each(several):
         keys = [{"of": each.model_id, "in_format": each.format} for each in part]
@@ -179,9 +181,9 @@ def _make_current(connection: Connection, several: Sequence[Weights]) -> None:
         wanted_again(connection, [(each.model_id, each.format, each.md5) for each in part])
 
 
-def _once_each(several: Sequence[Weights]) -> Iterator[list[Weights]]:
+def _once_each(several: Sequence[WeightsRecord]) -> Iterator[list[WeightsRecord]]:
     """In parts that have no model twice in a format: of two, the later is the current one."""
-    part: dict[tuple[str, str], Weights] = {}
+    part: dict[tuple[str, str], WeightsRecord] = {}
     for found in several:
         if (found.model_id, found.format) in part:
             yield list(part.values())
@@ -190,7 +192,7 @@ def _once_each(several: Sequence[Weights]) -> Iterator[list[Weights]]:
     yield list(part.values())
 
 
-def _values(found: Weights) -> dict[str, Any]:
+def _values(found: WeightsRecord) -> dict[str, Any]:
     return {
         "model_id": found.model_id,
         "format": found.format,

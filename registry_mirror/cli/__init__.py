@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import MirrorError, NoSpaceError
-from .globals import GlobalOptions
+from .options import GlobalOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +116,7 @@ def run(args: list[str]) -> int:
     except OSError as error:
         return _refused(error, verbose=verbose)
     except ModuleNotFoundError as error:
-        from ..missing import missing_library
+        from ..errors import missing_library
 
         words = missing_library(error)
         return _fault(error, verbose=verbose) if words is None else _fail(f"this {words}", 2, verbose=verbose)
@@ -132,7 +132,7 @@ def _refused(error: OSError, *, verbose: bool) -> int:
     forget_output()
     where = f": {error.filename}" if error.filename else ""
     code = NoSpaceError.exit_code if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
-    from ..descriptors import too_few_descriptors
+    from ..errors import too_few_descriptors
 
     cure = too_few_descriptors(error)
     return _fail(f"{error.strerror or error}{where}{f'; {cure}' if cure else ''}", code, verbose=verbose)

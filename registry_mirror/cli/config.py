@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 from .render import print_json
-from .writing import settings_of
+from .settings import settings_of
 
 if TYPE_CHECKING:
-    from ..config import Loaded, Row
+    from ..config import Loaded, ShownOption
 
 
 @click.group()
@@ -69,6 +69,6 @@ def _verdict_line(loaded: Loaded) -> str:
     return f"ok: {source}; root {loaded.settings.root}; upstream {loaded.settings.upstream.base_url}"
 
 
-def _table(rows: tuple[Row, ...]) -> str:
+def _table(rows: tuple[ShownOption, ...]) -> str:
     key, value = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f"{row.key:<{key}}  {row.value:<{value}}  {row.origin}" for row in rows)

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 
 
 @click.command()
@@ -24,8 +24,8 @@ def command(options: GlobalOptions, every: str | None, *, as_json: bool) -> None
     from ..sync.daemon import Daemon
     from ..systemd import Notifier
     from .progress import PlainReporter
+    from .settings import settings_to_run
     from .sync import print_run
-    from .writing import settings_to_run
 
     Daemon(
         lambda: settings_to_run(options, {"daemon.every": every}),

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 from .render import print_json
 
 
@@ -22,7 +22,7 @@ def command(options: GlobalOptions, model: str, *, yes: bool, as_json: bool) -> 
     from ..sync.single import follow_delete
     from ..sync.stop import Stop
     from .progress import printable
-    from .writing import settings_and_key
+    from .settings import settings_and_key
 
     settings, key = settings_and_key(options)
     stop = Stop()

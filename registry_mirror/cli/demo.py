@@ -13,7 +13,7 @@ import click
 
 from ..errors import ConfigurationError
 from ..sync.reporter import Reporter
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 from .render import print_json, table
 
 if TYPE_CHECKING:
@@ -93,12 +93,12 @@ def _play(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
 def _sync(upstream: DemoUpstream, root: Path, title: str, say: Callable[[str], None]) -> dict[str, Any]:
     from ..config import load_settings
     from ..secret import Secret
-    from ..sync.run import Options, sync
+    from ..sync.run import SyncOptions, sync
     from ..sync.stop import Stop
 
     say(f"\n{title}\n$ mirror sync")
     loaded = load_settings(root=root, env={}, overrides={"upstream.base_url": upstream.base_url})
-    finished: Finished = sync(loaded.settings, Secret(upstream.api_key), Options(), _Told(say), Stop())
+    finished: Finished = sync(loaded.settings, Secret(upstream.api_key), SyncOptions(), _Told(say), Stop())
     say(f"  {finished.record.last_line()}")
     return finished.record.as_json()
 

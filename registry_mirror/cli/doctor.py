@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 from .render import print_json
 
 if TYPE_CHECKING:
-    from ..upkeep.doctor.finding import Finding, Patient
+    from ..upkeep.doctor.finding import DoctorContext, Finding
 
 
 @click.command()
@@ -44,20 +44,20 @@ def command(options: GlobalOptions, *, offline: bool, as_json: bool) -> int:
     return 1 if ill(found) else 0
 
 
-def _patient(options: GlobalOptions, *, offline: bool) -> tuple[Patient, Finding]:
+def _patient(options: GlobalOptions, *, offline: bool) -> tuple[DoctorContext, Finding]:
     """What is to be probed, and the finding on the configuration, without which there is nothing to ask about."""
     from ..config import check_surroundings, load_settings, read_api_key, resolve_root
     from ..errors import MirrorError
     from ..store.layout import Layout, refuse_file
-    from ..upkeep.doctor.finding import Finding, Patient, Verdict
+    from ..upkeep.doctor.finding import DoctorContext, Finding, ProbeVerdict
 
     try:
         loaded = load_settings(root=options.root, config=options.config)
     except MirrorError as error:
         root = resolve_root(options.root, None, os.environ)
         refuse_file(root)
-        return Patient(Layout(root), None, offline=offline), Finding(
-            "config", Verdict.PROBLEM, error.message, error.hint
+        return DoctorContext(Layout(root), None, offline=offline), Finding(
+            "config", ProbeVerdict.PROBLEM, error.message, error.hint
         )
     refuse_file(loaded.settings.root)
     settings, layout = loaded.settings, Layout(loaded.settings.root)
@@ -70,13 +70,13 @@ def _patient(options: GlobalOptions, *, offline: bool) -> tuple[Patient, Finding
         # A named key file that cannot be used is wrong all the same.
         key_error = None if reads and settings.upstream.api_key_file is None else error
     source = loaded.file or "no config.toml: the defaults and the environment"
-    finding = Finding("config", Verdict.OK, f"the settings can be used ({source})")
+    finding = Finding("config", ProbeVerdict.OK, f"the settings can be used ({source})")
     if key is not None:
         try:
             check_surroundings(loaded)
         except MirrorError as error:
-            finding = Finding("config", Verdict.PROBLEM, error.message, error.hint)
-    return Patient(layout, settings, key, key_error, offline), finding
+            finding = Finding("config", ProbeVerdict.PROBLEM, error.message, error.hint)
+    return DoctorContext(layout, settings, key, key_error, offline), finding
 
 
 def _tell(finding: Finding) -> None:

@@ -10,7 +10,7 @@ import click
 from ..errors import ConflictError, IntegrityError, NoIndexError, NotFoundError
 from ..explain import remarks
 from ..units import format_size
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 from .render import note, open_mirror, print_json, shown
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _fetch(options: GlobalOptions, model: str, weights_format: str, damaged: str
     from ..sync.single import fetch_model
     from ..sync.stop import Stop
     from .progress import PlainReporter
-    from .writing import settings_and_key
+    from .settings import settings_and_key
 
     settings, key = settings_and_key(options)
     fetch_model(settings, key, model, weights_format, PlainReporter(), Stop(), damaged=damaged)

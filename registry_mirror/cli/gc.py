@@ -10,16 +10,15 @@ import click
 from ..errors import NoSpaceError
 from ..model import format_time
 from ..units import format_duration, format_size
-from ..upkeep.gc.plan import FileStep
-from .duration import duration
-from .globals import GlobalOptions, pass_globals
+from ..upkeep.gc.plan import RemovalStep
+from .options import GlobalOptions, duration, pass_globals
 from .render import note, print_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..upkeep.gc.collect import Collected
-    from ..upkeep.gc.plan import Plan, RowStep
+    from ..upkeep.gc.plan import GcPlan, RowStep
 
 
 @click.command(short_help="Remove what is no longer wanted, by plan.")
@@ -45,7 +44,7 @@ def command(options: GlobalOptions, *, dry_run: bool, grace: float | None, wait:
     """
     from ..sync.stop import Stop
     from ..upkeep.gc.collect import Collected, collect, look
-    from .writing import settings_of
+    from .settings import settings_of
 
     settings = settings_of(options).settings
     retention = settings.retention if grace is None else replace(settings.retention, grace=grace)
@@ -76,13 +75,13 @@ def _print_lines(lines: Iterable[str]) -> None:
         click.echo(line)
 
 
-def _plan_lines(plan: Plan) -> Iterator[str]:
+def _plan_lines(plan: GcPlan) -> Iterator[str]:
     for row in (*plan.let_go, *plan.evict):
         yield _row_line(row)
     for step in (*plan.delete, *plan.sweep, *plan.wait):
         yield _file_line(step)
     for doubt in plan.doubts:
-        yield _file_line(doubt) if isinstance(doubt, FileStep) else _row_line(doubt)
+        yield _file_line(doubt) if isinstance(doubt, RemovalStep) else _row_line(doubt)
 
 
 def _done_lines(done: Collected) -> Iterator[str]:
@@ -93,7 +92,7 @@ def _done_lines(done: Collected) -> Iterator[str]:
     for name in done.spared:
         yield f"{'spared':<8} {'':>10}  {shown(name)}: wanted again, or changed, since it was looked at"
     for doubt in done.plan.doubts:
-        yield _file_line(doubt) if isinstance(doubt, FileStep) else _row_line(doubt)
+        yield _file_line(doubt) if isinstance(doubt, RemovalStep) else _row_line(doubt)
 
 
 def _row_line(row: RowStep) -> str:
@@ -102,7 +101,7 @@ def _row_line(row: RowStep) -> str:
     return f"{row.verdict.act:<8} {format_size(held.size):>10}  {what}: {row.verdict.reason} [{row.verdict.rule}]"
 
 
-def _file_line(step: FileStep) -> str:
+def _file_line(step: RemovalStep) -> str:
     verdict = step.verdict
     return f"{verdict.act:<8} {format_size(step.size):>10}  {shown(step.name)}: {verdict.reason} [{verdict.rule}]"
 
@@ -126,7 +125,7 @@ def _summary(done: Collected, *, dry_run: bool) -> str:
     return f"{head}: {', '.join(parts)}"
 
 
-def _files(steps: Iterable[FileStep]) -> str:
+def _files(steps: Iterable[RemovalStep]) -> str:
     sizes = [step.size for step in steps]
     return f"{len(sizes)} file{'' if len(sizes) == 1 else 's'} ({format_size(sum(sizes))})"
 
@@ -146,7 +145,7 @@ def report(done: Collected, *, dry_run: bool) -> dict[str, Any]:
             "each": [_file_json(step) for step in removed],
         },
         "waiting": [_file_json(step) for step in plan.wait],
-        "doubts": [_file_json(each) if isinstance(each, FileStep) else _row_json(each) for each in plan.doubts],
+        "doubts": [_file_json(each) if isinstance(each, RemovalStep) else _row_json(each) for each in plan.doubts],
         "spared": list(done.spared),
         "failed": [str(problem) for problem in done.problems],
         "remarks": list(plan.remarks),
@@ -166,7 +165,7 @@ def _row_json(row: RowStep) -> dict[str, Any]:
     }
 
 
-def _file_json(step: FileStep) -> dict[str, Any]:
+def _file_json(step: RemovalStep) -> dict[str, Any]:
     verdict = step.verdict
     return {
         "file": step.name,

@@ -9,7 +9,7 @@ import click
 from ..explain import remarks
 from ..model import format_time
 from ..units import format_size
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 from .render import model_json, note, open_mirror, print_json, shown
 
 if TYPE_CHECKING:

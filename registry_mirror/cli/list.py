@@ -11,7 +11,7 @@ from ..explain import quoted
 from ..model import ModelStatus, format_time, json_bytes
 from ..streams import reader_gone
 from ..units import format_size
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 from .render import model_json, note, open_mirror, shown, table
 
 if TYPE_CHECKING:

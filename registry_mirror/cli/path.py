@@ -7,7 +7,7 @@ import os
 import click
 
 from ..explain import remarks
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 from .render import note, open_mirror, print_json
 
 

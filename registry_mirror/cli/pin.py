@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..model import format_time
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 from .render import open_mirror, print_json, shown, table
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def command(options: GlobalOptions, models: tuple[str, ...], *, remove: bool, li
     beside a running sync.
     """
 
-    from .writing import settings_of
+    from .settings import settings_of
 
     if wrong := _misuse(models, remove=remove, listing=listing):
         raise click.UsageError(wrong)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..model import Model
-    from .globals import GlobalOptions
+    from .options import GlobalOptions
 
 _JOINERS = "\u200c\u200d"  # inside emoji and in several scripts; they move nothing on a terminal
 

@@ -1,4 +1,4 @@
-"""`mirror serve`: the HTTP server."""
+"""`mirror serve`: the models API over HTTP from this root."""
 
 from __future__ import annotations
 
@@ -11,13 +11,33 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ConfigurationError
-from .globals import GlobalOptions, pass_globals
-from .writing import settings_and_key, settings_of
+from ..sync.reporter import Reporter
+from .options import GlobalOptions, pass_globals
+from .settings import settings_and_key, settings_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..config import Settings
-    from ..server.fetching import Flight
-    from ..server.site import Fetcher
+    from ..server.context import FetchProvider
+    from ..server.fetch import PendingFetch
+
+
+class FetchListener(Reporter):
+    """Tells a flight of the one file that is fetched for it."""
+
+    def __init__(self, flight: PendingFetch) -> None:
+        self._flight = flight
+
+    def opened(self, key: str, path: Path) -> None:  # noqa: ARG002 - the reporter's signature
+        self._flight.opened(path)
+
+    def started(self, key: str, name: str, size: int | None) -> None:  # noqa: ARG002
+        self._flight.sized(size)
+
+    def advanced(self, key: str, done: int) -> None:  # noqa: ARG002
+        self._flight.grew(done)
+
 
 _LARGEST_PORT = 65_535
 
@@ -74,16 +94,15 @@ class Fetches:
 
     options: GlobalOptions
 
-    def __call__(self, settings: Settings) -> Fetcher:
-        from ..server.fetching import Flights
+    def __call__(self, settings: Settings) -> FetchProvider:
+        from ..server.fetch import PendingFetches
         from ..sync.single import fetch_model
         from ..sync.stop import Stop
-        from .flight import Told
 
         stop = Stop()
 
-        def fetch(model_id: str, weights_format: str, flight: Flight) -> None:
+        def fetch(model_id: str, weights_format: str, flight: PendingFetch) -> None:
             _, key = settings_and_key(self.options)  # read anew: it may have been changed since the start
-            fetch_model(settings, key, model_id, weights_format, Told(flight), stop)
+            fetch_model(settings, key, model_id, weights_format, FetchListener(flight), stop)
 
-        return Flights(fetch, settings.sync.workers, stop.set)
+        return PendingFetches(fetch, settings.sync.workers, stop.set)

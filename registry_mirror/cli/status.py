@@ -9,8 +9,7 @@ import click
 from ..errors import StaleError, after_name
 from ..model import ITS_FILE, format_time
 from ..units import counted, format_duration, format_size
-from .duration import duration
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, duration, pass_globals
 from .render import note, open_mirror, print_json, shown
 
 if TYPE_CHECKING:

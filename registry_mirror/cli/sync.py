@@ -12,7 +12,7 @@ import click
 from ..errors import NotFoundError, after_name
 from ..explain import nearest, quoted
 from ..lookup import NAMES_COMPARED
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals
 from .render import print_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def command(
     Exits with 0 when all went well, 3 when some models failed or the listing is not whole, 1 when it cannot be
     believed, 5 when the upstream cannot be reached, 8 when it lists no model of a NAME.
     """
-    from .writing import settings_to_run
+    from .settings import settings_to_run
 
     if sizes and not dry_run:
         raise click.UsageError("--sizes goes with --dry-run.")
@@ -61,8 +61,8 @@ def command(
         raise click.UsageError("A NAME is empty; without any, every model is synced.")
     try:
         if dry_run:
-            from .plan import print_plan
-            from .writing import settings_and_key
+            from .dry_run import print_plan
+            from .settings import settings_and_key
 
             return print_plan(*settings_and_key(options), frozenset(names), sizes=sizes, as_json=as_json)
         settings, read_key = settings_to_run(options)
@@ -86,7 +86,7 @@ def with_suggestion(error: NotFoundError) -> NotFoundError:
 
 def _sync(settings: Settings, read_key: Callable[[], Secret], asked: dict[str, Any], *, as_json: bool) -> int:
     from ..errors import Interrupted
-    from ..sync.notify import notify, recording_failures
+    from ..sync.alert import notify, recording_failures
     from ..sync.stop import Stop
 
     def say(line: str) -> None:
@@ -95,11 +95,11 @@ def _sync(settings: Settings, read_key: Callable[[], Secret], asked: dict[str, A
     stop = Stop()
     stop.on_signals()
     with recording_failures(settings, say, stop):
-        from ..sync.run import Options, sync  # here: that a library is missing is to be told as well
+        from ..sync.run import SyncOptions, sync  # here: that a library is missing is to be told as well
         from .progress import reporter_for
 
         with reporter_for(quiet=as_json) as reporter:
-            finished = sync(settings, read_key(), Options(**asked), reporter, stop)
+            finished = sync(settings, read_key(), SyncOptions(**asked), reporter, stop)
     if isinstance(finished.error, Interrupted):
         print_run(finished, as_json=as_json)
         # A thread may still wait for bytes that never come; whatever it holds is swept by the next run.

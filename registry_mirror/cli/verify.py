@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .duration import duration
-from .globals import GlobalOptions, pass_globals
+from .options import GlobalOptions, duration, pass_globals
 from .render import print_json
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from ..secret import Secret
     from ..sync.stop import Stop
     from ..upkeep.verify.record import VerifyRecord
-    from ..upkeep.verify.run import Options
+    from ..upkeep.verify.run import VerifyOptions
 
 
 @click.command()
@@ -52,16 +51,16 @@ def command(
     Exits with 0 when all is well or was repaired, 4 when something bad was found.
     """
     from ..sync.stop import Stop
-    from ..upkeep.verify.run import Options
-    from .writing import settings_of
+    from ..upkeep.verify.run import VerifyOptions
+    from .settings import settings_of
 
     if quick and md5:
         raise click.UsageError("--quick hashes nothing, so --md5 does not go with it.")
-    asked = Options(models, quick, md5, repair, older_than, time_limit)
+    asked = VerifyOptions(models, quick, md5, repair, older_than, time_limit)
     stop = Stop()
     key: Secret | None = None
     if repair:
-        from .writing import settings_and_key
+        from .settings import settings_and_key
 
         settings, key = settings_and_key(options)
     else:
@@ -79,16 +78,16 @@ def command(
     return record.exit_code
 
 
-def _verify(settings: Settings, asked: Options, stop: Stop, *, quiet: bool) -> VerifyRecord:
+def _verify(settings: Settings, asked: VerifyOptions, stop: Stop, *, quiet: bool) -> VerifyRecord:
     from ..upkeep.verify.run import verify
-    from .watching import watcher_for
+    from .progress import watcher_for
 
     with watcher_for(quiet=quiet) as watcher:
         return verify(settings, asked, watcher, stop)
 
 
 def _repair(
-    settings: Settings, key: Secret, asked: Options, record: VerifyRecord, stop: Stop, *, quiet: bool
+    settings: Settings, key: Secret, asked: VerifyOptions, record: VerifyRecord, stop: Stop, *, quiet: bool
 ) -> VerifyRecord:
     from ..upkeep.verify.run import repair_after
     from .progress import reporter_for

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         SyncSettings,
         UpstreamSettings,
     )
-    from .show import Row, show_json, show_rows
+    from .show import ShownOption, show_json, show_rows
 
 __all__ = [
     "OPTIONS",
@@ -31,10 +31,10 @@ __all__ = [
     "Loaded",
     "Option",
     "RetentionSettings",
-    "Row",
     "Rule",
     "ServeSettings",
     "Settings",
+    "ShownOption",
     "StoreSettings",
     "SyncSettings",
     "UpstreamSettings",
@@ -64,7 +64,7 @@ _MODULES = {
         "SyncSettings",
         "UpstreamSettings",
     ),
-    "show": ("Row", "show_json", "show_rows"),
+    "show": ("ShownOption", "show_json", "show_rows"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

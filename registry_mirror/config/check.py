@@ -33,7 +33,7 @@ def check_surroundings(loaded: Loaded, env: Mapping[str, str] | None = None) -> 
 def _check_certificates(path: Path, origin: str) -> None:
     import ssl
 
-    from .file import reason
+    from .root import reason
 
     cure = "name a readable file of certificates in PEM"
     try:

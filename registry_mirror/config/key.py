@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from ..secret import Secret
-from .file import reason
-from .wrong import KEY_PREFIX
+from .invalid import KEY_PREFIX
+from .root import reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
+from .invalid import quote, suggest, suggest_or_list
 from .schema import BY_KEY, OPTIONS, SECTIONS
-from .wrong import quote, suggest, suggest_or_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

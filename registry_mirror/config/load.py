@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigurationError
 from ..urls import check_base_url, check_proxy
-from .file import Found, read_if_there, read_named
+from .invalid import Invalid
 from .known import refuse_unknown_keys, refuse_unknown_options, refuse_unknown_variables
-from .root import absolute, default_root, named_file, named_root, root_of_document
+from .root import (
+    ConfigFile,
+    absolute,
+    default_root,
+    named_file,
+    named_root,
+    read_if_there,
+    read_named,
+    root_of_document,
+)
 from .schema import (
     OPTIONS,
     DaemonSettings,
@@ -27,7 +36,6 @@ from .schema import (
     SyncSettings,
     UpstreamSettings,
 )
-from .wrong import Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,7 +61,7 @@ class Loaded:
 class _Source(NamedTuple):
     """The file and the root, each of which may lead to the other."""
 
-    root: Found
+    root: ConfigFile
     file: Path | None
     document: Mapping[str, Any]
 
@@ -106,8 +114,8 @@ def _locate(
     if file is not None:
         document = read_named(file)
         named = root_of_document(document, file.path)
-        return _Source(found or named or Found(default_root(env), "default"), file.path, document)
-    found = found or Found(default_root(env), "default")
+        return _Source(found or named or ConfigFile(default_root(env), "default"), file.path, document)
+    found = found or ConfigFile(default_root(env), "default")
     own = found.path / "config.toml"
     tables = read_if_there(own)
     if tables is None:
@@ -154,7 +162,7 @@ def _checked(option: Option, given: _Given) -> Any:
         return option.kind.absent
     try:
         value = option.kind.parse(given.value)
-    except Wrong as wrong:
+    except Invalid as wrong:
         raise _error(option.key, given.origin, wrong.problem, wrong.cure) from None
     if not isinstance(value, Path):
         return value

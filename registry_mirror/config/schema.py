@@ -9,7 +9,8 @@ import re
 
 from ..urls import hide_password
 from . import kinds
-from .option import Option
+from .invalid import KEY_PREFIX, Invalid
+from .kinds import Option
 from .serve import SERVE_OPTIONS
 from .settings import (
     DaemonSettings,
@@ -21,7 +22,6 @@ from .settings import (
     SyncSettings,
     UpstreamSettings,
 )
-from .wrong import KEY_PREFIX, Wrong
 
 __all__ = [
     "BY_KEY",
@@ -44,7 +44,7 @@ def _variable(name: str) -> str:
     mistake is refused, before anything prints it.
     """
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-        raise Wrong(
+        raise Invalid(
             "is not the name of an environment variable", 'write a name like "PICTOGRAPH_API_KEY", never the key'
         )
     return name
@@ -53,7 +53,7 @@ def _variable(name: str) -> str:
 def _not_a_key(path: str) -> str:
     """A path; the key in its place is refused, before anything prints it."""
     if os.path.basename(path).startswith(KEY_PREFIX):
-        raise Wrong("looks like the API key itself", "put the key in a file of its own, and give that file's path")
+        raise Invalid("looks like the API key itself", "put the key in a file of its own, and give that file's path")
     return path
 
 

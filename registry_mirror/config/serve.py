@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from . import kinds
-from .option import Option
-from .wrong import Wrong, quote
+from .invalid import Invalid, quote
+from .kinds import Option
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _PUBLIC = re.compile(r"https?://[\w.\-\[\]:]+(/[A-Za-z0-9._~-]+)*", re.IGNORECASE)
@@ -16,21 +16,21 @@ def _host(value: str) -> str:
     """An address or a name to listen on, without brackets, port or scheme."""
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F.]*:[0-9a-fA-F:.]*", bare):
-        raise Wrong(f"is {quote(value)}, not an address", 'write it like "127.0.0.1", "0.0.0.0", "::" or a host name')
+        raise Invalid(f"is {quote(value)}, not an address", 'write it like "127.0.0.1", "0.0.0.0", "::" or a host name')
     return bare
 
 
 def _path_prefix(value: str) -> str:
     prefix = value.rstrip("/")
     if not _PREFIX.fullmatch(prefix):
-        raise Wrong(f"is {quote(value)}, not a path prefix", 'write it like "/models"')
+        raise Invalid(f"is {quote(value)}, not a path prefix", 'write it like "/models"')
     return prefix
 
 
 def _public_url(value: str) -> str:
     url = value.rstrip("/")
     if not _PUBLIC.fullmatch(url):
-        raise Wrong(f"is {quote(value)}, not an http or https URL", 'write it like "https://mirror.example/models"')
+        raise Invalid(f"is {quote(value)}, not an http or https URL", 'write it like "https://mirror.example/models"')
     return url
 
 

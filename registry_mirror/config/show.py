@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _AFTER = "upstream.api_key_file"  # the key's own row comes after the two options that lead to it
 
 
-class Row(NamedTuple):
+class ShownOption(NamedTuple):
     """One line of `config show`."""
 
     key: str
@@ -21,13 +21,13 @@ class Row(NamedTuple):
     origin: str
 
 
-def show_rows(loaded: Loaded, api_key: tuple[str, str]) -> tuple[Row, ...]:
+def show_rows(loaded: Loaded, api_key: tuple[str, str]) -> tuple[ShownOption, ...]:
     """A row for each option in the table's order. `api_key` is what `describe_key` says."""
     rows = []
     for option in OPTIONS:
-        rows.append(Row(option.key, _text(option, loaded.settings), loaded.origins[option.key]))
+        rows.append(ShownOption(option.key, _text(option, loaded.settings), loaded.origins[option.key]))
         if option.key == _AFTER:
-            rows.append(Row("upstream.api_key", *api_key))
+            rows.append(ShownOption("upstream.api_key", *api_key))
     return tuple(rows)
 
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .answers import Envelope
-    from .catalog import DemoModel
+    from .library import DemoModel
     from .messages import Request, Response
-    from .state import State
+    from .state import DemoState
 
 PREFIX = ("api", "v1", "developer", "models")
 FILTERS = ("name", "status", "model_type", "dataset_name")
@@ -39,7 +39,7 @@ class Behaviour:
 class Api:
     """Answers from the state; holds nothing of its own."""
 
-    def __init__(self, state: State, behaviour: Behaviour, api_key: str, storage_url: Callable[[], str]) -> None:
+    def __init__(self, state: DemoState, behaviour: Behaviour, api_key: str, storage_url: Callable[[], str]) -> None:
         self._state = state
         self._behaviour = behaviour
         self._key = api_key.encode()

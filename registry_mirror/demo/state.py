@@ -14,20 +14,20 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .catalog import DemoModel
-    from .weights import Weights
+    from .library import DemoModel
+    from .weights import DemoWeights
 
 
 @dataclass(frozen=True)
-class Grant:
+class DemoGrant:
     """One signed URL: the bytes as they were when it was signed, where, and until when (seconds since the epoch)."""
 
     path: str
-    weights: Weights
+    weights: DemoWeights
     expires: float
 
 
-class State:
+class DemoState:
     """Models in the order in which they were added. Every method is one step: no reader sees half a change."""
 
     def __init__(self, models: Iterable[DemoModel]) -> None:
@@ -35,7 +35,7 @@ class State:
         self._models: dict[str, DemoModel] = {}
         self._named: dict[str, list[DemoModel]] | None = None
         self._listings: dict[tuple[tuple[str, str], ...], list[DemoModel]] = {}
-        self._grants: dict[str, Grant] = {}
+        self._grants: dict[str, DemoGrant] = {}
         for model in models:
             self.put(model)
 
@@ -55,7 +55,7 @@ class State:
             del self._models[model_id]
             self._forget_views()
 
-    def change(self, model_id: str, fields: dict[str, Any], weights: dict[str, Weights] | None = None) -> DemoModel:
+    def change(self, model_id: str, fields: dict[str, Any], weights: dict[str, DemoWeights] | None = None) -> DemoModel:
         """Merges `fields` into a model's document, and `weights` by format; a later `updated_at` unless given.
 
         Raises:
@@ -97,10 +97,10 @@ class State:
         token, expires = secrets.token_urlsafe(24), time.time() + ttl
         path = f"/weights/{quote(model.id, safe='')}/{quote(model.filename(wire_format), safe='')}"
         with self._lock:
-            self._grants[token] = Grant(path, model.weights[wire_format], expires)
+            self._grants[token] = DemoGrant(path, model.weights[wire_format], expires)
         return f"{path}?token={token}&expires={int(expires)}"
 
-    def granted(self, token: str, path: str) -> Weights | None:
+    def granted(self, token: str, path: str) -> DemoWeights | None:
         """What a signed URL gives; None when it is unknown, expired or for another path."""
         with self._lock:
             grant = self._grants.get(token)

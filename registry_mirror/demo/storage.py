@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from .messages import Request, Response
 
 if TYPE_CHECKING:
-    from .state import State
-    from .weights import Weights
+    from .state import DemoState
+    from .weights import DemoWeights
 
 _XML = (("Content-Type", "application/xml; charset=UTF-8"),)
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
-def answer(state: State, request: Request) -> Response:
+def answer(state: DemoState, request: Request) -> Response:
     """Whole or partial bytes. The URL alone gives access; no key is asked for."""
     if request.method not in {"GET", "HEAD"}:
         return _error(405, "MethodNotAllowed").with_headers({"Allow": "GET, HEAD"})
@@ -25,7 +25,7 @@ def answer(state: State, request: Request) -> Response:
     return _bytes(weights, request)
 
 
-def _bytes(weights: Weights, request: Request) -> Response:
+def _bytes(weights: DemoWeights, request: Request) -> Response:
     headers = {
         "Content-Type": "application/octet-stream",
         "ETag": f'"{weights.md5_hex}"',
@@ -43,7 +43,7 @@ def _bytes(weights: Weights, request: Request) -> Response:
     return weights.response(206, headers, start, stop)
 
 
-def _range_header(weights: Weights, request: Request) -> str:
+def _range_header(weights: DemoWeights, request: Request) -> str:
     condition = request.headers.get("if-range")
     if condition is not None and condition != f'"{weights.md5_hex}"':
         return ""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from . import storage
 from .api import Api, Behaviour
-from .catalog import ORGANIZATION_ID, DemoModel
+from .library import ORGANIZATION_ID, DemoModel
 from .messages import Request, RequestLog, Response
 from .server import HOST, OriginServer
-from .state import State
-from .weights import SyntheticBytes, Weights
+from .state import DemoState
+from .weights import DemoWeights, SyntheticBytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +60,7 @@ class DemoUpstream:
         self.organization_id = organization_id
         self.page_cap = page_cap
         self.requests = RequestLog()
-        self._state = State(())
+        self._state = DemoState(())
         behaviour = Behaviour(
             page_cap, envelope, pagination, list_rows, by_name, not_ready_status, hard_delete, url_ttl
         )
@@ -162,4 +162,4 @@ class DemoUpstream:
 
         URLs that were signed before give the bytes of before.
         """
-        return self._state.change(model_id, fields, {wire_format: Weights(data)})
+        return self._state.change(model_id, fields, {wire_format: DemoWeights(data)})

@@ -42,7 +42,7 @@ class SyntheticBytes:
 
 
 @dataclass(frozen=True)
-class Weights:
+class DemoWeights:
     """One downloadable file of a model. A file must not change while it is served: replace the object instead."""
 
     source: bytes | Path | SyntheticBytes

@@ -27,7 +27,7 @@ from ..files import (
 )
 from ..model import format_time, is_to_come, parse_time, utc_now
 from . import schema
-from .rank import RANK
+from .schema import RANK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -7,8 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..model import CLOCK_SKEW, BlobCheck, BlobRecord, ModelStatus, known_moment, micros, moment, utc_now
-from .rank import shadowed
-from .schema import has_table, storable
+from .schema import has_table, shadowed, storable
 from .search import TALLY, Search, State
 from .values import (
     CheckTotals,

@@ -13,7 +13,7 @@ from ..model import json_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .query import FieldError
+    from .requests import FieldError
 
 CODES = {
     400: "bad_request",

@@ -9,12 +9,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
-from .blobs import Blobs
+from .downloads import BlobsEndpoint
 from .errors import error_response
-from .fetching import FetchRoute
-from .front import Front
+from .fetch import FetchRoute
 from .health import Health
-from .models import ModelsApi
+from .middleware import HttpMiddleware
+from .models import ModelsEndpoint
 from .openapi import openapi
 from .page.status_page import StatusPage
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
-    from .site import Site
+    from .context import ServerContext
 
 
 def application(
-    site: Site, *, log: Callable[[str], None] | None = None, started: Callable[[], None] = lambda: None
+    site: ServerContext, *, log: Callable[[str], None] | None = None, started: Callable[[], None] = lambda: None
 ) -> ASGIApp:
     """The whole of it.
 
@@ -58,7 +58,9 @@ def application(
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)  # type: ignore[arg-type]
     _no_redirects(app.router)
     # Starlette's own way to a route costs as much as finding a model.
-    return Front({"models": ModelsApi(site), "blobs": Blobs(site), "fetch": FetchRoute(site)}, app, site, log)
+    return HttpMiddleware(
+        {"models": ModelsEndpoint(site), "blobs": BlobsEndpoint(site), "fetch": FetchRoute(site)}, app, site, log
+    )
 
 
 def _no_redirects(router: Router) -> None:

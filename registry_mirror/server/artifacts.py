@@ -14,14 +14,14 @@ from urllib.parse import quote
 from ..errors import ConflictError, NotFoundError
 from ..explain import quoted
 from ..store.layout import SUFFIXES, suffix
-from .addressing import usual_id
-from .rows import is_time
+from .dialects import is_time
+from .requests import usual_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..index.values import WeightsEntry
-    from .lookups import Found
+    from .lookups import FoundModel
 
 # SDKs 1.68.0 to 1.69.18 ask for this literal name, whatever the file is called.
 SAFETENSORS_ALIAS = "model.safetensors"
@@ -37,7 +37,7 @@ _TARGETS = {"onnx": ("portable",), "pte": ("xnnpack",)}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedArtifact:
     """Weights that a client asks for. SDK 1.0.x names no format and means onnx."""
 
     format: str = "onnx"
@@ -45,12 +45,12 @@ class Wanted:
     target: str | None = None
 
     @classmethod
-    def of(cls, given: Mapping[str, str]) -> Wanted:
+    def of(cls, given: Mapping[str, str]) -> WantedArtifact:
         """From the parameters of a download."""
         return cls(given.get("format") or "onnx", given.get("precision"), given.get("target"))
 
 
-def check_variant(found: Found, wanted: Wanted) -> None:
+def check_variant(found: FoundModel, wanted: WantedArtifact) -> None:
     """A mirror holds one build for each format; another precision or target would be other bytes.
 
     Raises:
@@ -73,19 +73,19 @@ def check_variant(found: Found, wanted: Wanted) -> None:
         )
 
 
-def versions(found: Found) -> dict[str, Any]:
+def versions(found: FoundModel) -> dict[str, Any]:
     """The answer of `/versions`."""
     pins = {"current_version_id": found.id, "pinned_version_id": None, "latest_version_id": found.id}
     return {"versions": [_version(found)], **pins}
 
 
-def files(found: Found) -> dict[str, Any]:
+def files(found: FoundModel) -> dict[str, Any]:
     """The answer of `/files`: what is cached, not what the upstream may have besides."""
     listed = [_file(found, each) for each in found.weights if each.current]
     return {"versions": [_version(found)], "files": listed, "pinned_version_id": None}
 
 
-def named_file(found: Found, version_id: str, name: str) -> Wanted:
+def named_file(found: FoundModel, version_id: str, name: str) -> WantedArtifact:
     """The file that a client names.
 
     Raises:
@@ -98,7 +98,7 @@ def named_file(found: Found, version_id: str, name: str) -> Wanted:
     for each in found.weights:
         alias = name == SAFETENSORS_ALIAS and each.format == "safetensors"
         if each.current and (alias or name == filename(found.name, each.format)):
-            return Wanted(each.format)
+            return WantedArtifact(each.format)
     raise NotFoundError(f"model {quoted(found.name)} has no file {quoted(name)} in this mirror", status=404)
 
 
@@ -113,17 +113,17 @@ def blob_file(entry: WeightsEntry) -> str:
     return entry.md5 + suffix(entry.format)
 
 
-def fetch_name(found: Found, weights_format: str) -> str:
+def fetch_name(found: FoundModel, weights_format: str) -> str:
     """A model's weights in an address, before their digest is known."""
     return f"{quote(found.id, safe='')}/{weights_format}"
 
 
-def _precision(found: Found) -> str:
+def _precision(found: FoundModel) -> str:
     said = found.fields.get("precision")
     return said if said in ("fp32", "fp16") else "fp32"
 
 
-def _version(found: Found) -> dict[str, Any]:
+def _version(found: FoundModel) -> dict[str, Any]:
     fields = found.fields
     label, metrics = fields.get("version"), fields.get("metrics")
     entry = {
@@ -142,7 +142,7 @@ def _version(found: Found) -> dict[str, Any]:
     return entry | ({"created_at": created} if is_time(created) else {})
 
 
-def _file(found: Found, entry: WeightsEntry) -> dict[str, Any]:
+def _file(found: FoundModel, entry: WeightsEntry) -> dict[str, Any]:
     row = {
         "version_id": found.id,
         "name": filename(found.name, entry.format),

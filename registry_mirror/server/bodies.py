@@ -1,12 +1,17 @@
-"""How much memory the bodies under way may take, and which share of it one client has."""
+"""Bodies that go out: the memory that they share, and the ranges of them that are asked for."""
 
 from __future__ import annotations
 
 import contextlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
 
 LARGEST_PIECE = 256 << 10
 """Bytes; larger ones are hardly faster."""
@@ -67,3 +72,100 @@ class Bodies:
         """
         largest = min(max(_PIECES // (_QUEUED * max(self._count, 1)), _SMALLEST_PIECE), LARGEST_PIECE)
         return min(_SMALLEST_PIECE << min(number // _SLOWLY, 4), largest)
+
+
+_PLACE = re.compile(r"[0-9]{0,19}")
+_LONGEST = 100
+"""Characters of a range or a date; what is longer is neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class RangeVerdict:
+    """The status of an answer, and the bytes `start` up to `stop` that it carries."""
+
+    status: int
+    start: int = 0
+    stop: int = 0
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+def range_verdict(headers: Mapping[str, str], etag: str, modified: float, size: int) -> RangeVerdict:
+    """What a GET or HEAD of a blob is answered with: 200, 206, 304, 412 or 416.
+
+    Args:
+        headers: of the request, keys in lower case.
+        etag: strong, quoted.
+        modified: seconds since 1970.
+        size: bytes.
+    """
+    if not _matches(headers.get("if-match"), etag, weak=False):
+        return RangeVerdict(412)
+    if "if-none-match" in headers:
+        if _matches(headers["if-none-match"], etag, weak=True):
+            return RangeVerdict(304)
+    elif _not_modified_since(headers.get("if-modified-since"), modified):
+        return RangeVerdict(304)
+    asked = headers.get("range")
+    if asked is None or not _range_holds(headers.get("if-range"), etag, modified):
+        return RangeVerdict(200, 0, size)
+    return _ranged(asked, size)
+
+
+def _ranged(asked: str, size: int) -> RangeVerdict:
+    first, last = _places(asked)
+    if not first and not last:
+        # Several ranges at once, or no range at all: the whole is always a right answer.
+        return RangeVerdict(200, 0, size)
+    if not first:
+        start, stop = max(size - int(last), 0), size
+        return RangeVerdict(206, start, stop) if int(last) and size else RangeVerdict(416)
+    if last and int(last) < int(first):
+        return RangeVerdict(200, 0, size)
+    start, stop = int(first), min(int(last) + 1, size) if last else size
+    return RangeVerdict(206, start, stop) if start < size else RangeVerdict(416)
+
+
+def _places(asked: str) -> tuple[str, str]:
+    """The two numbers of a single range as texts; two empty ones for what is none.
+
+    No pattern with optional white space in it: one of those took 17 s for 60,000 spaces.
+    """
+    unit, _, span = asked.strip().partition("=")
+    first, dash, last = span.partition("-")
+    first, last = first.strip(), last.strip()
+    if len(asked) > _LONGEST or unit.lower() != "bytes" or not dash:
+        return "", ""
+    return (first, last) if _PLACE.fullmatch(first) and _PLACE.fullmatch(last) else ("", "")
+
+
+def _matches(header: str | None, etag: str, *, weak: bool) -> bool:
+    """Whether a list of entity tags has this one. If-Match that is not given always does."""
+    if header is None:
+        return True
+    tags = [tag.strip() for tag in header.split(",")]
+    return "*" in tags or etag in tags or (weak and f"W/{etag}" in tags)
+
+
+def _range_holds(condition: str | None, etag: str, modified: float) -> bool:
+    """If-Range: a strong tag or the exact date, else the whole is sent."""
+    if condition is None:
+        return True
+    return condition.strip() == etag or condition.strip() == http_date(modified)
+
+
+def _not_modified_since(header: str | None, modified: float) -> bool:
+    if header is None or len(header) > _LONGEST:
+        return False
+    try:
+        moment = parsedate_to_datetime(header)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return moment.tzinfo is not None and int(modified) <= moment.timestamp()
+
+
+def http_date(seconds: float) -> str:
+    """`Mon, 02 Mar 2026 09:30:00 GMT`."""
+    return format_datetime(datetime.fromtimestamp(int(seconds), UTC), usegmt=True)

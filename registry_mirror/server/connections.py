@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from ..log import logger
-from .origin import client_network
+from .proxies import client_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -147,7 +147,7 @@ def overdue(connection: Connection, now: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """How many connections a process keeps.
 
     Attributes:
@@ -164,7 +164,7 @@ class Limits:
         return max(self.connections // 4, 1)
 
 
-def excess(connections: Sequence[Connection], limits: Limits) -> list[tuple[Connection, str]]:
+def excess(connections: Sequence[Connection], limits: ConnectionLimits) -> list[tuple[Connection, str]]:
     """Those beyond a share, or beyond all. Of each address those go that have been quiet for longest.
 
     Beyond all, the address with most connections loses first, and a proxy last.
@@ -216,7 +216,7 @@ def places(wanted: int, waiting: int) -> tuple[int, int]:
     return connections, connections + min(waiting, third)
 
 
-class Watch:
+class ConnectionWatch:
     """Looks after the connections of one process, on a thread of its own.
 
     Args:
@@ -224,7 +224,7 @@ class Watch:
         let_go: is told why a connection was let go, in a word.
     """
 
-    def __init__(self, port: int, activity: Activity, limits: Limits, let_go: Callable[[str], None]) -> None:
+    def __init__(self, port: int, activity: Activity, limits: ConnectionLimits, let_go: Callable[[str], None]) -> None:
         self._port, self._activity, self._limits, self._let_go = port, activity, limits, let_go
         self._known: dict[int, Connection] = {}
         self._unsaid: Counter[tuple[str, str]] = Counter()

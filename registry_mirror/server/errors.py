@@ -1,7 +1,8 @@
-"""From an error of ours to an answer. Nothing that goes out names a path of this machine or shows a traceback."""
+"""Errors as answers, and the endpoints that give them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -9,14 +10,19 @@ from starlette.responses import Response
 from ..errors import ConflictError, MirrorError, NoIndexError, NotFoundError
 from ..log import logger
 from . import answers
-from .addressing import BadPathError
-from .guard import KeysUnreadableError, UnauthorizedError
-from .origin import BadHostError
-from .query import BadQueryError
+from .auth import KeysUnreadableError, UnauthorizedError
+from .context import call_of
+from .proxies import BadHostError
+from .requests import BadPathError, BadQueryError
 from .signing import BadSignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from starlette.types import Receive, Scope, Send
+
+    from .context import Call, ServerContext
+
 
 _log = logger("server")
 
@@ -72,3 +78,22 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
 def in_words(error: MirrorError) -> str:
     """An error for a client: without what only the operator's own machine means."""
     return error.message
+
+
+class Endpoint(ABC):
+    """An ASGI application of its own, because it needs the path as it came."""
+
+    def __init__(self, site: ServerContext) -> None:
+        self.site = site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        try:
+            response = await self.answer(call_of(scope))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer in JSON
+            response = response_of(error)
+        await response(scope, receive, send)
+
+    @abstractmethod
+    async def answer(self, call: Call) -> Response:
+        """The answer; may raise what `errors.response_of` knows."""

@@ -13,8 +13,8 @@ from ..model import parse_time, utc_now
 from ..status import MirrorStatus, Upkeep
 from ..store.budget import free_space
 from . import metrics
+from .context import call_of
 from .errors import JSON, response_of
-from .site import call_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from ..index.queries import Snapshot
     from ..index.values import CheckTotals, OpenFailure, Totals
-    from .site import Site
+    from .context import ServerContext
 
 
 class Health:
     """The pages for machines that watch."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ServerContext) -> None:
         self._site = site
 
     async def alive(self, _request: Request) -> Response:
@@ -63,7 +63,7 @@ class Health:
         return site.metrics.text(status, published_at(site), free_space(site.layout.root))
 
 
-def status_of(site: Site) -> MirrorStatus:
+def status_of(site: ServerContext) -> MirrorStatus:
     """How the mirror is.
 
     Raises:
@@ -78,7 +78,7 @@ def status_of(site: Site) -> MirrorStatus:
     return MirrorStatus(site.layout.root, utc_now(), totals, tuple(failures), site.last_run(), Upkeep(checks))
 
 
-def published_at(site: Site) -> datetime | None:
+def published_at(site: ServerContext) -> datetime | None:
     """When the index was published; None while there is none."""
     try:
         meta = site.reader.read(lambda snapshot: snapshot.meta())

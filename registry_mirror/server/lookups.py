@@ -1,34 +1,38 @@
-"""From an address to a model and its weights, out of one picture of the index."""
+"""Finding models in the index for an answer: one by its address, or a page of the listing."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import ConflictError, NotFoundError
 from ..explain import Situation, Wish, no_weights, quoted
 from ..files import open_regular
 from ..model import format_time
-from .addressing import usual_id
-from .rows import Gaps, decoded
+from .dialects import Gaps, decoded
+from .requests import usual_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
     from datetime import datetime
     from pathlib import Path
 
     from ..index.queries import Snapshot
-    from ..index.values import ModelRow, Record, WeightsEntry
-    from .addressing import Address
-    from .rows import Reader
-    from .site import Site
+    from ..index.values import Document, ModelRow, Place, Record, Selection, WeightsEntry
+    from .context import ServerContext
+    from .dialects import Dialect
+    from .requests import Address
+
 
 _FORMAT = "onnx"
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundModel:
     """One model, with what the mirror holds of it."""
 
     row: ModelRow
@@ -57,7 +61,7 @@ class Found:
         return decoded(self.document)
 
 
-def find(snapshot: Snapshot, asked: Address, who: Reader) -> ModelRow:
+def find(snapshot: Snapshot, asked: Address, who: Dialect) -> ModelRow:
     """The model of an address.
 
     A model that is gone upstream is still given to whoever runs it; to another mirror it is gone here too.
@@ -73,7 +77,7 @@ def find(snapshot: Snapshot, asked: Address, who: Reader) -> ModelRow:
     return row
 
 
-def record(snapshot: Snapshot, asked: Address, who: Reader) -> Record:
+def record(snapshot: Snapshot, asked: Address, who: Dialect) -> Record:
     """The document of the model that `find` finds.
 
     Raises:
@@ -97,12 +101,12 @@ def _no_model(asked: Address) -> NotFoundError:
     return NotFoundError(f"no model {quoted(asked.model)} in this mirror", status=404)
 
 
-def current(found: Found, weights_format: str) -> WeightsEntry | None:
+def current(found: FoundModel, weights_format: str) -> WeightsEntry | None:
     """The model's present weights in a format, as the index has them."""
     return next((each for each in found.weights if each.current and each.format == weights_format), None)
 
 
-def current_weights(site: Site, found: Found, weights_format: str) -> WeightsEntry:
+def current_weights(site: ServerContext, found: FoundModel, weights_format: str) -> WeightsEntry:
     """The present weights in a format, looked at on disk: an address of a file that is not there helps nobody.
 
     Raises:
@@ -139,7 +143,7 @@ def damaged(name: str, what: str) -> ConflictError:
     )
 
 
-def _none(site: Site, found: Found, weights_format: str) -> ConflictError:
+def _none(site: ServerContext, found: FoundModel, weights_format: str) -> ConflictError:
     def ask(snapshot: Snapshot) -> ConflictError:
         namesakes = snapshot.by_name(found.name, weights_format)
         wish = Wish(weights_format, None, None)
@@ -149,7 +153,7 @@ def _none(site: Site, found: Found, weights_format: str) -> ConflictError:
     return site.reader.read(ask)
 
 
-def by_id(snapshot: Snapshot, model_id: str) -> Found:
+def by_id(snapshot: Snapshot, model_id: str) -> FoundModel:
     """The model of an id.
 
     Raises:
@@ -161,11 +165,72 @@ def by_id(snapshot: Snapshot, model_id: str) -> Found:
     return found_of(snapshot, row)
 
 
-def found_of(snapshot: Snapshot, row: ModelRow) -> Found:
+def found_of(snapshot: Snapshot, row: ModelRow) -> FoundModel:
     """A row with its weights."""
-    return Found(row, tuple(snapshot.weights(row.id)))
+    return FoundModel(row, tuple(snapshot.weights(row.id)))
 
 
 def gaps_of(snapshot: Snapshot, first_seen: datetime | None) -> Gaps:
     """What fills a document up for clients that need more than the upstream sent."""
     return Gaps(snapshot.meta().get("organization_id", ""), format_time(first_seen) or "")
+
+
+T = TypeVar("T")
+
+_KEPT = 4096
+
+
+class DocumentPage(NamedTuple):
+    """One page, and how many models the whole selection has."""
+
+    documents: list[Document]
+    total: int
+
+
+class Pages:
+    """Remembers where pages ended. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, object] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How much is remembered."""
+        return len(self._kept)
+
+    def page(
+        self, snapshot: Snapshot, picture: Hashable, selection: Selection, limit: int, offset: int
+    ) -> DocumentPage:
+        """The page at an offset.
+
+        Args:
+            picture: names the index that `snapshot` is of; another one is remembered apart.
+        """
+        if selection.name is not None:  # those of one name are few, and names are the client's own words
+            return DocumentPage(snapshot.documents(selection, limit, offset), snapshot.count(selection))
+        after: Place | None = self._remembered((picture, selection, offset))
+        documents = snapshot.documents(selection, limit, 0 if after else offset, after)
+        total = self._once((picture, selection), lambda: snapshot.count(selection))
+        # A model without times has no place to go on from; few registries have one.
+        goes_on = self._once(picture, snapshot.all_dated)
+        if documents and goes_on:
+            self._remember((picture, selection, offset + len(documents)), documents[-1].place)
+        return DocumentPage(documents, total)
+
+    def _once(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """The answer to a question that is asked of each picture once."""
+        known: T | None = self._remembered(key)
+        if known is None:
+            known = ask()
+            self._remember(key, known)
+        return known
+
+    def _remembered(self, key: Hashable) -> Any:
+        with self._lock:
+            return self._kept.get(key)
+
+    def _remember(self, key: Hashable, value: object) -> None:
+        with self._lock:
+            self._kept[key] = value
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)

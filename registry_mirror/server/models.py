@@ -9,13 +9,10 @@ from starlette.concurrency import run_in_threadpool
 
 from ..index.values import Selection
 from . import answers, artifacts
-from .addressing import API_PREFIX, Action, Address, address
-from .endpoint import Endpoint
-from .errors import error_response, json_response
-from .listing import Pages
-from .lookups import Found, current, current_weights, find, found_of, gaps_of, record
-from .query import list_query, parameters
-from .rows import Reader, fitted, reader
+from .dialects import Dialect, dialect_of, fitted
+from .errors import Endpoint, error_response, json_response
+from .lookups import FoundModel, Pages, current, current_weights, find, found_of, gaps_of, record
+from .requests import API_PREFIX, Address, ModelAction, address, list_query, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -23,8 +20,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ..index.queries import Snapshot
-    from .query import ListQuery
-    from .site import Call, Site
+    from .context import Call, ServerContext
+    from .requests import ListQuery
 
 CHAIN = "X-Mirror-Chain"
 _PREFIX = API_PREFIX.encode()
@@ -34,10 +31,10 @@ _READS = ("GET", "HEAD")
 _READ_ONLY = "this mirror is read-only: models are trained, changed and run upstream"
 
 
-class ModelsApi(Endpoint):
+class ModelsEndpoint(Endpoint):
     """The resource as an ASGI application of its own, because it needs the path as it came."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ServerContext) -> None:
         super().__init__(site)
         self._pages = Pages()
 
@@ -48,21 +45,21 @@ class ModelsApi(Endpoint):
             return error_response(404, "no such address here")
         asked = address(rest)
         call.holder = self.site.guard.admit(call.headers)
-        if asked.action is Action.NOWHERE:
+        if asked.action is ModelAction.NOWHERE:
             return error_response(404, f"no such address here; the list of models is at {API_PREFIX}/")
         if call.method in _WRITES:
             return error_response(501, _READ_ONLY)
         if call.method not in _READS:
             return error_response(405, "models are read with GET or HEAD", {"Allow": ", ".join(_READS)})
-        if asked.action is Action.OTHER:
+        if asked.action is ModelAction.OTHER:
             return error_response(404, "a mirror has no such part of a model")
-        if asked.action is Action.LIST:
+        if asked.action is ModelAction.LIST:
             # On a thread: a page of a thousand models takes long enough for others to notice.
             return await run_in_threadpool(self._list, call)
         return self._one(call, asked)
 
     def _list(self, call: Call) -> Response:
-        who, given = reader(call.headers.get("user-agent", "")), parameters(call.query)
+        who, given = dialect_of(call.headers.get("user-agent", "")), parameters(call.query)
 
         def listed(snapshot: Snapshot) -> Response:
             query = list_query(given, snapshot.has_type)
@@ -72,7 +69,7 @@ class ModelsApi(Endpoint):
 
         return self.site.reader.read(listed)
 
-    def _page(self, snapshot: Snapshot, picture: Hashable, query: ListQuery, who: Reader) -> bytes:
+    def _page(self, snapshot: Snapshot, picture: Hashable, query: ListQuery, who: Dialect) -> bytes:
         # SDKs 1.8.0 to 1.60.0 know no other way from a name to a model, so this finds what `find` finds.
         lookup = query.name is not None and query.status is None and not who.verbatim
         selection = Selection(
@@ -83,29 +80,29 @@ class ModelsApi(Endpoint):
         return answers.page(documents, limit=query.limit, offset=query.offset, total=found.total)
 
     def _one(self, call: Call, asked: Address) -> Response:
-        who, given = reader(call.headers.get("user-agent", "")), parameters(call.query)
-        if asked.action is Action.GET:
+        who, given = dialect_of(call.headers.get("user-agent", "")), parameters(call.query)
+        if asked.action is ModelAction.GET:
             return self.site.reader.read(lambda snapshot: self._record(snapshot, asked, who))
         found = self.site.reader.read(lambda snapshot: found_of(snapshot, find(snapshot, asked, who)))
         match asked.action:
-            case Action.DOWNLOAD:
-                return self._download(call, found, artifacts.Wanted.of(given))
-            case Action.VERSIONS:
+            case ModelAction.DOWNLOAD:
+                return self._download(call, found, artifacts.WantedArtifact.of(given))
+            case ModelAction.VERSIONS:
                 return json_response(answers.data(artifacts.versions(found)))
-            case Action.FILES:
+            case ModelAction.FILES:
                 return json_response(answers.data(artifacts.files(found)))
             case _:
                 wanted = artifacts.named_file(found, given.get("version_id", ""), given.get("name", ""))
                 return self._download(call, found, wanted)
 
     @staticmethod
-    def _record(snapshot: Snapshot, asked: Address, who: Reader) -> Response:
+    def _record(snapshot: Snapshot, asked: Address, who: Dialect) -> Response:
         found = record(snapshot, asked, who)
         body = answers.record(fitted(found.text, who, partial(gaps_of, snapshot, found.first_seen)))
         # Only a mirror asks where it came from; everybody else is spared the question.
         return chained(body, snapshot.meta()) if who.verbatim else json_response(body)
 
-    def _download(self, call: Call, found: Found, wanted: artifacts.Wanted) -> Response:
+    def _download(self, call: Call, found: FoundModel, wanted: artifacts.WantedArtifact) -> Response:
         """An address of the weights; where they are to be fetched first, one that waits for them."""
         site, base = self.site, call.base_url(self.site)
         artifacts.check_variant(found, wanted)
@@ -119,7 +116,13 @@ class ModelsApi(Endpoint):
         return self._signed(call, base, found, path, wanted, facts)
 
     def _signed(
-        self, call: Call, base: str, found: Found, path: str, wanted: artifacts.Wanted, facts: dict[str, Any]
+        self,
+        call: Call,
+        base: str,
+        found: FoundModel,
+        path: str,
+        wanted: artifacts.WantedArtifact,
+        facts: dict[str, Any],
     ) -> Response:
         filename, ticket = artifacts.filename(found.name, wanted.format), self.site.guard.ticket(call.holder)
         query = self.site.signer.query(path, self.site.metrics.now(), holder=ticket, name=filename)

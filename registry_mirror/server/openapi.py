@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from ..index.search import State
-from .addressing import API_PREFIX, LONGEST_SEGMENT
 from .errors import JSON
-from .page.query import LARGEST_PAGE, LONGEST_TEXT
-from .query import LARGEST_LIMIT, LARGEST_OFFSET, STATUSES, TYPES
+from .page.facts import LARGEST_PAGE, LONGEST_TEXT
+from .requests import API_PREFIX, LARGEST_LIMIT, LARGEST_OFFSET, LONGEST_SEGMENT, STATUSES, TYPES
 
 if TYPE_CHECKING:
     from starlette.requests import Request

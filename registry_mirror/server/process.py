@@ -31,7 +31,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _log = logger("server")
 
 
-class Process(Granian):  # type: ignore[misc, valid-type]
+class ServerProcess(Granian):  # type: ignore[misc, valid-type]
     """The process that listens, and starts and ends the workers that answer."""
 
     def run(self, listener: socket.socket, ending: Connection, loader: Loader, renewed: Callable[[], Loader]) -> None:

@@ -20,9 +20,9 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from ..store.layout import Layout, refuse_file
 from ..systemd import Notifier
 from .app import application
-from .connections import Limits, Watch, places
-from .front import LARGEST_HEAD
-from .process import BACKLOG, Process, bound, take_signals_in_worker
+from .connections import ConnectionLimits, ConnectionWatch, places
+from .middleware import LARGEST_HEAD
+from .process import BACKLOG, ServerProcess, bound, take_signals_in_worker
 from .settings import decide, site_of
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from ..config import Settings
-    from .settings import Plan
-    from .site import Fetcher
+    from .context import FetchProvider
+    from .settings import ServePlan
 
 _HEADERS_WITHIN = 10_000
 _PING_EVERY = 20_000
@@ -46,7 +46,7 @@ _QUIET_SECONDS = 8
 def serve(
     read: Callable[[], Settings],
     say: Callable[[str], None],
-    fetcher: Callable[[Settings], Fetcher] | None = None,
+    fetcher: Callable[[Settings], FetchProvider] | None = None,
 ) -> None:
     """Serves until a signal ends it. SIGHUP has it read its settings anew, unless it was started on a terminal.
 
@@ -106,8 +106,8 @@ class Loader:
         connections: how many this process keeps.
     """
 
-    plan: Plan
-    fetcher: Callable[[Settings], Fetcher] | None
+    plan: ServePlan
+    fetcher: Callable[[Settings], FetchProvider] | None
     ended: Connection
     port: int
     connections: int
@@ -117,7 +117,9 @@ class Loader:
         _log_to_stderr()
         notifier, plan = Notifier(os.environ), self.plan
         site = site_of(plan, self.fetcher)
-        watch = Watch(self.port, site.activity, Limits(self.connections, site.proxies.trust), site.metrics.let_go)
+        watch = ConnectionWatch(
+            self.port, site.activity, ConnectionLimits(self.connections, site.proxies.trust), site.metrics.let_go
+        )
 
         def started() -> None:
             watch.start()
@@ -139,9 +141,9 @@ def _when_told(ended: Connection, act: Callable[[], None]) -> None:
     loop.add_reader(ended.fileno(), told)
 
 
-def _process(plan: Plan, port: int, accepted: int) -> Process:
+def _process(plan: ServePlan, port: int, accepted: int) -> ServerProcess:
     serve = plan.settings.serve
-    return Process(
+    return ServerProcess(
         "registry_mirror",
         address=serve.host,
         port=port,

@@ -14,12 +14,11 @@ from ..index.reader import IndexReader
 from ..status import read_last_run
 from ..store.layout import Layout
 from ..urls import is_loopback
-from .guard import Guard
-from .keys import KeyRing
+from .auth import Authenticator, KeyRing
+from .context import ServerContext
 from .metrics import Metrics
-from .origin import Proxies
+from .proxies import TrustedProxies
 from .signing import Signer, key_from_file, process_key
-from .site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +26,13 @@ if TYPE_CHECKING:
 
     from ..config import Settings
     from ..secret import Secret
-    from .site import Fetcher
+    from .context import FetchProvider
 
 _MANY_NEED_A_KEY = "put at least 32 random characters in a file and name it as serve.signing_key_file"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ServePlan:
     """What is decided before anything listens.
 
     Attributes:
@@ -62,7 +61,7 @@ def keys_path(settings: Settings) -> Path:
     return settings.serve.keys_file or Layout(settings.root).keys
 
 
-def decide(settings: Settings, port: int) -> Plan:
+def decide(settings: Settings, port: int) -> ServePlan:
     """Checks the settings against each other, and reads the keys.
 
     Raises:
@@ -83,7 +82,7 @@ def decide(settings: Settings, port: int) -> Plan:
     scheme = "http" if serve.tls_cert is None else "https"
     host = shown_host(serve.host)
     host = f"[{host}]" if ":" in host else host
-    return Plan(settings, asks, f"{scheme}://{host}:{port}{serve.path_prefix or ''}", asks and not ring.keys())
+    return ServePlan(settings, asks, f"{scheme}://{host}:{port}{serve.path_prefix or ''}", asks and not ring.keys())
 
 
 def shown_host(host: str) -> str:
@@ -151,17 +150,17 @@ def _tls_reason(error: OSError | ValueError) -> str:
     return f"one of them is not in PEM, is in the place of the other, or the key has a password ({raw})"
 
 
-def site_of(plan: Plan, fetcher: Callable[[Settings], Fetcher] | None) -> Site:
+def site_of(plan: ServePlan, fetcher: Callable[[Settings], FetchProvider] | None) -> ServerContext:
     """The site of a plan, made in the process that serves it."""
     settings, layout = plan.settings, Layout(plan.settings.root)
     serve = settings.serve
-    return Site(
+    return ServerContext(
         layout=layout,
         reader=IndexReader(layout.index),
-        guard=Guard(KeyRing(keys_path(settings)), open_to_all=serve.without_keys, closed=plan.asks),
+        guard=Authenticator(KeyRing(keys_path(settings)), open_to_all=serve.without_keys, closed=plan.asks),
         signer=Signer(_signing_key(settings), serve.url_ttl),
         metrics=Metrics(),
-        proxies=Proxies.of(serve.trusted_proxies),
+        proxies=TrustedProxies.of(serve.trusted_proxies),
         last_run=lambda: read_last_run(layout.run_record),
         public_url=serve.public_url,
         path_prefix=serve.path_prefix,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from ..digests import HEAD, Hasher
 from ..errors import NoSpaceError
 from ..log import logger
-from .incoming import Part, has_grown, has_not_helped, is_adoptable, is_written_here, listing
-from .origin import SIDECAR, UnreadableError, open_part, read_into, read_origin, sidecar
+from .parts import Part, has_grown, has_not_helped, is_adoptable, is_written_here, listing
+from .sidecar import SIDECAR, UnreadableError, open_part, read_into, read_origin, sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ..files import Modes
-    from .incoming import Found
-    from .origin import Origin
+    from .parts import IncomingFile
+    from .sidecar import Origin
 
 _READ = 1 << 20
 _log = logger("store")
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
+class ResumedPart:
     """A part of our own with the beginning that somebody left: `hasher` has taken it, `head` is its first bytes."""
 
     part: Part
@@ -42,10 +42,10 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class LeftPart:
     """A part that nobody writes to, and what it is a part of."""
 
-    found: Found
+    found: IncomingFile
     origin: Origin
 
     def renewed(self) -> Origin:
@@ -65,7 +65,7 @@ class Left:
 
 def adopt(
     folder: Path, modes: Modes, key: str, step: Callable[[int, int], None] = lambda _done, _total: None
-) -> Adopted | None:
+) -> ResumedPart | None:
     """Takes over the longest part of these weights that was left in `incoming/`.
 
     Args:
@@ -87,7 +87,7 @@ def adopt(
     return None
 
 
-def left_behind(folder: Path, key: str) -> list[Left]:
+def left_behind(folder: Path, key: str) -> list[LeftPart]:
     """The parts of these weights that nobody writes to any more."""
     several = []
     for found in listing(folder, lambda name: not name.endswith(SIDECAR) and not is_written_here(name)):
@@ -95,17 +95,17 @@ def left_behind(folder: Path, key: str) -> list[Left]:
             continue
         origin = read_origin(sidecar(found.path))
         if origin is not None and origin.key == key:
-            several.append(Left(found, origin))
+            several.append(LeftPart(found, origin))
     return several
 
 
-def longest_first(several: list[Left]) -> list[Left]:
+def longest_first(several: list[LeftPart]) -> list[LeftPart]:
     """Those that can be a beginning, the longest first."""
     fitting = [left for left in several if 0 < left.found.size <= left.origin.size]
     return sorted(fitting, key=lambda left: left.found.size, reverse=True)
 
 
-def _copied(left: Left, folder: Path, modes: Modes, step: Callable[[int, int], None]) -> Adopted | None:
+def _copied(left: LeftPart, folder: Path, modes: Modes, step: Callable[[int, int], None]) -> ResumedPart | None:
     try:
         with open_part(left.found.path) as source:
             return _copied_from(source, left.renewed(), folder, modes, step)
@@ -117,14 +117,14 @@ def _copied(left: Left, folder: Path, modes: Modes, step: Callable[[int, int], N
 
 def _copied_from(
     source: BinaryIO, origin: Origin, folder: Path, modes: Modes, step: Callable[[int, int], None]
-) -> Adopted:
+) -> ResumedPart:
     part = Part(folder, modes, origin=origin)
     try:
         hasher, head = _copy(source, part, origin, step)
     except BaseException:
         part.discard()
         raise
-    return Adopted(part, origin, hasher, head)
+    return ResumedPart(part, origin, hasher, head)
 
 
 def _copy(source: BinaryIO, part: Part, origin: Origin, step: Callable[[int, int], None]) -> tuple[Hasher, bytes]:
@@ -141,7 +141,7 @@ def _copy(source: BinaryIO, part: Part, origin: Origin, step: Callable[[int, int
     return hasher, head
 
 
-def _forget_like(adopted: Left, folder: Path) -> None:
+def _forget_like(adopted: LeftPart, folder: Path) -> None:
     """Removes the old part, and shorter ones of the same object; one of another object may still be the right one."""
     adopted.remove()
     for left in left_behind(folder, adopted.origin.key):

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import NoSpaceError
 from ..units import format_size
-from .incoming import coming_elsewhere
-from .publish import inventory
-from .root import RootWatch
+from .parts import coming_elsewhere
+from .root import RootWatch, inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +36,7 @@ _NEAR = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class StoreLimits:
     """What the operator allows, in bytes: `floor` stays free on the disk, `quota` is the most that blobs may take."""
 
     floor: int = 0
@@ -53,7 +52,7 @@ class Space:
     promised: int = 0
 
 
-def misfit(size: int, space: Space, limits: Limits) -> tuple[str, str] | None:
+def misfit(size: int, space: Space, limits: StoreLimits) -> tuple[str, str] | None:
     """Why a file of `size` bytes must not be begun, as a scope of `NoSpaceError` and in words; None when it may.
 
     Of a file that is there in part, `size` is the rest. `space.promised` counts other files only.
@@ -130,7 +129,7 @@ class Reservation:
 class DiskBudget:
     """The room of one root. Threads share it, and so do all who have the root open in this process (`open_budget`)."""
 
-    def __init__(self, layout: Layout, limits: Limits) -> None:
+    def __init__(self, layout: Layout, limits: StoreLimits) -> None:
         self._layout, self._limits = layout, limits
         self.root = RootWatch(layout.root)
         self._lock = threading.Condition()
@@ -191,7 +190,7 @@ class DiskBudget:
             refusal = misfit(reservation.promised, Space(None, space.used, space.promised), self._limits)
             if refusal is None and not reservation.size:
                 # It may have no end: the last of the disk is not for it, nor what others were promised.
-                refusal = misfit(2 * _EVERY, Space(space.free, 0, space.promised), Limits(self._limits.floor))
+                refusal = misfit(2 * _EVERY, Space(space.free, 0, space.promised), StoreLimits(self._limits.floor))
         if refusal is not None:
             raise _no_space(*refusal)
         if space.free is not None and space.free < self._limits.floor:
@@ -234,12 +233,12 @@ class DiskBudget:
         return Space(space.free, space.used + used, space.promised + promised)
 
 
-_budgets: dict[tuple[Path, Limits], tuple[DiskBudget, int]] = {}
+_budgets: dict[tuple[Path, StoreLimits], tuple[DiskBudget, int]] = {}
 _budgets_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def open_budget(layout: Layout, limits: Limits) -> Iterator[DiskBudget]:
+def open_budget(layout: Layout, limits: StoreLimits) -> Iterator[DiskBudget]:
     """The room of a root: one for all in this process that have the root open, so that no two give the same bytes."""
     key = layout.root, limits
     with _budgets_lock:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from ..descriptors import too_few_descriptors
-from ..errors import ConfigurationError, MirrorError, StoreError
+from ..errors import ConfigurationError, MirrorError, StoreError, missing_library, too_few_descriptors
 from ..files import no_space
 from ..log import logger
-from ..missing import missing_library
 
 _log = logger()
 

@@ -12,7 +12,7 @@ from ..files import NotAFileError, make_directory, no_space_named, regular_statu
 from .layout import FORMAT_VERSION, Layout, refuse_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from ..files import Modes
@@ -167,3 +167,42 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def inventory(layout: Layout) -> dict[str, int]:
+    """The names of all blobs (`ab/abcdef….onnx`) with their sizes in bytes. No file is opened.
+
+    What has a blob's name and is no file, as a link is none, is no blob.
+    """
+    found: dict[str, int] = {}
+    try:
+        folders = os.listdir(layout.blobs)
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened(layout.blobs / folder) as opened:
+            _note_sizes(found, f"{folder}/", opened)
+    return found
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int | Path]:
+    """A folder for `os.scandir`, by descriptor where that can be done: no file's path is looked up from the root."""
+    if os.scandir not in os.supports_fd:
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _note_sizes(found: dict[str, int], prefix: str, folder: int | Path) -> None:
+    with os.scandir(folder) as entries:
+        for blob in entries:
+            try:
+                if blob.is_file(follow_symlinks=False):
+                    found[prefix + blob.name] = blob.stat(follow_symlinks=False).st_size
+            except FileNotFoundError:  # it was moved away in between
+                continue

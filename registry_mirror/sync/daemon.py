@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from ..errors import Interrupted, LockedError
 from ..store.faults import as_mirror_error
 from ..store.layout import refuse_file
-from .notify import notify, recording_failures
-from .record import Outcome
-from .run import Options, sync
+from .alert import notify, recording_failures
+from .record import RunOutcome
+from .run import SyncOptions, sync
 from .stop import STEP, Stop
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Daemon:
         try:
             with recording_failures(settings, self._say, self._stop):
                 settings, read_key = self._load()
-            if self._sync(settings, read_key) is Outcome.FAILED:
+            if self._sync(settings, read_key) is RunOutcome.FAILED:
                 self._failures += 1
             else:
                 self._failures = 0
@@ -90,9 +90,9 @@ class Daemon:
         self._wait(wait_after(every, self._failures, longest, random.uniform(0.9, 1.1)))  # noqa: S311
         return settings
 
-    def _sync(self, settings: Settings, read_key: Callable[[], Secret]) -> Outcome:
+    def _sync(self, settings: Settings, read_key: Callable[[], Secret]) -> RunOutcome:
         with recording_failures(settings, self._say, self._stop):
-            finished = sync(settings, read_key(), Options(), self._reporter, self._stop)
+            finished = sync(settings, read_key(), SyncOptions(), self._reporter, self._stop)
         self._notifier.status(finished.record.last_line())
         interrupted = isinstance(finished.error, Interrupted)
         try:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..catalog import Weights
+from ..catalog import WeightsRecord
 from ..errors import ConflictError, IntegrityError, MirrorError, StoreError
 from ..model import utc_now
-from ..store.origin import Origin
-from ..upstream import Begun, of_part
+from ..store.sidecar import Origin
+from ..transfer.declared import of_part
+from ..transfer.partial_body import Beginning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..catalog import Catalog, Known, KnownWeights
     from ..digests import Digest
+    from ..sources.source import ListedModel, Source
     from ..store.blobs import Blobs, IncomingBlob
-    from ..store.incoming import Part
-    from ..upstream import Declared, Received, Row
-    from ..upstream.source import Source
+    from ..store.parts import Part
+    from ..transfer.declared import Declared
+    from ..transfer.download import Received
     from .reporter import Reporter
 
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 class Job:
     """One file to fetch: a model as it was listed, a format, and the weights that are its own so far."""
 
-    row: Row
+    row: ListedModel
     format: str
     current: KnownWeights | None
 
@@ -100,7 +102,7 @@ class Fetcher:
         )
         return found if isinstance(found, Stored) else self._put(job, incoming, found)
 
-    def _begun(self, job: Job, incoming: IncomingBlob, progress: _Progress) -> Begun[Part] | None:
+    def _begun(self, job: Job, incoming: IncomingBlob, progress: _Progress) -> Beginning[Part] | None:
         """The beginning that an earlier run left."""
         left = incoming.resume(job.key, progress)
         if left is None:
@@ -108,7 +110,7 @@ class Fetcher:
         self._reporter.opened(job.key, left.part.path)
         said = left.origin
         declared = of_part(said.size, said.md5, said.etag, said.last_modified, said.digests)
-        return Begun(left.part, left.hasher, left.head, declared)
+        return Beginning(left.part, left.hasher, left.head, declared)
 
     def _put(self, job: Job, incoming: IncomingBlob, received: Received[Part]) -> Stored:
         digest = received.digest
@@ -199,9 +201,9 @@ def _origin(job: Job, declared: Declared) -> Origin | None:
     return Origin(job.key, declared.size, declared.md5, declared.validator, modified, digests=dict(declared.others))
 
 
-def weights_of(job: Job, stored: Stored) -> Weights:
+def weights_of(job: Job, stored: Stored) -> WeightsRecord:
     """The row to record for a stored blob."""
-    return Weights(
+    return WeightsRecord(
         model_id=job.row.id,
         format=job.format,
         version=job.row.version,
@@ -214,7 +216,7 @@ def weights_of(job: Job, stored: Stored) -> Weights:
     )
 
 
-def is_stored(blobs: Blobs, found: Weights) -> bool:
+def is_stored(blobs: Blobs, found: WeightsRecord) -> bool:
     """Whether the blob of a row that is about to be written is in the store: a `gc` may have been faster."""
     return blobs.holds(found.md5, found.format, found.size)
 
@@ -232,6 +234,6 @@ def record(catalog: Catalog, blobs: Blobs, job: Job, stored: Stored) -> None:
         )
 
 
-def job_for(row: Row, weights_format: str, known: Known | None) -> Job:
+def job_for(row: ListedModel, weights_format: str, known: Known | None) -> Job:
     """The job of one file."""
     return Job(row, weights_format, known.weights_of(weights_format) if known else None)

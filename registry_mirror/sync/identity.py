@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
-from ..upstream import Page, Row
+from ..sources.source import ListedModel, ListingPage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ..catalog import Catalog
-    from ..upstream.source import Source
+    from ..sources.source import Source
     from .reporter import Reporter
 
 
@@ -19,7 +19,9 @@ _MOST_HELD = 64 << 20
 """Characters of documents. Whose registry it is and what so many did not show is decided by what they did."""
 
 
-def confirmed(catalog: Catalog, source: Source, pages: Iterable[Page], reporter: Reporter) -> Iterator[Page]:
+def confirmed(
+    catalog: Catalog, source: Source, pages: Iterable[ListingPage], reporter: Reporter
+) -> Iterator[ListingPage]:
     """Lets pages through once one of them shows whose registry it is; until then they are held back, up to a limit.
 
     Raises:
@@ -33,7 +35,7 @@ def confirmed(catalog: Catalog, source: Source, pages: Iterable[Page], reporter:
             yield page
             continue
         held.append(page)
-        weight += sum(len(row.document) for row in page.rows if isinstance(row, Row))
+        weight += sum(len(row.document) for row in page.rows if isinstance(row, ListedModel))
         organizations |= owners(page)
         sure = settled(facts, base_url, organizations) or weight > _MOST_HELD
         if sure:
@@ -60,7 +62,7 @@ def refuse_loop(catalog_id: str, chain: tuple[str, ...]) -> None:
         )
 
 
-def check(catalog: Catalog, source: Source, row: Row, reporter: Reporter) -> None:
+def check(catalog: Catalog, source: Source, row: ListedModel, reporter: Reporter) -> None:
     """The same for a single model.
 
     Raises:
@@ -68,12 +70,12 @@ def check(catalog: Catalog, source: Source, row: Row, reporter: Reporter) -> Non
     """
     facts = catalog.facts()
     refuse_loop(facts["catalog_id"], source.chain)
-    _record(catalog, facts, source.address, owners(Page((row,), None)), reporter)
+    _record(catalog, facts, source.address, owners(ListingPage((row,), None)), reporter)
 
 
-def owners(page: Page) -> set[str]:
+def owners(page: ListingPage) -> set[str]:
     """The organisations of a page's models. Public ones may be anybody's, so they count only where all are public."""
-    rows = [row for row in page.rows if isinstance(row, Row) and row.organization_id]
+    rows = [row for row in page.rows if isinstance(row, ListedModel) and row.organization_id]
     own = [row for row in rows if row.visibility != "public"] or rows
     return {row.organization_id for row in own if row.organization_id}
 

@@ -19,25 +19,24 @@ from ..errors import (
     ValidationError,
 )
 from ..model import ModelStatus, micros, parse_time, utc_now
-from ..upstream import BadRow, Row, read_whole
+from ..sources.api.paging import read_whole
+from ..sources.source import ListedModel, UnreadableRow
 from . import identity
-from .breaker import CircuitBreaker
 from .fetch import job_for
-from .gaps import find_gaps, gap_warning, remember, usual_gaps
 from .plan import Change, absent_models, plan_model, shrinks, unknown_names
-from .record import FailedModel
-from .settled import Settled, recall
+from .pool import CircuitBreaker
+from .record import FailedModel, find_gaps, gap_warning, remember, usual_gaps
+from .unchanged import UnchangedRows, load_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from ..catalog import Catalog, Known
-    from ..upstream import Page, Reading
-    from ..upstream.source import Source
-    from .api_pool import ApiPool
+    from ..sources.source import ListingPage, ListingSummary, Source
     from .fetch import Job
     from .plan import Policy, Step
-    from .record import Tally
+    from .pool import ApiPool
+    from .record import RunTally
     from .reporter import Reporter
 
 
@@ -56,7 +55,7 @@ class Listing:
         catalog: Catalog,
         sizes: Callable[[], Mapping[str, int]],
         policy: Policy,
-        tally: Tally,
+        tally: RunTally,
         api: ApiPool,
         reporter: Reporter,
         patience: int,
@@ -66,9 +65,9 @@ class Listing:
         self._api, self._reporter, self._submit = api, reporter, submit
         self._known: Mapping[str, Known] = {}
         self._facts: Mapping[str, str] = {}
-        self._readings: dict[str, Reading] = {}
+        self._readings: dict[str, ListingSummary] = {}
         self._blobs: Mapping[str, int] = {}
-        self._settled = Settled()
+        self._settled = UnchangedRows()
         self._sure = False
         self._bad: set[FailedModel] = set()
         self._seen: set[str] = set()
@@ -77,7 +76,7 @@ class Listing:
         self._breaker = CircuitBreaker(patience)
         self._tripped: MirrorError | None = None
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self) -> Iterator[ListingPage]:
         """The pages, once it is sure whose they are.
 
         Raises:
@@ -97,17 +96,19 @@ class Listing:
 
     def _remember(self) -> None:
         self._blobs = self._sizes()
-        self._settled = recall(self._catalog, self._policy.formats, self._blobs)
+        self._settled = load_unchanged(self._catalog, self._policy.formats, self._blobs)
 
     def _texts(self) -> Mapping[bytes, str]:
         """The rows to recognise. None before it is sure whose the listing is, which only a decoded row tells."""
         return self._settled.texts if self._sure and not self._policy.named else {}
 
-    def apply(self, page: Page) -> None:
+    def apply(self, page: ListingPage) -> None:
         """Records one page and queues what it brings."""
-        fresh = {row.id: row for row in reversed(page.rows) if isinstance(row, Row) and row.id not in self._seen}
+        fresh = {
+            row.id: row for row in reversed(page.rows) if isinstance(row, ListedModel) and row.id not in self._seen
+        }
         rows = list(reversed(fresh.values()))
-        self._note_bad(row for row in page.rows if isinstance(row, BadRow))
+        self._note_bad(row for row in page.rows if isinstance(row, UnreadableRow))
         self._count_same(set(page.same) - fresh.keys() - self._seen)
         self._seen |= page.ids
         self._known = self._catalog.models.known(fresh)
@@ -160,7 +161,7 @@ class Listing:
         if over and not self._policy.named:
             self._catalog.weights.clear_failures(over)
 
-    def _detailed(self, row: Row) -> dict[str, Any] | None:
+    def _detailed(self, row: ListedModel) -> dict[str, Any] | None:
         """A row to record; where the listing lacks metrics or class mapping, the model itself is asked for.
 
         When that fails, a known model stays as it was and a new one is recorded as listed; the next run asks again.
@@ -168,7 +169,7 @@ class Listing:
         if row.detailed:
             return record_of(row)
         detail = self._ask_for_one(row.id, row.name)
-        if isinstance(detail, Row):
+        if isinstance(detail, ListedModel):
             return record_of(row, detail)
         return None if row.id in self._known else record_of(row) | {"fingerprint": ""}
 
@@ -177,7 +178,7 @@ class Listing:
         if self._tripped is not None:
             raise self._tripped
 
-    def _note_bad(self, rows: Iterable[BadRow]) -> None:
+    def _note_bad(self, rows: Iterable[UnreadableRow]) -> None:
         for row in rows:
             self._names |= {row.name} if self._policy.named and row.name else set()
             failed = FailedModel(row.id, row.name, f"listed, but not a model: {row.reason}")
@@ -213,7 +214,7 @@ class Listing:
     def _ask_for(self, absent: Sequence[str]) -> None:
         """Asks for each model that the listing lacks; only a 404 calls it gone."""
         answers = self._api.map(lambda each: self._ask_for_one(each, self._known[each].name, quiet_404=True), absent)
-        found = [answer for answer in answers if isinstance(answer, Row)]
+        found = [answer for answer in answers if isinstance(answer, ListedModel)]
         news = [row for row in found if row.fingerprint != self._known[row.id].fingerprint]
         self._catalog.models.record([record_of(row) for row in news], utc_now())
         gone = [model_id for model_id, answer in zip(absent, answers, strict=True) if isinstance(answer, NotFoundError)]
@@ -222,7 +223,7 @@ class Listing:
         self._tally.gone += len(gone)
         self._end_if_tripped()
 
-    def _ask_for_one(self, model_id: str, name: str, *, quiet_404: bool = False) -> Row | MirrorError:
+    def _ask_for_one(self, model_id: str, name: str, *, quiet_404: bool = False) -> ListedModel | MirrorError:
         """One model, or the error, which is noted as the model's own unless every further one would meet it."""
         if self._tripped is not None:
             return self._tripped
@@ -242,10 +243,10 @@ class Listing:
 def read_listings(
     source: Source,
     usual: Mapping[str, str],
-    readings: dict[str, Reading],
+    readings: dict[str, ListingSummary],
     say: Callable[[str], None],
     texts: Callable[[], Mapping[bytes, str]] = dict,
-) -> Iterator[Page]:
+) -> Iterator[ListingPage]:
     """The live models, then the archived ones; each listing is read again while it is not whole by its own word.
 
     Args:
@@ -291,7 +292,7 @@ def unusable(error: ApiError | ListingError) -> MirrorError:
     return ListingError(error.message, hint=error.hint)
 
 
-def record_of(row: Row, detail: Row | None = None) -> dict[str, Any]:
+def record_of(row: ListedModel, detail: ListedModel | None = None) -> dict[str, Any]:
     """A row for the catalog. The document is the model's own where it was asked for, the rest is the listing's."""
     return {
         "id": row.id,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from ..sources.api.client import Client
+from ..sources.api.models_api import ApiSource
 from ..store.blobs import open_blobs
-from ..store.budget import Limits
-from ..upstream import Client, RetryPolicy
-from ..upstream.api_source import ApiSource
+from ..store.budget import StoreLimits
+from ..transfer.retry import RetryPolicy
 from ..writer import open_writer
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from ..config import Settings
     from ..secret import Secret
+    from ..sources.source import Source
     from ..store.blobs import Blobs
-    from ..upstream.source import Source
     from ..writer import Writer
 
 
@@ -59,7 +60,7 @@ def open_sync(
         ConfigurationError: the root cannot be used.
         LockedError: the catalog must be migrated and another run holds the root.
     """
-    limits = Limits(settings.store.min_free, settings.store.quota)
+    limits = StoreLimits(settings.store.min_free, settings.store.quota)
     with (
         open_writer(settings, wait, locked=locked) as writer,
         contextlib.closing(open_source(settings, key, wait)) as source,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..catalog import Known, KnownWeights
     from ..config import Rule
-    from ..upstream import Row
+    from ..sources.source import ListedModel
 
 SHRINK_SHARE = 0.2
 SHRINK_COUNT = 5
@@ -55,7 +55,7 @@ class FileStep:
 class Step:
     """One listed model: its change and what is done about its files. `rule` is the filter that decided."""
 
-    row: Row
+    row: ListedModel
     change: Change
     rule: str
     files: tuple[FileStep, ...]
@@ -75,7 +75,7 @@ class Policy:
     named: frozenset[str] = frozenset()
 
 
-def plan_model(row: Row, known: Known | None, policy: Policy, blobs: Mapping[str, int]) -> Step:
+def plan_model(row: ListedModel, known: Known | None, policy: Policy, blobs: Mapping[str, int]) -> Step:
     """Decides about one listed model.
 
     Args:
@@ -91,7 +91,7 @@ def plan_model(row: Row, known: Known | None, policy: Policy, blobs: Mapping[str
     return Step(row, change_of(row, known), rule, files)
 
 
-def change_of(row: Row, known: Known | None) -> Change:
+def change_of(row: ListedModel, known: Known | None) -> Change:
     """Whether a listed model is new, other than the catalog has it, or the same. One back from the dead has changed."""
     if known is None:
         return Change.ADDED
@@ -100,7 +100,7 @@ def change_of(row: Row, known: Known | None) -> Change:
 
 
 def _plan_file(
-    row: Row, known: Known | None, weights_format: str, blobs: Mapping[str, int], *, included: bool
+    row: ListedModel, known: Known | None, weights_format: str, blobs: Mapping[str, int], *, included: bool
 ) -> FileStep:
     recorded = known.weights_of(weights_format) if known else None
     size = recorded.size if recorded else None
@@ -129,7 +129,7 @@ def _why_not_held(recorded: KnownWeights, found: int | None) -> str:
     return "its blob has not the size that it had" if found != recorded.size else "its blob was found damaged"
 
 
-def decide(row: Row, rules: Sequence[Rule]) -> tuple[bool, str]:
+def decide(row: ListedModel, rules: Sequence[Rule]) -> tuple[bool, str]:
     """Whether the filters include a model, and the rule that decided. The first rule that matches wins."""
     for number, rule in enumerate(rules, start=1):
         if matches(rule, row):
@@ -137,7 +137,7 @@ def decide(row: Row, rules: Sequence[Rule]) -> tuple[bool, str]:
     return True, "no rule matches: included"
 
 
-def matches(rule: Rule, row: Row) -> bool:
+def matches(rule: Rule, row: ListedModel) -> bool:
     """Whether a model meets every condition that a rule gives."""
     return (
         _any_glob(rule.names, row.name)

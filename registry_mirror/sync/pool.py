@@ -1,27 +1,122 @@
-"""Several fetches at a time. Workers move bytes; the thread that runs the sync writes the rows."""
+"""The threads of a sync: calls to the API, several fetches at a time, and when to stop handing out work.
+
+Workers move bytes; the thread that runs the sync writes the rows and never waits for a network.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import queue
+import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import Interrupted, MirrorError, after_name
+from ..errors import AuthError, Interrupted, MirrorError, NetworkError, NoSpaceError, StoreError, after_name
 from ..store.faults import as_mirror_error, store_error
+from ..transfer.retry import is_long_limit
 from ..units import format_size
-from .breaker import CircuitBreaker
+from .stop import STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from .fetch import Fetcher, Job, Stored
     from .reporter import Reporter
     from .stop import Stop
+
+
+class CircuitBreaker:
+    """Trips at once for a refused key, a long rate limit, a used-up quota and a disk that takes no more writes, and
+    after `patience` failures of the network or the disk in a row.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._streak = 0
+        self.reason: str | None = None
+
+    def success(self) -> None:
+        """An answer came: the network is there."""
+        with self._lock:
+            self._streak = 0
+
+    def failure(self, error: MirrorError) -> None:
+        """Notes what went wrong with one model."""
+        with self._lock:
+            self._streak = self._streak + 1 if isinstance(error, (NetworkError, StoreError)) else 0
+            if _hits_all(error) or self._streak >= self._patience:
+                self.reason = self.reason or str(error)
+
+
+def _hits_all(error: MirrorError) -> bool:
+    if isinstance(error, StoreError):
+        return error.everywhere
+    if isinstance(error, NoSpaceError):
+        return error.scope == "quota"
+    return isinstance(error, AuthError) or is_long_limit(error)
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class ApiPool:
+    """A few threads for calls."""
+
+    def __init__(self, workers: int, stop: Stop) -> None:
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="api")
+        self._stop = stop
+
+    def ahead(self, items: Iterator[T]) -> Iterator[T]:
+        """The same items; the first one is fetched from now on, and the next one while the last one is worked on.
+
+        Raises, when an item is waited for:
+            Interrupted: the end was asked for.
+        """
+        return self._ahead(self._executor.submit(_next, items), items)
+
+    def _ahead(self, upcoming: Future[tuple[T] | tuple[()]], items: Iterator[T]) -> Iterator[T]:
+        while True:
+            got = self._wait(upcoming)
+            if not got:
+                return
+            upcoming = self._executor.submit(_next, items)
+            yield got[0]
+
+    def map(self, act: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """What `act` makes of each item, several at a time.
+
+        Raises:
+            Interrupted: the end was asked for.
+        """
+        futures = [self._executor.submit(act, item) for item in items]
+        return [self._wait(future) for future in futures]
+
+    def close(self) -> None:
+        """Lets the threads go; a call that has begun ends by itself."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _wait(self, future: Future[R]) -> R:
+        while True:
+            self._stop.tick()
+            self._stop.check()
+            try:
+                return future.result(timeout=STEP)
+            except TimeoutError:
+                if future.done():
+                    return future.result()
+
+
+def _next(items: Iterator[T]) -> tuple[T] | tuple[()]:
+    for item in items:
+        return (item,)
+    return ()
+
 
 _GRACE = 5.0
 _TOGETHER = 0.05

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import catalog as catalogs
 from ..errors import ApiError, CatalogError, ListingError, MirrorError
+from ..sources.source import ListedModel, ListingPage, UnreadableRow
 from ..store.layout import Layout
-from ..store.publish import inventory
-from ..upstream import BadRow, Page, Row
-from .gaps import find_gaps, gap_warning, usual_gaps
+from ..store.root import inventory
 from .identity import news, owners
 from .listing import UnknownNameError, read_listings, unusable
 from .opening import open_source
 from .plan import Action, FileStep, Policy, Step, absent_models, plan_model, shrinks, unknown_names
+from .record import find_gaps, gap_warning, usual_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from ..catalog import Known
     from ..config import Settings
     from ..secret import Secret
-    from ..upstream import Reading
-    from ..upstream.source import Source
-    from .gaps import Gap
+    from ..sources.source import ListingSummary, Source
+    from .record import Gap
     from .stop import Stop
 
 
@@ -93,8 +92,8 @@ def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, 
     blobs = inventory(layout)
     with contextlib.closing(open_source(settings, key, stop.wait)) as source:
         listed, gaps = _listed(source, facts)
-        rows = {row.id: row for row in reversed(listed) if isinstance(row, Row)}
-        news(facts, source.address, owners(Page(tuple(rows.values()), None)))
+        rows = {row.id: row for row in reversed(listed) if isinstance(row, ListedModel)}
+        news(facts, source.address, owners(ListingPage(tuple(rows.values()), None)))
         names, ids = {row.name for row in listed if row.name}, {row.id for row in listed if row.id}
         missing = unknown_names(named, lambda name: name in names or name in ids)
         if missing:
@@ -118,8 +117,8 @@ def _catalog(layout: Layout) -> tuple[dict[str, Known], dict[str, str]]:
         return catalog.models.known(), catalog.facts()
 
 
-def _listed(source: Source, facts: Mapping[str, str]) -> tuple[list[Row | BadRow], tuple[Gap, ...]]:
-    readings: dict[str, Reading] = {}
+def _listed(source: Source, facts: Mapping[str, str]) -> tuple[list[ListedModel | UnreadableRow], tuple[Gap, ...]]:
+    readings: dict[str, ListingSummary] = {}
     try:
         pages = read_listings(source, usual_gaps(facts), readings, lambda _: None)
         rows = [row for page in pages for row in page.rows]

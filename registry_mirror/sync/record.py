@@ -1,22 +1,103 @@
-"""The record of one run: what it listed, fetched, reused and failed."""
+"""The record of one run, in `run.json` too: what it listed, fetched, reused and failed, and gaps in the listing."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ..model import format_time
+from ..files import read_regular, write_atomically
+from ..model import format_time, json_bytes
 from ..units import counted, format_duration, format_size
-from .gaps import gap_warning
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from .gaps import Gap
+    from ..files import Modes
+    from ..sources.source import ListingSummary
+    from ..store.layout import Layout
 
 
-class Outcome(StrEnum):
+FACT = "listing_gaps"
+"""The fact that remembers the gaps of the last run, as JSON: listing to gap and how many runs in a row had it."""
+
+_PATIENCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A listing that is not whole by its own word.
+
+    Attributes:
+        listing: "live" or "archived".
+        total: how many models it says it has; None when it says only that there are more.
+        received: how many different ones came, in all readings together.
+        size: as `ListingSummary.gap` gives it.
+        usual: the three runs before had the same one.
+    """
+
+    listing: str
+    total: int | None
+    received: int
+    size: str
+    usual: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the run's record."""
+        return {"listing": self.listing, "total": self.total, "received": self.received, "usual": self.usual}
+
+    def __str__(self) -> str:
+        which = "the listing" if self.listing == "live" else f"the listing of {self.listing} models"
+        if self.total is None:
+            return f"{which} says that it has more than the {self.received} models that it brought"
+        return f"{which} says that it has {self.total} models and brought {self.received}"
+
+
+def usual_gaps(facts: Mapping[str, str]) -> dict[str, str]:
+    """The gaps, by listing, that are this upstream's manner."""
+    return {listing: size for listing, (size, runs) in _remembered(facts).items() if runs >= _PATIENCE}
+
+
+def find_gaps(readings: Mapping[str, ListingSummary], facts: Mapping[str, str]) -> tuple[Gap, ...]:
+    """The gaps of a run, from what was read of each listing and what the runs before have left."""
+    usual = usual_gaps(facts)
+    return tuple(
+        Gap(listing, reading.total, reading.received, reading.gap, usual=usual.get(listing) == reading.gap)
+        for listing, reading in readings.items()
+        if reading.gap
+    )
+
+
+def remember(gaps: Iterable[Gap], facts: Mapping[str, str]) -> dict[str, str]:
+    """The facts to record for the next run; none when nothing is new. Another gap, or none, begins anew."""
+    before, after = _remembered(facts), {}
+    for gap in gaps:
+        size, runs = before.get(gap.listing, ("", 0))
+        after[gap.listing] = [gap.size, min(_PATIENCE, runs + 1) if size == gap.size else 1]
+    text = json.dumps(after) if after else ""
+    return {} if text == facts.get(FACT, "") else {FACT: text}
+
+
+def _remembered(facts: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """What cannot be read is no memory: the next run writes it anew."""
+    try:
+        return {
+            listing: (str(size), int(runs)) for listing, (size, runs) in json.loads(facts.get(FACT) or "{}").items()
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+        return {}
+
+
+def gap_warning(gaps: Iterable[Gap]) -> str | None:
+    """What to say of the gaps that are not usual; None when there are none."""
+    said = "; ".join(str(gap) for gap in gaps if not gap.usual)
+    return f"{said}, also when it was read again; nothing was marked gone" if said else None
+
+
+class RunOutcome(StrEnum):
     """How a run ended."""
 
     OK = "ok"
@@ -47,7 +128,7 @@ class FailedModel:
 
 
 @dataclass(slots=True)
-class Tally:
+class RunTally:
     """What a run has done so far. `archived` and `gone` count the models that became so in this run."""
 
     started_at: datetime
@@ -68,8 +149,8 @@ class Tally:
 class RunRecord:
     """A finished run. `error` is what ended it or kept it from being whole, when something did."""
 
-    outcome: Outcome
-    tally: Tally
+    outcome: RunOutcome
+    tally: RunTally
     finished_at: datetime
     api_requests: int
     storage_requests: int
@@ -121,6 +202,22 @@ def _files(amount: Amount) -> str:
     return f"{counted(amount.files, 'file')} ({format_size(amount.bytes)})"
 
 
-def outcome_of(tally: Tally, *, ended_early: bool) -> Outcome:
+def outcome_of(tally: RunTally, *, ended_early: bool) -> RunOutcome:
     """The outcome of a run whose listing was good: partial when a model failed, or was left or kept from the run."""
-    return Outcome.PARTIAL if tally.failed or ended_early or gap_warning(tally.gaps) else Outcome.OK
+    return RunOutcome.PARTIAL if tally.failed or ended_early or gap_warning(tally.gaps) else RunOutcome.OK
+
+
+def write_run(layout: Layout, modes: Modes, record: RunRecord, *, ended_early: bool) -> None:
+    """Replaces the file. `last_synced_at` is the end of the last run that read the whole listing and was not ended."""
+    good = record.tally.whole_listing and record.outcome is not RunOutcome.FAILED and not ended_early
+    synced = format_time(record.finished_at) if good else last_synced(layout)
+    body: dict[str, Any] = {"run": record.as_json(), "last_synced_at": synced}
+    write_atomically(layout.run_record, json_bytes(body, indent=2) + b"\n", modes)
+
+
+def last_synced(layout: Layout) -> str | None:
+    """What the present file says; None when there is none that can be read."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found = json.loads(read_regular(layout.run_record)).get("last_synced_at")
+        return found if isinstance(found, str) else None
+    return None

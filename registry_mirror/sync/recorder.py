@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, NoSpaceError, StoreError
 from ..model import utc_now
+from ..transfer.retry import is_long_limit
 from ..units import counted
-from ..upstream import is_long_limit
 from .fetch import is_stored, weights_of
 from .record import FailedModel
 from .stop import STEP
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..writer import Writer
     from .fetch import Job
     from .pool import FetchPool, Result
-    from .record import Tally
+    from .record import RunTally
 
 
 _SHARE = 20
@@ -33,7 +33,7 @@ class Recorder:
         publish_every: seconds between two publications of the index while the run goes on.
     """
 
-    def __init__(self, writer: Writer, blobs: Blobs, tally: Tally, pool: FetchPool, publish_every: float) -> None:
+    def __init__(self, writer: Writer, blobs: Blobs, tally: RunTally, pool: FetchPool, publish_every: float) -> None:
         self._writer, self._blobs, self._tally, self._pool = writer, blobs, tally, pool
         self._weights, self._publish_every = writer.catalog.weights, publish_every
         self._left = 0

@@ -13,36 +13,33 @@ from ..errors import Interrupted, MirrorError, NoSpaceError, RateLimitError
 from ..files import Modes
 from ..model import utc_now
 from ..store.faults import as_mirror_error
-from ..store.incoming import sweep, sweep_root
 from ..store.layout import Layout
 from ..store.lock import run_lock
+from ..store.parts import sweep, sweep_root
 from ..store.root import prepare
 from ..units import counted
-from .api_pool import ApiPool
 from .fetch import Fetcher
-from .gaps import gap_warning
 from .listing import Listing, UnknownNameError
 from .opening import open_sync
 from .plan import Policy
-from .pool import FetchPool
-from .record import Outcome, RunRecord, Tally, outcome_of
+from .pool import ApiPool, FetchPool
+from .record import RunOutcome, RunRecord, RunTally, gap_warning, outcome_of, write_run
 from .recorder import Recorder
-from .runfile import write_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config import Settings
     from ..secret import Secret
+    from ..sources.source import Source
     from ..store.blobs import Blobs
-    from ..upstream.source import Source
     from ..writer import Writer
     from .reporter import Reporter
     from .stop import Stop
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class SyncOptions:
     """What one run is asked to do besides the settings."""
 
     named: frozenset[str] = frozenset()
@@ -60,12 +57,12 @@ class Finished:
     @property
     def exit_code(self) -> int:
         """As the command line's contract has it."""
-        if self.record.outcome is Outcome.FAILED:
+        if self.record.outcome is RunOutcome.FAILED:
             return self.error.exit_code if self.error else 1
-        return 3 if self.record.outcome is Outcome.PARTIAL else 0
+        return 3 if self.record.outcome is RunOutcome.PARTIAL else 0
 
 
-def sync(settings: Settings, key: Secret, options: Options, reporter: Reporter, stop: Stop) -> Finished:
+def sync(settings: Settings, key: Secret, options: SyncOptions, reporter: Reporter, stop: Stop) -> Finished:
     """Runs one sync of `settings.root`.
 
     Raises:
@@ -84,10 +81,10 @@ def sync(settings: Settings, key: Secret, options: Options, reporter: Reporter, 
                 f"removed {counted(len(swept), 'file')} that an interrupted run had left in {layout.incoming.name}/"
             )
         with open_sync(settings, key, stop.wait, locked=True) as (writer, source, blobs):
-            return Run(settings, writer, source, blobs, options, reporter, stop).run()
+            return SyncRun(settings, writer, source, blobs, options, reporter, stop).run()
 
 
-class Run:
+class SyncRun:
     """One sync of an open root."""
 
     def __init__(
@@ -96,14 +93,14 @@ class Run:
         writer: Writer,
         source: Source,
         blobs: Blobs,
-        options: Options,
+        options: SyncOptions,
         reporter: Reporter,
         stop: Stop,
     ) -> None:
         self._writer, self._source = writer, source
         self._options, self._reporter, self._stop = options, reporter, stop
         workers, wanted = settings.sync.workers, settings.sync
-        self._tally = Tally(utc_now())
+        self._tally = RunTally(utc_now())
         self._api = ApiPool(workers, stop)
         fetcher = Fetcher(source, writer.catalog, blobs, reporter)
         self._pool = FetchPool(workers, fetcher, source.abort, reporter, stop)
@@ -191,7 +188,7 @@ class Run:
         if error is None or limited:
             outcome = outcome_of(self._tally, ended_early=limited or self._recorder.left is not None)
         else:
-            outcome = Outcome.FAILED
+            outcome = RunOutcome.FAILED
         reasons = (str(error) if error else self._recorder.left, gap_warning(self._tally.gaps))
         api_requests, storage_requests = self._source.requests
         record = RunRecord(
@@ -232,5 +229,5 @@ class Run:
 def record_failed(record: RunRecord, error: MirrorError) -> RunRecord:
     """The same run, with its end that could not be written."""
     return RunRecord(
-        Outcome.FAILED, record.tally, record.finished_at, record.api_requests, record.storage_requests, str(error)
+        RunOutcome.FAILED, record.tally, record.finished_at, record.api_requests, record.storage_requests, str(error)
     )

@@ -16,7 +16,7 @@ from .opening import open_sync
 if TYPE_CHECKING:
     from ..config import Settings
     from ..secret import Secret
-    from ..upstream import Row
+    from ..sources.source import ListedModel
     from .reporter import Reporter
     from .stop import Stop
 
@@ -77,7 +77,7 @@ def _fetch_model(
         writer.publish_index()
 
 
-def follow_delete(settings: Settings, key: Secret, row: Row, stop: Stop) -> bool:
+def follow_delete(settings: Settings, key: Secret, row: ListedModel, stop: Stop) -> bool:
     """Brings the local catalog to what the upstream says of a model that was just deleted. Its weights stay.
 
     Returns:

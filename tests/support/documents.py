@@ -7,7 +7,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from registry_mirror.demo import ORGANIZATION_ID, DemoModel, Weights
+from registry_mirror.demo import ORGANIZATION_ID, DemoModel, DemoWeights
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -47,7 +47,7 @@ def make_model(i: int, *, data: bytes | None = None, size: int = 256, **override
     document = make_document(i, **overrides)
     if data is None and document["status"] == "ready":
         data = weights_bytes(i, size)
-    return DemoModel(document, {} if data is None else {"onnx": Weights(data)})
+    return DemoModel(document, {} if data is None else {"onnx": DemoWeights(data)})
 
 
 def many_models(n: int, *, size: int = 256, start: int = 0, **overrides: Any) -> list[DemoModel]:

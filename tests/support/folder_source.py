@@ -9,15 +9,19 @@ from registry_mirror.errors import ConflictError, IntegrityError, NotFoundError
 from registry_mirror.index.reader import IndexReader
 from registry_mirror.index.values import Selection
 from registry_mirror.model import ModelStatus
+from registry_mirror.sources.api.decode import decode_row
+from registry_mirror.sources.source import ListedModel, ListingPage, ListingSummary
 from registry_mirror.store.layout import Layout
-from registry_mirror.upstream import Page, Reading, Received, Row, decode_row, of_part
+from registry_mirror.transfer.declared import of_part
+from registry_mirror.transfer.download import Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
     from registry_mirror.index.queries import Snapshot
-    from registry_mirror.upstream import Begun, Declared
+    from registry_mirror.transfer.declared import Declared
+    from registry_mirror.transfer.partial_body import Beginning
 
 _CHUNK = 64 << 10
 
@@ -45,20 +49,20 @@ class FolderSource:
 
     def pages(
         self, *, status: str | None = None, texts: Callable[[], Mapping[bytes, str]] = dict
-    ) -> Generator[Page, None, Reading]:
+    ) -> Generator[ListingPage, None, ListingSummary]:
         del texts  # it decodes every row
         rows = self._index.read(lambda snapshot: snapshot.documents(Selection(status=status), limit=-1))
-        page = Page(tuple(decode_row(row.text.encode()) for row in rows), has_more=False)
+        page = ListingPage(tuple(decode_row(row.text.encode()) for row in rows), has_more=False)
         yield page
-        return Reading(page.ids)
+        return ListingSummary(page.ids)
 
-    def document(self, model_id: str) -> Row:
+    def document(self, model_id: str) -> ListedModel:
         return self._row(self._index.read(lambda snapshot: _text(snapshot, model_id)))
 
-    def find(self, model: str) -> Row:
+    def find(self, model: str) -> ListedModel:
         return self.document(model)
 
-    def look(self, row: Row, weights_format: str) -> Declared:
+    def look(self, row: ListedModel, weights_format: str) -> Declared:
         if row.status != ModelStatus.READY:
             raise ConflictError(f"model {row.name!r} is not ready", status=400)
         held = self._index.read(lambda snapshot: snapshot.weights(row.id))
@@ -69,12 +73,12 @@ class FolderSource:
 
     def fetch(
         self,
-        row: Row,
+        row: ListedModel,
         weights_format: str,
         sink: Callable[[Declared], Any],
         held: Callable[[Declared], Any],
         progress: Callable[[int, int | None], None],
-        begun: Begun[Any] | None = None,
+        begun: Beginning[Any] | None = None,
     ) -> Any:
         declared = self.look(row, weights_format)
         if (found := held(declared)) is not None:
@@ -105,9 +109,9 @@ class FolderSource:
         self._index.close()
 
     @staticmethod
-    def _row(text: str) -> Row:
+    def _row(text: str) -> ListedModel:
         row = decode_row(text.encode())
-        assert isinstance(row, Row)
+        assert isinstance(row, ListedModel)
         return row
 
 

@@ -35,13 +35,13 @@ from registry_mirror.errors import MirrorError
 from registry_mirror.secret import Secret
 from registry_mirror.store import adopt, deliver
 from registry_mirror.sync.reporter import Reporter
-from registry_mirror.sync.run import Options, sync
+from registry_mirror.sync.run import SyncOptions, sync
 from registry_mirror.sync.single import fetch_model
 from registry_mirror.sync.stop import Stop
 from registry_mirror.upkeep import pins
 from registry_mirror.upkeep.gc import collect as gc
 from registry_mirror.upkeep.verify import run as verify
-from registry_mirror.upkeep.verify.watcher import Watcher
+from registry_mirror.upkeep.verify.record import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -182,7 +182,7 @@ def _settings(job: Mapping[str, Any]) -> Settings:
 
 
 def _sync(job: Mapping[str, Any], settings: Settings) -> int:
-    options = Options(accept_shrink=True, wait=bool(job.get("wait")))
+    options = SyncOptions(accept_shrink=True, wait=bool(job.get("wait")))
     return sync(settings, Secret(job["key"]), options, Reporter(), Stop()).exit_code
 
 
@@ -199,7 +199,7 @@ def _publish(_job: Mapping[str, Any], settings: Settings) -> int:
 
 
 def _verify(job: Mapping[str, Any], settings: Settings) -> int:
-    options, stop = verify.Options(**job["options"]), Stop()
+    options, stop = verify.VerifyOptions(**job["options"]), Stop()
     record = verify.verify(settings, options, Watcher(), stop)
     if options.repair:
         verify.repair_after(settings, Secret(job["key"]), options, record, Reporter(), stop)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from registry_mirror.config import load_settings
 from registry_mirror.secret import Secret
 from registry_mirror.sync.reporter import Reporter
-from registry_mirror.sync.run import Finished, Options, sync
+from registry_mirror.sync.run import Finished, SyncOptions, sync
 from registry_mirror.sync.stop import Stop
 
 from . import warm
@@ -42,11 +42,11 @@ def run_sync(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> Finished:
-    """One sync, in process. `options` are those of `Options`."""
+    """One sync, in process. `options` are those of `SyncOptions`."""
     return sync(
         settings_for(upstream, root, overrides),
         Secret(key or upstream.api_key),
-        Options(**options),
+        SyncOptions(**options),
         reporter or Reporter(),
         stop or Stop(),
     )

@@ -9,8 +9,8 @@ from registry_mirror.config import load_settings
 from registry_mirror.secret import Secret
 from registry_mirror.sync.reporter import Reporter
 from registry_mirror.sync.stop import Stop
-from registry_mirror.upkeep.verify.run import Options, repair_after, verify
-from registry_mirror.upkeep.verify.watcher import Watcher
+from registry_mirror.upkeep.verify.record import Watcher
+from registry_mirror.upkeep.verify.run import VerifyOptions, repair_after, verify
 
 from .documents import weights_bytes
 from .syncing import settings_for
@@ -33,14 +33,14 @@ class Listener(Watcher):
 
 
 def run_verify(root: Path, *, watcher: Watcher | None = None, stop: Stop | None = None, **options: Any) -> VerifyRecord:
-    """One verify, in process. `options` are those of `Options`."""
+    """One verify, in process. `options` are those of `VerifyOptions`."""
     settings = load_settings(root=root, env={}).settings
-    return verify(settings, Options(**options), watcher or Watcher(), stop or Stop())
+    return verify(settings, VerifyOptions(**options), watcher or Watcher(), stop or Stop())
 
 
 def run_repair(upstream: DemoUpstream, root: Path, *, stop: Stop | None = None, **options: Any) -> VerifyRecord:
     """One verify with `--repair`, in process."""
-    settings, asked, stop = settings_for(upstream, root), Options(repair=True, **options), stop or Stop()
+    settings, asked, stop = settings_for(upstream, root), VerifyOptions(repair=True, **options), stop or Stop()
     record = verify(settings, asked, Watcher(), stop)
     return repair_after(settings, Secret(upstream.api_key), asked, record, Reporter(), stop)
 

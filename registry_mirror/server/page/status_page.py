@@ -16,20 +16,19 @@ from starlette.responses import Response
 from ... import __version__
 from ...log import logger
 from .. import artifacts
+from ..context import call_of
 from ..errors import response_of
-from ..query import parameters
-from ..site import call_of
-from .facts import look_up
-from .query import page_query
+from ..requests import parameters
+from .facts import look_up, page_query
 from .view import page
-from .words import clean
+from .widgets import clean
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from ...index.values import WeightsEntry
-    from ..site import Call, Site
-    from .query import PageQuery
+    from ..context import Call, ServerContext
+    from .facts import PageQuery
 
 _log = logger("server")
 
@@ -44,7 +43,7 @@ _CODE = re.compile(r"`([^`]+)`")
 class StatusPage:
     """The page. It asks for a key where keys are asked for; a browser sends one as a password, with any user name."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ServerContext) -> None:
         self._site = site
         environment = _environment()
         loader = environment.loader

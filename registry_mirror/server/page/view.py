@@ -8,17 +8,35 @@ from ...index.search import State
 from ...model import ModelStatus, is_to_come, parse_time
 from ...units import format_duration, format_size
 from .. import artifacts
-from ..rows import decoded
-from .parts import Chip, DiskBar, Failed, File, Model, Notice, Page, Pager, Run, When
-from .query import LONGEST_TEXT, PAGE_SIZE
-from .words import LONGEST, LONGEST_ERROR, ago, clean, counted, day, headline, number, words
+from ..dialects import decoded
+from .facts import LONGEST_TEXT, PAGE_SIZE
+from .widgets import (
+    LONGEST,
+    LONGEST_ERROR,
+    Chip,
+    DiskBar,
+    Failed,
+    FileView,
+    ModelView,
+    Notice,
+    Pager,
+    PageView,
+    RunView,
+    When,
+    ago,
+    clean,
+    counted,
+    day,
+    headline,
+    number,
+    words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ...index.values import OpenFailure, Totals, WeightsEntry
-    from .facts import Disk, Facts, IndexFacts, Listed
-    from .query import PageQuery
+    from .facts import Disk, Facts, IndexFacts, Listed, PageQuery
 
     Link = Callable[[WeightsEntry, str], str]
 
@@ -44,7 +62,7 @@ _NO_INDEX = (
 _BAD_INDEX = "There is one, and this version cannot read it; the server's log says why."
 
 
-def page(facts: Facts, query: PageQuery, base_url: str, prefix: str, link: Link) -> Page:
+def page(facts: Facts, query: PageQuery, base_url: str, prefix: str, link: Link) -> PageView:
     """The page.
 
     Args:
@@ -57,7 +75,7 @@ def page(facts: Facts, query: PageQuery, base_url: str, prefix: str, link: Link)
     tone, fresh = freshness(facts)
     if tone == "good" and run is not None and run.tone != "good":
         tone = "warn"  # nothing green above a notice that the last run failed
-    return Page(
+    return PageView(
         title="Model mirror",
         upstream=clean(meta.get("base_url", ""), LONGEST),
         organization=clean(meta.get("organization_id", ""), LONGEST),
@@ -96,7 +114,7 @@ def freshness(facts: Facts) -> tuple[str, str]:
     return ("warn" if age > STALE_SECONDS else "good"), f"synced {ago(age)}"
 
 
-def notices(facts: Facts, run: Run | None) -> Iterator[Notice]:
+def notices(facts: Facts, run: RunView | None) -> Iterator[Notice]:
     """What is wrong, the worst first."""
     if facts.problem is not None:
         # The error itself names a path of this machine, which is not for whoever looks at the page.
@@ -159,11 +177,11 @@ def pager(count: int, query: PageQuery, prefix: str) -> Pager:
     )
 
 
-def model(listed: Listed, link: Link) -> Model:
+def model(listed: Listed, link: Link) -> ModelView:
     """One row."""
     row, fields = listed.row, decoded(listed.row.document)
     status = "gone" if row.gone_at is not None else row.status
-    return Model(
+    return ModelView(
         name=clean(row.name, LONGEST) or "(no name)",
         full_name=clean(row.name),
         id=clean(row.id, LONGEST),
@@ -184,9 +202,9 @@ def _text(fields: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _file(entry: WeightsEntry, name: str, link: Link | None) -> File:
+def _file(entry: WeightsEntry, name: str, link: Link | None) -> FileView:
     where = link(entry, artifacts.filename(name, entry.format)) if link else ""
-    return File(clean(entry.format, 20), format_size(entry.size), clean(entry.md5, 32), where)
+    return FileView(clean(entry.format, 20), format_size(entry.size), clean(entry.md5, 32), where)
 
 
 def _why_not(status: str) -> str:
@@ -200,14 +218,14 @@ def failure(one: OpenFailure) -> Failed:
     return Failed(name, clean(failed.error, LONGEST_ERROR), said, When.of(failed.last_failed_at))
 
 
-def run_of(record: Mapping[str, Any] | None) -> Run | None:
+def run_of(record: Mapping[str, Any] | None) -> RunView | None:
     """The last run, however its record may have been damaged."""
     if record is None:
         return None
     outcome = clean(_text(record, "outcome"), 20) or "unknown"
     listed = record.get("failed")
     failed = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    return Run(
+    return RunView(
         outcome=outcome,
         tone={"ok": "good", "partial": "warn", "unknown": "warn"}.get(outcome, "bad"),
         ended=When.of(parse_time(record.get("finished_at"))),

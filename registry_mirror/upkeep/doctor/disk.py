@@ -15,8 +15,7 @@ from ...index.reader import IndexReader
 from ...index.schema import BUILT_AT, PUBLISHED_AT
 from ...model import format_time, is_to_come, parse_time, utc_now
 from ...store.lock import holder_of
-from ...store.publish import inventory
-from ...store.root import is_apart
+from ...store.root import inventory, is_apart
 from ...units import format_duration, format_size
 from .finding import ok, problem, skipped, warning
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from .finding import Answer, Patient
+    from .finding import Answer, DoctorContext
 
 LEAST_SPACE = 64 << 20
 LOW_SPACE = 1 << 30
@@ -46,7 +45,7 @@ print(*refused)
 
 
 @contextlib.contextmanager
-def probe_files(patient: Patient, count: int) -> Iterator[list[Path]]:
+def probe_files(patient: DoctorContext, count: int) -> Iterator[list[Path]]:
     """New files in `incoming/`, gone afterwards. Their names tell their owner, so a sync sweeps those of a kill."""
     made: list[Path] = []
     try:
@@ -60,14 +59,14 @@ def probe_files(patient: Patient, count: int) -> Iterator[list[Path]]:
             path.unlink(missing_ok=True)
 
 
-def _why_not(patient: Patient) -> str | None:
+def _why_not(patient: DoctorContext) -> str | None:
     folder = patient.layout.incoming
     if not folder.is_dir():
         return "there is no incoming/ to try it in"
     return None if os.access(folder, os.W_OK) else "this account may not write here"
 
 
-def locks(patient: Patient) -> Iterable[Answer]:
+def locks(patient: DoctorContext) -> Iterable[Answer]:
     """Do locks exist here, and do they keep another process out?"""
     if reason := _why_not(patient):
         return [skipped(reason)]
@@ -98,21 +97,21 @@ def _refused(paths: list[Path]) -> list[str]:
     return done.stdout.split()
 
 
-def files(patient: Patient) -> Iterable[Answer]:
+def files(patient: DoctorContext) -> Iterable[Answer]:
     """Renames, the durability of names, links, and whether case tells names apart."""
     if reason := _why_not(patient):
         return [skipped(reason)]
     return [*_one_file_system(patient), _rename(patient), _folder_sync(patient.layout.incoming), _links(patient)]
 
 
-def _one_file_system(patient: Patient) -> Iterator[Answer]:
+def _one_file_system(patient: DoctorContext) -> Iterator[Answer]:
     for other in (patient.layout.blobs, patient.layout.quarantine, patient.layout.root):
         if other.is_dir() and is_apart(patient.layout.incoming, other):
             cure = "put the whole root on one disk: a file cannot be renamed from one file system to another"
             yield problem(f"incoming/ and {other.name} are on two file systems", cure)
 
 
-def _rename(patient: Patient) -> Answer:
+def _rename(patient: DoctorContext) -> Answer:
     with probe_files(patient, 2) as (source, target):
         source.write_bytes(b"new")
         with target.open("rb") as reader:
@@ -133,7 +132,7 @@ def _folder_sync(folder: Path) -> Answer:
     return ok("names are made durable")
 
 
-def _links(patient: Patient) -> Answer:
+def _links(patient: DoctorContext) -> Answer:
     with probe_files(patient, 2) as (first, second):
         first.write_bytes(b"shared")
         with first.open("rb") as source, second.open("r+b") as target:
@@ -148,7 +147,7 @@ def _links(patient: Patient) -> Answer:
     return ok(f"there are {', '.join(ways) or 'no links of any kind'}{copies}; case{case} told apart")
 
 
-def space(patient: Patient) -> Iterable[Answer]:
+def space(patient: DoctorContext) -> Iterable[Answer]:
     """Free bytes and inodes, against what a run needs at least."""
     if not patient.layout.root.is_dir():
         return [skipped("there is no root yet")]
@@ -160,7 +159,7 @@ def space(patient: Patient) -> Iterable[Answer]:
     ]
 
 
-def _needed(patient: Patient) -> int:
+def _needed(patient: DoctorContext) -> int:
     """What the largest step of a run writes before it frees anything: a copy of catalog and index, or the next file."""
     books = sum(each.stat().st_size for each in (patient.layout.catalog, patient.layout.index) if each.exists())
     return max([books, *inventory(patient.layout).values()], default=0)
@@ -188,12 +187,12 @@ def judge_inodes(free: int, inodes: int) -> Answer:
     return warning(said, "remove small files from this file system") if free < LOW_INODES else ok(said)
 
 
-def clock(patient: Patient) -> Iterable[Answer]:
+def clock(patient: DoctorContext) -> Iterable[Answer]:
     """Does the file system's clock go as ours does, and is no record from the future?"""
     return [*_clock_of_files(patient), *_future(patient)]
 
 
-def _clock_of_files(patient: Patient) -> Iterator[Answer]:
+def _clock_of_files(patient: DoctorContext) -> Iterator[Answer]:
     if reason := _why_not(patient):
         yield skipped(reason)
         return
@@ -209,7 +208,7 @@ def _clock_of_files(patient: Patient) -> Iterator[Answer]:
         yield ok("the file system's clock goes as ours does")
 
 
-def _future(patient: Patient) -> Iterator[Answer]:
+def _future(patient: DoctorContext) -> Iterator[Answer]:
     from ...status import read_last_run
 
     last, now = read_last_run(patient.layout.run_record), utc_now()

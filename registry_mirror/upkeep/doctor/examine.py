@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from ...errors import MirrorError
 from ...store.faults import store_error
-from . import books, disk, root, upstream
-from .finding import Finding, Verdict
+from . import disk, network, root
+from .finding import Finding, ProbeVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .finding import Patient, Probe
+    from .finding import DoctorContext, Probe
 
 
-def examine(patient: Patient) -> Iterable[Finding]:
+def examine(patient: DoctorContext) -> Iterable[Finding]:
     """Every probe in turn; each finding as it comes. A probe that fails is a finding too."""
     probes: dict[str, Probe] = {
         "layout": root.layout,
@@ -28,29 +28,29 @@ def examine(patient: Patient) -> Iterable[Finding]:
         "files": disk.files,
         "space": disk.space,
         "clock": disk.clock,
-        "index": books.index,
-        "catalog": books.catalog,
-        "leftovers": books.leftovers,
-        "runs": books.runs,
-        "key": upstream.key,
-        "proxy": upstream.proxy,
-        "upstream": upstream.upstream,
+        "index": root.index,
+        "catalog": root.catalog,
+        "leftovers": root.leftovers,
+        "runs": root.runs,
+        "key": network.key,
+        "proxy": network.proxy,
+        "upstream": network.upstream,
     }
     for name, probe in probes.items():
         yield from _asked(name, probe, patient)
 
 
-def _asked(name: str, probe: Probe, patient: Patient) -> Iterable[Finding]:
+def _asked(name: str, probe: Probe, patient: DoctorContext) -> Iterable[Finding]:
     try:
         for verdict, message, cure in probe(patient):
             yield Finding(name, verdict, message, cure)
     except MirrorError as error:
-        yield Finding(name, Verdict.PROBLEM, error.message, error.hint)
+        yield Finding(name, ProbeVerdict.PROBLEM, error.message, error.hint)
     except OSError as error:
         refusal = store_error(error, f"the probe of {name}")
-        yield Finding(name, Verdict.PROBLEM, refusal.message, refusal.hint)
+        yield Finding(name, ProbeVerdict.PROBLEM, refusal.message, refusal.hint)
 
 
 def ill(findings: Iterable[Finding]) -> bool:
     """Whether there is a problem; warnings alone are none."""
-    return any(each.verdict is Verdict.PROBLEM for each in findings)
+    return any(each.verdict is ProbeVerdict.PROBLEM for each in findings)

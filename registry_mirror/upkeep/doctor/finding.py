@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ...store.layout import Layout
 
 
-class Verdict(StrEnum):
+class ProbeVerdict(StrEnum):
     """What a probe found."""
 
     OK = "ok"
@@ -29,7 +29,7 @@ class Finding:
     """One answer. `cure` says what to do, where there is something to do."""
 
     probe: str
-    verdict: Verdict
+    verdict: ProbeVerdict
     message: str
     cure: str | None = None
 
@@ -39,7 +39,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class DoctorContext:
     """What is probed.
 
     Attributes:
@@ -54,25 +54,25 @@ class Patient:
     offline: bool = False
 
 
-Answer = tuple[Verdict, str, str | None]
-Probe = Callable[[Patient], Iterable[Answer]]
+Answer = tuple[ProbeVerdict, str, str | None]
+Probe = Callable[[DoctorContext], Iterable[Answer]]
 
 
 def ok(message: str) -> Answer:
     """All is well."""
-    return Verdict.OK, message, None
+    return ProbeVerdict.OK, message, None
 
 
 def warning(message: str, cure: str | None = None) -> Answer:
     """It works, and worse than it could."""
-    return Verdict.WARNING, message, cure
+    return ProbeVerdict.WARNING, message, cure
 
 
 def problem(message: str, cure: str | None = None) -> Answer:
     """It does not work."""
-    return Verdict.PROBLEM, message, cure
+    return ProbeVerdict.PROBLEM, message, cure
 
 
 def skipped(message: str) -> Answer:
     """It cannot be told here."""
-    return Verdict.SKIPPED, message, None
+    return ProbeVerdict.SKIPPED, message, None

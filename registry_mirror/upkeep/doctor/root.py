@@ -1,28 +1,38 @@
-"""Probes of the root: is it one, who may write to it, and who may read what is secret."""
+"""Probes of the files of a root: its format, its index, its catalog, what was left behind, its last run."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
 
+from ...catalog import needs_migration
+from ...damage import damage_of
+from ...errors import MirrorError
 from ...files import read_regular
+from ...index.reader import IndexReader
+from ...status import folder_size, last_verify, read_last_run
 from ...store.layout import FORMAT_VERSION
+from ...store.parts import is_abandoned, listing
 from ...store.root import foreign
+from ...units import format_size
 from .finding import ok, problem, skipped, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from .finding import Answer, Patient
+    from ...index.values import CheckTotals
+    from .finding import Answer, DoctorContext
+
 
 _EVERYBODY_WRITES = 0o002
 _EVERYBODY_READS = 0o004
 _NOT_MINE = 0o077
 
 
-def layout(patient: Patient) -> Iterable[Answer]:
+def layout(patient: DoctorContext) -> Iterable[Answer]:
     """Is the folder a root, of a layout that this version knows, with nothing of others in it?"""
     root = patient.layout.root
     if not root.exists():
@@ -47,7 +57,7 @@ def _format(file: Path) -> str:
         return error.strerror or str(error)
 
 
-def _without_format(patient: Patient, strange: bool) -> list[Answer]:  # noqa: FBT001
+def _without_format(patient: DoctorContext, strange: bool) -> list[Answer]:  # noqa: FBT001
     if patient.layout.index.exists():
         return [ok(f"{patient.layout.root} is a copy of a root, to read from")]
     if strange:
@@ -55,7 +65,7 @@ def _without_format(patient: Patient, strange: bool) -> list[Answer]:  # noqa: F
     return [warning(f"{patient.layout.root} is empty", "run `mirror sync`")]
 
 
-def permissions(patient: Patient) -> Iterable[Answer]:
+def permissions(patient: DoctorContext) -> Iterable[Answer]:
     """May this account write, and is nobody allowed to who should not be?"""
     root = patient.layout.root
     if not root.is_dir():
@@ -63,7 +73,7 @@ def permissions(patient: Patient) -> Iterable[Answer]:
     return [*_may_write(patient), *_open_to_all(patient), *_other_owners(patient)]
 
 
-def _may_write(patient: Patient) -> Iterator[Answer]:
+def _may_write(patient: DoctorContext) -> Iterator[Answer]:
     if not os.access(patient.layout.root, os.R_OK | os.X_OK):
         yield problem(f"{patient.layout.root} cannot be read", "give this account the right to")
     elif not os.access(patient.layout.root, os.W_OK):
@@ -76,13 +86,13 @@ def _may_write(patient: Patient) -> Iterator[Answer]:
             yield ok("this account may write")
 
 
-def _open_to_all(patient: Patient) -> Iterator[Answer]:
+def _open_to_all(patient: DoctorContext) -> Iterator[Answer]:
     for each in (patient.layout.root, *_own(patient)):
         if each.exists() and not each.is_symlink() and each.stat().st_mode & _EVERYBODY_WRITES:
             yield warning(f"everybody may write to {each}", f"chmod o-w {each}")
 
 
-def _other_owners(patient: Patient) -> Iterator[Answer]:
+def _other_owners(patient: DoctorContext) -> Iterator[Answer]:
     shared = patient.settings is not None and patient.settings.store.shared == "group"
     owner = patient.layout.root.stat().st_uid
     others = [each for each in _own(patient) if each.exists() and each.stat().st_uid != owner]
@@ -94,12 +104,12 @@ def _other_owners(patient: Patient) -> Iterator[Answer]:
         )
 
 
-def _own(patient: Patient) -> tuple[Path, ...]:
+def _own(patient: DoctorContext) -> tuple[Path, ...]:
     layout = patient.layout
     return layout.blobs, layout.incoming, layout.quarantine, layout.catalog, layout.index, layout.run_record
 
 
-def secrets(patient: Patient) -> Iterable[Answer]:
+def secrets(patient: DoctorContext) -> Iterable[Answer]:
     """May nobody else read the files that hold keys?"""
     found: list[Answer] = []
     keys = patient.layout.root / "keys.toml"
@@ -109,3 +119,87 @@ def secrets(patient: Patient) -> Iterable[Answer]:
     if file is not None and file.exists() and file.stat().st_mode & _EVERYBODY_READS:
         found.append(warning(f"everybody may read the API key in {file}", f"chmod o-r {file}"))
     return found or [ok("no file with a key is open to others")]
+
+
+_ANEW = "move it away and run `mirror sync`, which publishes it anew"
+_REBUILT = (
+    "move it away and run `mirror sync`: it is built anew from the index and the upstream, and blobs are recognised"
+)
+
+
+def index(patient: DoctorContext) -> Iterable[Answer]:
+    """Can readers open the index, and is every page of it sound?"""
+    path = patient.layout.index
+    if not path.exists():
+        return [skipped("there is no index yet")]
+    with contextlib.closing(IndexReader(path)) as reader:
+        meta, checks = reader.read(lambda snapshot: (snapshot.meta(), snapshot.check_totals()))
+    fault = damage_of(path, "mode=ro&immutable=1")
+    if fault is not None:
+        return [problem(f"the index is damaged: {fault}", _ANEW)]
+    return [
+        ok(f"the index is sound, published {meta.get('published_at', 'at an unknown time')}"),
+        *_checked(meta, checks),
+    ]
+
+
+def _checked(meta: dict[str, str], checks: CheckTotals) -> list[Answer]:
+    if checks.lost:
+        cure = "run `mirror sync`, or `mirror verify --repair`; superseded files cannot be had again"
+        return [warning(f"{checks.lost} stored files are damaged or missing", cure)]
+    if last_verify(meta) is None:
+        return [ok("the stored files were never verified; `mirror verify` hashes them")]
+    return []
+
+
+def catalog(patient: DoctorContext) -> Iterable[Answer]:
+    """Can the catalog be opened, and is every page of it sound?"""
+    path = patient.layout.catalog
+    if not path.exists():
+        return [skipped("there is no catalog here: this is a copy to read from, or nothing was synced yet")]
+    journal = path.with_name(f"{path.name}-journal")
+    if journal.exists() and journal.stat().st_size:
+        return [warning("the catalog is being written, or a killed run has left that undone", "run `mirror sync`")]
+    fault = damage_of(path, "mode=ro")
+    if fault is not None and "locked" in fault:
+        return [skipped("the catalog is being written at this moment")]
+    if fault is not None:
+        return [problem(f"the catalog is damaged: {fault}", _REBUILT)]
+    try:
+        old = needs_migration(path)
+    except MirrorError as error:
+        return [problem(error.message, error.hint)]
+    return [ok(f"the catalog is sound{'; the next sync brings it up to date' if old else ''}")]
+
+
+def leftovers(patient: DoctorContext) -> Iterable[Answer]:
+    """What interrupted runs have left, and what was put aside."""
+    parts = [each for each in listing(patient.layout.incoming) if is_abandoned(each)]
+    files, size = folder_size(patient.layout.quarantine)
+    found: list[Answer] = []
+    if parts:
+        found.append(
+            warning(
+                f"{len(parts)} abandoned files are in incoming/",
+                "the next `mirror sync` goes on with what it can use, and removes the rest",
+            )
+        )
+    if files:
+        cure = "find out why they went bad, then remove them: nothing needs them"
+        found.append(warning(f"{files} bad files are in quarantine/, {format_size(size)}", cure))
+    return found or [ok("nothing was left behind")]
+
+
+def runs(patient: DoctorContext) -> Iterable[Answer]:
+    """How did the last run end?"""
+    last = read_last_run(patient.layout.run_record)
+    if last.problem is not None:
+        return [problem(last.problem, "the next run writes it anew")]
+    if last.record is None:
+        return [skipped("no run has ended yet")]
+    outcome, reason = last.record.get("outcome"), last.record.get("error")
+    if outcome == "ok":
+        return [ok(f"the last run ended well, {last.record.get('finished_at')}")]
+    failed = last.record.get("failed")
+    count = f"{len(failed)} models failed" if isinstance(failed, list) and failed else "see its last line"
+    return [warning(f"the last run was {outcome}: {reason or count}", "run `mirror sync` and read what it says")]

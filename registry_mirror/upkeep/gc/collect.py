@@ -22,7 +22,7 @@ from ...store.layout import Layout, blob_name
 from ...store.lock import run_lock
 from ...store.root import RootWatch, check_format
 from ...writer import Writer, open_catalog
-from .plan import FileStep, Plan, RowStep, plan
+from .plan import GcPlan, RemovalStep, RowStep, plan
 from .survey import TRASH, look_at_index, md5_of, moment, survey
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ class Collected:
         problems: what could not be removed. The rest was.
     """
 
-    plan: Plan
+    plan: GcPlan
     let_go: tuple[RowStep, ...] = ()
     evicted: tuple[RowStep, ...] = ()
-    removed: tuple[FileStep, ...] = ()
+    removed: tuple[RemovalStep, ...] = ()
     spared: tuple[str, ...] = ()
     problems: tuple[MirrorError, ...] = ()
 
 
-def look(settings: Settings, retention: RetentionSettings) -> Plan:
+def look(settings: Settings, retention: RetentionSettings) -> GcPlan:
     """The plan of a `gc`, and nothing of it. Nothing is written and no lock is taken.
 
     Raises:
@@ -147,7 +147,7 @@ class _Collector:
         named = index.blobs | wanted
         self._catalog.retention.note_unnamed([blob for blob in blobs if blob not in named], utc_now(), self._sleep)
 
-    def _attempt(self, step: FileStep, act: Callable[..., bool], *more: object) -> bool:
+    def _attempt(self, step: RemovalStep, act: Callable[..., bool], *more: object) -> bool:
         self._sleep(0)  # a signal ends it between two files
         try:
             return act(step, *more)
@@ -159,7 +159,7 @@ class _Collector:
 
     # -- blobs ----------------------------------------------------------------------------------------------------
 
-    def _delete(self, step: FileStep, grace: float, found: Survey) -> bool:
+    def _delete(self, step: RemovalStep, grace: float, found: Survey) -> bool:
         name = step.name.removeprefix("blobs/")
         trash = self._layout.incoming / part_name(f"{TRASH}{os.path.basename(name)}")
         make_directory(trash.parent, self._modes)
@@ -222,7 +222,7 @@ class _Collector:
 
     # -- leftovers ------------------------------------------------------------------------------------------------
 
-    def _sweep(self, step: FileStep) -> bool:
+    def _sweep(self, step: RemovalStep) -> bool:
         path = self._layout.root / step.name
         state = os.lstat(path)
         if step.since is not None and moment(state.st_mtime) > step.since:

@@ -11,12 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ...model import format_time, is_to_come
-from ...store.incoming import ABANDONED_AFTER
 from ...store.layout import blob_name
+from ...store.parts import ABANDONED_AFTER
 from ...units import format_duration
-from .eviction import distrust, evict
-from .retention import retain
-from .verdicts import Act, Verdict, aged
+from .rules import Act, GcVerdict, aged, distrust, evict, retain
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -101,7 +99,7 @@ class RowStep:
     """What is done about one file on record."""
 
     held: Holding
-    verdict: Verdict
+    verdict: GcVerdict
 
     @property
     def blob(self) -> str:
@@ -110,18 +108,18 @@ class RowStep:
 
 
 @dataclass(frozen=True, slots=True)
-class FileStep:
+class RemovalStep:
     """What is done about one file, named relative to the root."""
 
     name: str
     size: int
-    verdict: Verdict
+    verdict: GcVerdict
     since: datetime | None = None
     models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class GcPlan:
     """What `gc` does, in the order in which it does it, and what it leaves alone.
 
     Attributes:
@@ -139,14 +137,14 @@ class Plan:
     evict: tuple[RowStep, ...] = ()
     begin: tuple[str, ...] = ()
     forget: tuple[str, ...] = ()
-    delete: tuple[FileStep, ...] = ()
-    sweep: tuple[FileStep, ...] = ()
-    wait: tuple[FileStep, ...] = ()
-    doubts: tuple[RowStep | FileStep, ...] = ()
+    delete: tuple[RemovalStep, ...] = ()
+    sweep: tuple[RemovalStep, ...] = ()
+    wait: tuple[RemovalStep, ...] = ()
+    doubts: tuple[RowStep | RemovalStep, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
-def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> Plan:
+def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> GcPlan:
     """Decides about everything."""
     whole = frozenset((held.model_id, held.format) for held in survey.holdings if _is_whole(held, survey.blobs))
     clock = _clock_objects(survey)
@@ -161,7 +159,7 @@ def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> 
     files = _judge_blobs(survey, on_record, retention.grace)
     leftovers = _judge_leftovers(survey, retention.quarantine)
     judged = [*files, *leftovers, *_strangers(survey)]
-    return Plan(
+    return GcPlan(
         grace=retention.grace,
         let_go=let_go,
         evict=tuple(RowStep(held, verdict) for held, verdict in evictions.chosen.items()),
@@ -178,7 +176,7 @@ def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> 
     )
 
 
-def _timely(verdict: Verdict, clock: Verdict | None) -> Verdict:
+def _timely(verdict: GcVerdict, clock: GcVerdict | None) -> GcVerdict:
     """The verdict on a row, unless the clock that it went by is known to be wrong."""
     return clock if clock is not None and verdict.act is Act.LET_GO else verdict
 
@@ -197,7 +195,7 @@ def _begins(survey: Survey, on_record: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in survey.blobs if name not in taken))
 
 
-def _judge_blobs(survey: Survey, on_record: Collection[str], grace: float) -> list[FileStep]:
+def _judge_blobs(survey: Survey, on_record: Collection[str], grace: float) -> list[RemovalStep]:
     """A step for every blob that no row wants."""
     steps = []
     for name, found in sorted(survey.blobs.items()):
@@ -206,11 +204,11 @@ def _judge_blobs(survey: Survey, on_record: Collection[str], grace: float) -> li
         note = survey.notes.get(name)
         verdict = judge_blob(name, found, note, survey, grace)
         since = note.since if note else None
-        steps.append(FileStep(f"blobs/{name}", found.size if found else 0, verdict, since))
+        steps.append(RemovalStep(f"blobs/{name}", found.size if found else 0, verdict, since))
     return steps
 
 
-def judge_blob(name: str, found: BlobFile | None, note: Note | None, survey: Survey, grace: float) -> Verdict:
+def judge_blob(name: str, found: BlobFile | None, note: Note | None, survey: Survey, grace: float) -> GcVerdict:
     """The verdict on a blob that no row wants: the first rule with an objection to its removal decides."""
     reason = note.reason if note and note.reason else "no model is known to have had it"
     objection = (
@@ -221,21 +219,21 @@ def judge_blob(name: str, found: BlobFile | None, note: Note | None, survey: Sur
         or _file_objects(found, survey.now, grace)
         or _stray_objects(note, survey)
     )
-    return objection or Verdict(Act.DELETE, "unnamed", reason)
+    return objection or GcVerdict(Act.DELETE, "unnamed", reason)
 
 
-def _index_objects(name: str, survey: Survey) -> Verdict | None:
+def _index_objects(name: str, survey: Survey) -> GcVerdict | None:
     index = survey.index
     if index is None:
-        return Verdict(Act.DOUBT, "index", "no index can be read, so nobody knows what readers see")
+        return GcVerdict(Act.DOUBT, "index", "no index can be read, so nobody knows what readers see")
     if name in index.blobs:
-        return Verdict(Act.KEEP, "index", "the published index names it")
+        return GcVerdict(Act.KEEP, "index", "the published index names it")
     if not index.follows:
-        return Verdict(Act.DOUBT, "index", "the published index is not this catalog's, or ahead of it")
+        return GcVerdict(Act.DOUBT, "index", "the published index is not this catalog's, or ahead of it")
     return None
 
 
-def _past_objects(survey: Survey, grace: float) -> Verdict | None:
+def _past_objects(survey: Survey, grace: float) -> GcVerdict | None:
     """What the indexes before one that was made anew have named is not known.
 
     In a root that is new there were none before; there, every grace period has begun after the index, and is not over.
@@ -243,55 +241,59 @@ def _past_objects(survey: Survey, grace: float) -> Verdict | None:
     built_at = survey.index.built_at if survey.index else None
     if aged("index", Act.DELETE, "the index has been made anew", built_at, grace, survey.now).act is Act.DELETE:
         return None
-    return Verdict(Act.DOUBT, "index", "the index was made anew within the grace period: what older ones named is lost")
+    return GcVerdict(
+        Act.DOUBT, "index", "the index was made anew within the grace period: what older ones named is lost"
+    )
 
 
-def _clock_objects(survey: Survey) -> Verdict | None:
+def _clock_objects(survey: Survey) -> GcVerdict | None:
     told = (survey.last_run, survey.index.published_at if survey.index else None)
     latest = max((moment for moment in told if moment is not None), default=survey.now)
     # A second: what was just published is dated by a clock that is cut to whole seconds or is not.
     if latest <= survey.now + timedelta(seconds=1):
         return None
-    return Verdict(Act.DOUBT, "clock", f"the clock is behind what was recorded at {format_time(latest)}")
+    return GcVerdict(Act.DOUBT, "clock", f"the clock is behind what was recorded at {format_time(latest)}")
 
 
-def _grace_objects(note: Note | None, reason: str, now: datetime, grace: float) -> Verdict | None:
+def _grace_objects(note: Note | None, reason: str, now: datetime, grace: float) -> GcVerdict | None:
     if note is None or note.since is None:
-        return Verdict(Act.WAIT, "grace", f"{reason}; its {format_duration(grace)} of grace begin now")
+        return GcVerdict(Act.WAIT, "grace", f"{reason}; its {format_duration(grace)} of grace begin now")
     verdict = aged("grace", Act.DELETE, "without a name in the index", note.since, grace, now)
     if verdict.act is Act.DOUBT:
         return verdict
-    return None if verdict.act is Act.DELETE else Verdict(Act.WAIT, "grace", f"{reason}; {verdict.reason}")
+    return None if verdict.act is Act.DELETE else GcVerdict(Act.WAIT, "grace", f"{reason}; {verdict.reason}")
 
 
-def _file_objects(found: BlobFile | None, now: datetime, grace: float) -> Verdict | None:
+def _file_objects(found: BlobFile | None, now: datetime, grace: float) -> GcVerdict | None:
     if found is None:
-        return Verdict(Act.DOUBT, "file", "it cannot be looked at")
+        return GcVerdict(Act.DOUBT, "file", "it cannot be looked at")
     verdict = aged("file", Act.DELETE, "untouched", found.changed_at, grace, now)
     if verdict.act is Act.KEEP:
-        return Verdict(Act.WAIT, "file", f"{verdict.reason}: somebody may be about to use it")
+        return GcVerdict(Act.WAIT, "file", f"{verdict.reason}: somebody may be about to use it")
     return verdict if verdict.act is Act.DOUBT else None
 
 
-def _stray_objects(note: Note | None, survey: Survey) -> Verdict | None:
+def _stray_objects(note: Note | None, survey: Survey) -> GcVerdict | None:
     """What no row ever named may be wanted by a model that a catalog which was made anew has not come to yet."""
     if note is None or note.since is None or note.reason is not None:
         return None
     ok = survey.last_ok_run
     if ok is not None and ok >= note.since and not is_to_come(ok, survey.now):
         return None
-    return Verdict(Act.DOUBT, "stray", "no model is known to have had it, and no run has ended ok since it was noticed")
+    return GcVerdict(
+        Act.DOUBT, "stray", "no model is known to have had it, and no run has ended ok since it was noticed"
+    )
 
 
-def _judge_leftovers(survey: Survey, quarantine: float) -> list[FileStep]:
-    steps = [FileStep(each.name, each.size, judge_part(each, survey.now), each.since) for each in survey.incoming]
+def _judge_leftovers(survey: Survey, quarantine: float) -> list[RemovalStep]:
+    steps = [RemovalStep(each.name, each.size, judge_part(each, survey.now), each.since) for each in survey.incoming]
     for each in survey.quarantine:
         verdict = aged("quarantine", Act.DELETE, "in quarantine", each.since, quarantine, survey.now)
-        steps.append(FileStep(each.name, each.size, verdict, each.since))
+        steps.append(RemovalStep(each.name, each.size, verdict, each.since))
     return steps
 
 
-def judge_part(each: Leftover, now: datetime) -> Verdict:
+def judge_part(each: Leftover, now: datetime) -> GcVerdict:
     """The verdict on a file in `incoming/`: a run can go on with it for a week, and its owner may still write to it.
 
     A week of silence ends that, whatever process has the owner's number. A time that is still to come is one of
@@ -299,12 +301,12 @@ def judge_part(each: Leftover, now: datetime) -> Verdict:
     """
     silence = abs((now - each.since).total_seconds())
     if silence <= ABANDONED_AFTER and each.alive:
-        return Verdict(Act.KEEP, "incoming", "its process runs")
+        return GcVerdict(Act.KEEP, "incoming", "its process runs")
     if each.spent and each.alive is False:
-        return Verdict(Act.DELETE, "incoming", "left by a process that was killed, and of no use to a later one")
+        return GcVerdict(Act.DELETE, "incoming", "left by a process that was killed, and of no use to a later one")
     return aged("incoming", Act.DELETE, "left on its way in", now - timedelta(seconds=silence), ABANDONED_AFTER, now)
 
 
-def _strangers(survey: Survey) -> Iterable[FileStep]:
-    verdict = Verdict(Act.DOUBT, "stranger", "its name is none that the store gives")
-    return [FileStep(f"blobs/{name}", size, verdict) for name, size in sorted(survey.strangers.items())]
+def _strangers(survey: Survey) -> Iterable[RemovalStep]:
+    verdict = GcVerdict(Act.DOUBT, "stranger", "its name is none that the store gives")
+    return [RemovalStep(f"blobs/{name}", size, verdict) for name, size in sorted(survey.strangers.items())]

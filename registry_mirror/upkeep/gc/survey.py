@@ -13,8 +13,8 @@ from ...files import host_name
 from ...index.reader import IndexReader
 from ...index.schema import BUILT_AT, BUILT_BEFORE, CATALOG_ID, PUBLISHED_AT, REVISION
 from ...model import is_to_come, parse_time, utc_now
-from ...store.incoming import is_ours, listing, lives
 from ...store.layout import SUFFIXES, blob_name
+from ...store.parts import is_ours, listing, lives
 from .plan import BlobFile, IndexView, Leftover, Survey
 
 if TYPE_CHECKING:

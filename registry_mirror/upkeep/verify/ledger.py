@@ -16,7 +16,7 @@ from ...index.reader import IndexReader
 from ...model import ITS_FILE, utc_now
 from ...store.layout import Layout
 from ...writer import mend_catalog, open_writer
-from .record import Holder
+from .record import BlobHolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...index.queries import Snapshot
     from ...model import BlobRecord
     from ...writer import Writer
-    from .look import Finding
+    from .scan import BlobFinding
 
 
 class Ledger(Protocol):
@@ -41,13 +41,13 @@ class Ledger(Protocol):
     def blobs(self, named: Sequence[str]) -> list[BlobRecord]:
         """The blobs on record, or those of named models. Raises as `ids_of` does."""
 
-    def holders(self, blob: BlobRecord) -> tuple[Holder, ...]:
+    def holders(self, blob: BlobRecord) -> tuple[BlobHolder, ...]:
         """The models that have it or had it."""
 
-    def record(self, good: Sequence[Finding], touched: Sequence[Finding]) -> None:
+    def record(self, good: Sequence[BlobFinding], touched: Sequence[BlobFinding]) -> None:
         """Records looks that met nothing bad."""
 
-    def record_lost(self, finding: Finding) -> None:
+    def record_lost(self, finding: BlobFinding) -> None:
         """Records that a blob is damaged or missing."""
 
     def publish(self) -> None:
@@ -71,13 +71,13 @@ class IndexLedger:
         ids = self.ids_of(named) if named else None
         return self._reader.read(lambda snapshot: list(snapshot.blobs(ids)))
 
-    def holders(self, blob: BlobRecord) -> tuple[Holder, ...]:
-        return tuple(Holder(*each) for each in self._reader.read(lambda one: one.holders(blob.md5, blob.format)))
+    def holders(self, blob: BlobRecord) -> tuple[BlobHolder, ...]:
+        return tuple(BlobHolder(*each) for each in self._reader.read(lambda one: one.holders(blob.md5, blob.format)))
 
-    def record(self, good: Sequence[Finding], touched: Sequence[Finding]) -> None:
+    def record(self, good: Sequence[BlobFinding], touched: Sequence[BlobFinding]) -> None:
         pass
 
-    def record_lost(self, finding: Finding) -> None:
+    def record_lost(self, finding: BlobFinding) -> None:
         pass
 
     def publish(self) -> None:
@@ -96,15 +96,15 @@ class CatalogLedger:
     def blobs(self, named: Sequence[str]) -> list[BlobRecord]:
         return self.catalog.checks.blobs(self.ids_of(named) if named else None)
 
-    def holders(self, blob: BlobRecord) -> tuple[Holder, ...]:
+    def holders(self, blob: BlobRecord) -> tuple[BlobHolder, ...]:
         held = self.catalog.checks.holders(blob.md5, blob.format)
-        return tuple(Holder(each.model_id, each.name, each.current) for each in held)
+        return tuple(BlobHolder(each.model_id, each.name, each.current) for each in held)
 
-    def record(self, good: Sequence[Finding], touched: Sequence[Finding]) -> None:
+    def record(self, good: Sequence[BlobFinding], touched: Sequence[BlobFinding]) -> None:
         self.catalog.checks.record([verified(each) for each in good], utc_now())
         self.catalog.checks.record_doubts([(each.blob.md5, each.blob.format) for each in touched])
 
-    def record_lost(self, finding: Finding) -> None:
+    def record_lost(self, finding: BlobFinding) -> None:
         blob = finding.blob
         self.catalog.checks.record_lost(blob.md5, blob.format, f"{ITS_FILE}{finding.reason}", utc_now())
 
@@ -112,7 +112,7 @@ class CatalogLedger:
         self._writer.publish_index()
 
 
-def verified(finding: Finding) -> Verified:
+def verified(finding: BlobFinding) -> Verified:
     """A good finding as the catalog takes it."""
     assert finding.identity is not None  # noqa: S101 - it was hashed
     return Verified(finding.blob.md5, finding.blob.format, finding.identity.size, finding.identity.mtime_ns)

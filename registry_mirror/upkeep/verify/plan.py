@@ -26,7 +26,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class VerifyPlan:
     """What there is to do.
 
     Attributes:
@@ -48,7 +48,7 @@ def plan(
     older_than: timedelta | None = None,
     now: datetime,
     everything: bool = True,
-) -> Plan:
+) -> VerifyPlan:
     """Decides what to look at.
 
     Args:
@@ -64,7 +64,7 @@ def plan(
     again = [] if quick else [blob for blob in lost if name_of(blob) in present]
     due = [blob for blob in sound if older_than is None or last_check(blob, now) <= now - older_than]
     named = {name_of(blob) for blob in blobs}
-    return Plan(
+    return VerifyPlan(
         blobs=(*in_order(again, now), *in_order(due, now)),
         awaiting=tuple(blob for blob in lost if blob not in again),
         unreferenced={name: size for name, size in present.items() if everything and name not in named},

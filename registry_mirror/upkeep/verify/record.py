@@ -1,4 +1,4 @@
-"""The record of one verify: what was looked at, what was found, and what became of it."""
+"""The record of one verify, and what it tells while it goes on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from .look import Finding
+    from .scan import BlobFinding
+
 
 _MOST_NAMES = 100
 
 
-class Outcome(StrEnum):
+class VerifyOutcome(StrEnum):
     """How a verify ended. Time that ran out is no outcome: what is `left` tells it."""
 
     OK = "ok"
@@ -30,7 +31,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class BlobHolder:
     """A model that has a blob, now (`current`) or from before."""
 
     id: str
@@ -42,8 +43,8 @@ class Holder:
 class Bad:
     """A bad blob and what became of it. `kept` is where its bytes are now, when they were moved aside."""
 
-    finding: Finding
-    holders: tuple[Holder, ...]
+    finding: BlobFinding
+    holders: tuple[BlobHolder, ...]
     kept: Path | None = None
     repaired: bool = False
 
@@ -71,7 +72,7 @@ class Bad:
 
 
 @dataclass(slots=True)
-class Tally:
+class VerifyTally:
     """What a verify has found so far. Files and bytes are pairs where both are counted."""
 
     started_at: datetime
@@ -84,7 +85,7 @@ class Tally:
     checked: int = 0
     checked_bytes: int = 0
     bad: list[Bad] = field(default_factory=list)
-    touched: list[Finding] = field(default_factory=list)
+    touched: list[BlobFinding] = field(default_factory=list)
     left: int = 0
     left_bytes: int = 0
     awaiting: int = 0
@@ -100,23 +101,23 @@ class Tally:
 class VerifyRecord:
     """A finished verify."""
 
-    tally: Tally
+    tally: VerifyTally
     finished_at: datetime
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> VerifyOutcome:
         """In one word."""
         tally = self.tally
         if tally.interrupted:
-            return Outcome.INTERRUPTED
+            return VerifyOutcome.INTERRUPTED
         if tally.unrepaired or not all(each.repaired for each in tally.bad):
-            return Outcome.BAD
-        return Outcome.REPAIRED if tally.bad or tally.fetched else Outcome.OK
+            return VerifyOutcome.BAD
+        return VerifyOutcome.REPAIRED if tally.bad or tally.fetched else VerifyOutcome.OK
 
     @property
     def exit_code(self) -> int:
         """As the command line's contract has it: what was found bad and is whole again is well."""
-        return {Outcome.BAD: 4, Outcome.INTERRUPTED: 130}.get(self.outcome, 0)
+        return {VerifyOutcome.BAD: 4, VerifyOutcome.INTERRUPTED: 130}.get(self.outcome, 0)
 
     def summary(self) -> dict[str, Any]:
         """The record without its lists; kept in the catalog, and told by `mirror status`."""
@@ -176,3 +177,19 @@ class VerifyRecord:
 def files(count: int) -> str:
     """`1 file`, `2 files`."""
     return f"{count} file{'' if count == 1 else 's'}"
+
+
+class Watcher:
+    """Says nothing. `advanced` is called from worker threads."""
+
+    def planned(self, files: int, size: int) -> None:
+        """So many files and bytes are to be looked at."""
+
+    def advanced(self, count: int) -> None:
+        """So many bytes more were hashed."""
+
+    def looked(self) -> None:
+        """One file more is done with."""
+
+    def say(self, line: str) -> None:
+        """Something an operator wants to know."""

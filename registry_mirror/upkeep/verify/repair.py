@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from ...errors import ConflictError, Interrupted, MirrorError, NoSpaceError
 from ...model import ModelStatus, utc_now
 from ...sync import identity
-from ...sync.breaker import CircuitBreaker
 from ...sync.fetch import Fetcher, job_for, record
 from ...sync.opening import open_sync
-from ...sync.pool import describe
+from ...sync.pool import CircuitBreaker, describe
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -19,17 +18,17 @@ if TYPE_CHECKING:
     from ...catalog import Catalog, Known
     from ...config import Settings
     from ...secret import Secret
+    from ...sources.source import Source
     from ...store.blobs import Blobs
     from ...sync.reporter import Reporter
     from ...sync.stop import Stop
-    from ...upstream.source import Source
 
 _PATIENCE = 3
 """Network failures in a row after which the rest is left for the next sync."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LostWeights:
     """The present weights of a model in one format, which are lost."""
 
     model_id: str
@@ -45,10 +44,10 @@ class Repaired:
     failed: tuple[str, ...]
 
 
-def wanted(known: Mapping[str, Known], model_ids: Collection[str] | None) -> list[Wanted]:
+def wanted(known: Mapping[str, Known], model_ids: Collection[str] | None) -> list[LostWeights]:
     """What there is to fetch. Superseded weights cannot be had again: the upstream gives only what it has now."""
     return [
-        Wanted(model_id, each, weights.format)
+        LostWeights(model_id, each, weights.format)
         for model_id, each in known.items()
         if model_ids is None or model_id in model_ids
         for weights in each.weights
@@ -94,7 +93,7 @@ def repair(
 
 
 def _fetch(
-    catalog: Catalog, source: Source, blobs: Blobs, fetcher: Fetcher, each: Wanted, reporter: Reporter, stop: Stop
+    catalog: Catalog, source: Source, blobs: Blobs, fetcher: Fetcher, each: LostWeights, reporter: Reporter, stop: Stop
 ) -> None:
     row = source.document(each.model_id)
     identity.check(catalog, source, row, reporter)

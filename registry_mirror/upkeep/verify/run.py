@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from ...errors import ConfigurationError, Interrupted
 from ...model import utc_now
 from ...store.layout import Layout
-from ...store.publish import inventory
+from ...store.root import inventory
 from ...writer import LAST_VERIFY
 from .ledger import CatalogLedger, open_ledger, why_not_recorded
-from .look import Finding, Verdict
+from .losses import LossHandler
 from .plan import believable, name_of, plan
-from .record import Tally, VerifyRecord, files
-from .scan import Scan
-from .settle import Settler
+from .record import VerifyRecord, VerifyTally, files
+from .scan import BlobFinding, BlobVerdict, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -28,17 +27,17 @@ if TYPE_CHECKING:
     from ...sync.reporter import Reporter
     from ...sync.stop import Stop
     from .ledger import Ledger
-    from .plan import Plan
-    from .watcher import Watcher
+    from .plan import VerifyPlan
+    from .record import Watcher
 
 _RECORD_EVERY = 1.0
 _RECORD_AT_ONCE = 500
-_UNSEEN = frozenset({Verdict.MISSING, Verdict.UNREADABLE})
-_BYTES_ARE_WRONG = frozenset({Verdict.SIZE, Verdict.CONTENT, Verdict.FORGED, Verdict.NO_FILE})
+_UNSEEN = frozenset({BlobVerdict.MISSING, BlobVerdict.UNREADABLE})
+_BYTES_ARE_WRONG = frozenset({BlobVerdict.SIZE, BlobVerdict.CONTENT, BlobVerdict.FORGED, BlobVerdict.NO_FILE})
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class VerifyOptions:
     """What one verify is asked to do.
 
     Attributes:
@@ -56,7 +55,7 @@ class Options:
     workers: int | None = None
 
 
-def verify(settings: Settings, options: Options, watcher: Watcher, stop: Stop) -> VerifyRecord:
+def verify(settings: Settings, options: VerifyOptions, watcher: Watcher, stop: Stop) -> VerifyRecord:
     """Checks a root. Takes no lock but the short one of publishing; readers and a sync may go on beside it.
 
     Raises:
@@ -85,7 +84,7 @@ class _Verify:
     def __init__(
         self,
         settings: Settings,
-        options: Options,
+        options: VerifyOptions,
         layout: Layout,
         ledger: Ledger,
         watcher: Watcher,
@@ -94,8 +93,8 @@ class _Verify:
     ) -> None:
         self._options, self._layout, self._ledger = options, layout, ledger
         self._watcher, self._stop = watcher, stop
-        self._tally = Tally(utc_now(), len(options.named), options.quick, options.md5, unrecorded)
-        self._settler = Settler(
+        self._tally = VerifyTally(utc_now(), len(options.named), options.quick, options.md5, unrecorded)
+        self._settler = LossHandler(
             layout,
             ledger,
             self._tally,
@@ -103,9 +102,9 @@ class _Verify:
             recording=unrecorded is None,
             publish_every=settings.sync.publish_every,
         )
-        self._good: list[Finding] = []
-        self._touched: list[Finding] = []
-        self._unseen: list[Finding] = []
+        self._good: list[BlobFinding] = []
+        self._touched: list[BlobFinding] = []
+        self._unseen: list[BlobFinding] = []
         self._recorded = time.monotonic()
 
     def run(self) -> VerifyRecord:
@@ -120,7 +119,7 @@ class _Verify:
         keep(self._ledger, record)
         return record
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> VerifyPlan:
         options = self._options
         present = inventory(self._layout)  # first: a sync beside us writes the row after the blob
         todo = plan(
@@ -136,7 +135,7 @@ class _Verify:
         self._watcher.planned(self._tally.left, self._tally.left_bytes)
         return todo
 
-    def _scan(self, todo: Plan) -> None:
+    def _scan(self, todo: VerifyPlan) -> None:
         options = self._options
         scan = Scan(
             self._layout,
@@ -156,7 +155,7 @@ class _Verify:
                 self._settler.settle_if_due()
         self._tally.interrupted = self._stop.is_set()
 
-    def _take(self, finding: Finding) -> None:
+    def _take(self, finding: BlobFinding) -> None:
         tally = self._tally
         tally.checked += 1
         tally.checked_bytes += finding.hashed
@@ -164,9 +163,9 @@ class _Verify:
         tally.left_bytes -= finding.blob.size
         if finding.reason and not finding.bad and not self._options.quick:
             self._watcher.say(f"{finding.blob.md5}: its file {finding.reason}")
-        if finding.verdict is Verdict.GOOD:
+        if finding.verdict is BlobVerdict.GOOD:
             self._good.append(finding)
-        elif finding.verdict is Verdict.TOUCHED:
+        elif finding.verdict is BlobVerdict.TOUCHED:
             self._touched.append(finding)
             tally.touched.append(finding)
         elif finding.verdict in _UNSEEN:
@@ -192,8 +191,8 @@ class _Verify:
 
         Only now, at the end: a mount may go while its files are looked at.
         """
-        missing = [each for each in self._unseen if each.verdict is Verdict.MISSING]
-        unread = [each for each in self._unseen if each.verdict is Verdict.UNREADABLE]
+        missing = [each for each in self._unseen if each.verdict is BlobVerdict.MISSING]
+        unread = [each for each in self._unseen if each.verdict is BlobVerdict.UNREADABLE]
         if missing:
             there = len(inventory(self._layout))
             self._give_up_if_few(missing, there, f"missing, and {there} are there")
@@ -201,7 +200,7 @@ class _Verify:
             read = self._tally.checked - len(self._unseen)
             self._give_up_if_few(unread, read, f"unreadable, and {read} are not")
 
-    def _give_up_if_few(self, several: list[Finding], well: int, what: str) -> None:
+    def _give_up_if_few(self, several: list[BlobFinding], well: int, what: str) -> None:
         lost = believable(len(several), well)
         if not lost:
             self._watcher.say(
@@ -220,7 +219,7 @@ def keep(ledger: Ledger, record: VerifyRecord) -> None:
 
 
 def repair_after(
-    settings: Settings, key: Secret, options: Options, record: VerifyRecord, reporter: Reporter, stop: Stop
+    settings: Settings, key: Secret, options: VerifyOptions, record: VerifyRecord, reporter: Reporter, stop: Stop
 ) -> VerifyRecord:
     """Fetches every present file that is lost, found now or before, and says what has become of the findings.
 
@@ -242,7 +241,7 @@ def repair_after(
     return finished
 
 
-def note_repaired(tally: Tally, whole: Collection[tuple[str, str]], failed: Sequence[str]) -> None:
+def note_repaired(tally: VerifyTally, whole: Collection[tuple[str, str]], failed: Sequence[str]) -> None:
     """A bad blob is repaired when every model whose present weights it was has weights again, and there is one."""
     for bad in tally.bad:
         current = [each for each in bad.holders if each.current]

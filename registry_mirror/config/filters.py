@@ -1,0 +1,83 @@
+"""The filters of a sync: `[[sync.rules]]` tables to `Rule` values. Pure; standard library only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from ..model import ModelStatus, ModelType
+from .invalid import Invalid, quote, suggest, suggest_or_list
+from .settings import Rule
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+_ACTIONS = ("include", "exclude")
+_LISTS = ("names", "types", "architectures", "statuses")
+_CURE = "write a [[sync.rules]] table for each rule"
+
+
+def parse_rules(value: object) -> tuple[Rule, ...]:
+    """The rules in the file's order.
+
+    Raises:
+        Wrong: the message counts the rules from 1.
+    """
+    if isinstance(value, dict):
+        raise Invalid("is one table", "write [[sync.rules]] with two brackets on each side")
+    if not isinstance(value, (list, tuple)):
+        raise Invalid(f"is {quote(value)}, not an array of tables", _CURE)
+    return tuple(_rule(number, table) for number, table in enumerate(value, 1))
+
+
+def show_rules(rules: tuple[Rule, ...]) -> str:
+    """`exclude names=*-draft; include types=classification`: one line however many there are."""
+    return "; ".join(_show(rule) for rule in rules) or "none"
+
+
+def rules_as_json(rules: tuple[Rule, ...]) -> list[dict[str, object]]:
+    """The rules as the file has them: lists that were not given are left out."""
+    return [{"action": rule.action, **_given(rule)} for rule in rules]
+
+
+def _rule(number: int, table: object) -> Rule:
+    if not isinstance(table, dict):
+        raise Invalid(f"has {quote(table)} as rule {number}, not a table", _CURE)
+    for key in table:
+        if key != "action" and key not in _LISTS:
+            raise Invalid(
+                f"has an unknown key {quote(key)} in rule {number}", suggest_or_list(key, ("action", *_LISTS))
+            )
+    action = table.get("action")
+    if action not in _ACTIONS:
+        has = "has no action" if action is None else f"has the action {quote(action)}"
+        raise Invalid(f"{has} in rule {number}", suggest(action, _ACTIONS) or 'write action = "include" or "exclude"')
+    lists = {name: _texts(number, name, table[name]) for name in _LISTS if name in table}
+    _refuse_other_spellings(number, "types", lists.get("types", ()), ModelType)
+    _refuse_other_spellings(number, "statuses", lists.get("statuses", ()), ModelStatus)
+    return Rule(action=cast("Literal['include', 'exclude']", action), **lists)
+
+
+def _texts(number: int, name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) and each.strip() for each in value):
+        raise Invalid(f"has {name} = {quote(value)} in rule {number}", f'write a list of texts, like {name} = ["…"]')
+    if not value:
+        raise Invalid(f"has an empty list of {name} in rule {number}", "leave the key out to match every model")
+    return tuple(each.strip() for each in value)
+
+
+def _refuse_other_spellings(
+    number: int, name: str, values: tuple[str, ...], known: type[ModelType | ModelStatus]
+) -> None:
+    """A word that nobody knew when this was written is fine; a known one in another spelling would match nothing."""
+    for value in values:
+        plain = value.lower().replace("-", "_").replace(" ", "_")
+        if plain in set(known) and plain != value:
+            raise Invalid(f"has {quote(value)} among the {name} of rule {number}", f"did you mean {plain!r}?")
+
+
+def _given(rule: Rule) -> dict[str, list[str]]:
+    return {name: list(getattr(rule, name)) for name in _LISTS if getattr(rule, name)}
+
+
+def _show(rule: Rule) -> str:
+    return " ".join([rule.action, *(f"{name}={','.join(values)}" for name, values in _given(rule).items())])

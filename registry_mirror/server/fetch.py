@@ -1,0 +1,387 @@
+"""Weights that are asked for before they are cached: fetched once for all who wait, and streamed as they arrive.
+
+The last piece of a body is held back until the weights are whole, checked and stored. When they turn out not to be what
+they should, the connection ends before its announced length, and no client takes what it got for success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import math
+import os
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from ..errors import (
+    ApiError,
+    ConflictError,
+    Interrupted,
+    MirrorError,
+    NetworkError,
+    NoSpaceError,
+    NotFoundError,
+    TransferError,
+)
+from ..log import logger
+from .artifacts import WantedArtifact, check_variant
+from .downloads import admitted, admitted_body, blob_response, hand_over, read_at
+from .errors import BrokenOffError, Endpoint, error_response, in_words, response_of
+from .lookups import by_id, current, current_weights
+from .proxies import client_address
+from .requests import parameters, segment
+from .signing import BadSignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from starlette.types import Receive, Scope, Send
+
+    from .context import Call, ServerContext
+
+_log = logger("server")
+PREFIX = "/fetch/"
+_TAIL = 64 << 10
+_TELL_EVERY = 0.02
+_CLEAR_UP_WITHIN = 1.0
+_MOST_AT_ONCE = 100
+"""Models that may be fetched or wait for it: whoever asks for more is told to come again."""
+_SHARE = _MOST_AT_ONCE // 4
+"""Those that one client key, or one address without a key, may have asked for."""
+_REMEMBERED = 10.0
+"""Seconds in which a fetch that failed is not tried again, whoever asks."""
+_STALLS_AFTER = 2.0
+"""Seconds without a byte after which a fetch holds up nobody's else."""
+_LOOK_EVERY = 0.5
+
+
+class PendingFetch:
+    """One fetch under way, told of by the thread that makes it, watched by any number of clients on the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, client: str = "") -> None:
+        self._loop, self.client = loop, client
+        self.moved: float | None = None
+        """When it last got somewhere, by the monotonic clock; None before its turn."""
+        self._changed = asyncio.Event()
+        self._due = False
+        self.path: Path | None = None
+        self.size: int | None = None
+        self.done = 0
+        self.attempt = 0
+        self.stored = False
+        self.error: Exception | None = None
+
+    # -- called on the fetching thread ----------------------------------------------------------------------------
+
+    def begins(self) -> None:
+        """It is its turn."""
+        self._tell()
+
+    def opened(self, path: Path) -> None:
+        """A new file begins to grow; what a former one held was not the weights."""
+        self.size, self.done, self.path = None, 0, path
+        self.moved = time.monotonic()
+        self.attempt += 1  # last, and read first: whoever sees it sees what belongs to it
+        self._tell()
+
+    def sized(self, size: int | None) -> None:
+        """The bytes in all are known, or will not be."""
+        self.size = size
+        self._tell()
+
+    def grew(self, done: int) -> None:
+        """So many bytes are in the file."""
+        self.done, self.moved = done, time.monotonic()
+        if not self._due:  # a wake-up for each piece would cost more than the bytes
+            self._due = True
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._loop.call_later, _TELL_EVERY, self._wake)
+
+    def ended(self, error: Exception | None) -> None:
+        """The weights are stored and published, or never will be. What is said first counts."""
+        if self.over:
+            return
+        self.error, self.stored = error, error is None
+        self._tell()
+
+    def _tell(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            self._loop.call_soon_threadsafe(self._wake)
+
+    # -- called on the event loop ---------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._due = False
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.stored or self.error is not None
+
+    @property
+    def safe(self) -> int:
+        """How many bytes may go out before the whole is checked: never all of them."""
+        return max(0, self.done - _TAIL) if self.size is None else min(self.done, self.size - 1)
+
+    def stalls(self, now: float) -> bool:
+        """Whether it has begun and gets nowhere."""
+        return self.moved is not None and now - self.moved > _STALLS_AFTER
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Waits until a condition on this flight holds, or it is over."""
+        while not self.over and not condition():
+            await self._changed.wait()
+
+
+class PendingFetches:
+    """Every fetch under way in this process.
+
+    Args:
+        fetch: fetches one model's weights and publishes them, telling the flight; blocks, and raises what went wrong.
+        workers: fetches at once.
+        stop: ends what is under way.
+    """
+
+    def __init__(self, fetch: Callable[[str, str, PendingFetch], None], workers: int, stop: Callable[[], None]) -> None:
+        self._fetch, self._stop, self._workers = fetch, stop, workers
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._flights: dict[tuple[str, str], PendingFetch] = {}
+        self._waiting: list[tuple[PendingFetch, Callable[[], None]]] = []
+        self._failures: dict[tuple[str, str], tuple[float, Exception]] = {}
+
+    def end(self) -> None:
+        """Lets go of everybody who waits, and asks what is under way to end."""
+        self._stop()
+        with self._lock:
+            flights = list(self._flights.values())
+        for flight in flights:
+            flight.ended(Interrupted("the server was told to stop"))
+
+    def close(self) -> None:
+        """Gives what is under way a moment to clear up; storage that does not answer is not waited for."""
+        self.end()
+        until = time.monotonic() + _CLEAR_UP_WITHIN
+        while self._flights and time.monotonic() < until:
+            time.sleep(0.02)
+
+    async def respond(self, site: ServerContext, call: Call, model_id: str, weights_format: str, name: str) -> Response:
+        """The weights from the cache when they are there, else from the one flight that brings them."""
+        if (cached := self._cached(site, call, model_id, weights_format, name)) is not None:
+            return cached
+        if (remembered := self._failed_just_now((model_id, weights_format))) is not None:
+            return remembered
+        flight = self._join(site, call, model_id, weights_format)
+        if flight is None:
+            return error_response(503, "too many models are being fetched; ask again", {"Retry-After": "10"})
+        while flight.moved is None and not flight.over:
+            self._start_thread()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await flight.until(lambda: flight.moved is not None)
+        # An answer that has begun can only be broken off, so it begins when there is something to send.
+        await flight.until(lambda: flight.safe > 0)
+        if not flight.over and flight.path is not None:
+            with contextlib.suppress(FileNotFoundError):  # it got its name in the cache just now
+                return Stream(site, call, flight, name)
+        await flight.until(lambda: False)
+        if flight.error is not None:
+            return failed(flight.error)
+        return self._cached(site, call, model_id, weights_format, name) or error_response(
+            409, "the weights were fetched and are gone already"
+        )
+
+    def _cached(
+        self, site: ServerContext, call: Call, model_id: str, weights_format: str, name: str
+    ) -> Response | None:
+        found = site.reader.read(lambda snapshot: by_id(snapshot, model_id))
+        check_variant(found, WantedArtifact(weights_format))
+        entry = current(found, weights_format)
+        path = None if entry is None else site.layout.blob(entry.md5, weights_format)
+        if entry is not None and path is not None and path.exists():
+            return blob_response(site, path, entry, call, name)
+        if found.status != "ready":  # as the model is now: the address may be of an hour ago
+            current_weights(site, found, weights_format)
+        return None
+
+    def _failed_just_now(self, key: tuple[str, str]) -> Response | None:
+        """The answer to whoever asks again while a failure is fresh: to try at once would only cost the upstream."""
+        with self._lock:
+            now = time.monotonic()
+            self._failures = {each: told for each, told in self._failures.items() if told[0] > now}
+            until, error = self._failures.get(key, (now, None))
+        if error is None:
+            return None
+        answer = failed(error)
+        answer.headers["Retry-After"] = str(math.ceil(until - now))
+        return answer
+
+    def _join(self, site: ServerContext, call: Call, model_id: str, weights_format: str) -> PendingFetch | None:
+        key, client = (model_id, weights_format), call.holder or client_address(call.headers, call.peer, site.proxies)
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None:
+                return flight
+            shares = sum(each.client == client for each in self._flights.values())
+            if len(self._flights) >= _MOST_AT_ONCE or shares >= _SHARE:
+                return None
+            flight = self._flights[key] = PendingFetch(asyncio.get_running_loop(), client)
+            self._waiting.append((flight, functools.partial(self._run, site, key, flight)))
+        try:
+            self._start_thread()
+        except RuntimeError:  # the system gives none, and there is none that would come to it
+            with self._lock:
+                if not self._threads:
+                    self._waiting.clear()
+                    del self._flights[key]
+                    raise
+        return flight
+
+    def _start_thread(self) -> None:
+        """One more for those who wait, as long as fewer fetches than `workers` get on."""
+        with self._lock:
+            if self._waiting and self._moving() < self._workers and self._threads < _MOST_AT_ONCE:
+                # Daemons: an executor's threads would be waited for at the end of the process.
+                threading.Thread(target=self._work, name="fetch", daemon=True).start()
+                self._threads += 1
+
+    def _moving(self) -> int:
+        """Threads whose fetch gets on, or that have none yet."""
+        now = time.monotonic()
+        return self._threads - sum(each.stalls(now) for each in self._flights.values())
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting or self._moving() > self._workers:
+                    self._threads -= 1
+                    return
+                flight, act = self._waiting.pop(self._next())
+                flight.moved = time.monotonic()
+            act()
+
+    def _next(self) -> int:
+        """The place of the one whose turn it is: of the client that has fewest under way, the first."""
+        under_way = Counter(each.client for each in self._flights.values() if each.moved is not None)
+        return min(range(len(self._waiting)), key=lambda place: under_way[self._waiting[place][0].client])
+
+    def _run(self, site: ServerContext, key: tuple[str, str], flight: PendingFetch) -> None:
+        flight.begins()
+        error: Exception | None = None
+        try:
+            self._fetch(*key, flight)
+        except Exception as raised:  # noqa: BLE001 - those who wait must hear of anything
+            error = raised
+        with self._lock:
+            del self._flights[key]
+            if error is not None and not isinstance(error, Interrupted):
+                self._failures[key] = time.monotonic() + _REMEMBERED, error
+        flight.ended(error)
+        site.metrics.fetched("ok" if error is None else "failed")
+
+
+class Stream(Response):
+    """The bytes of a flight as they arrive."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, site: ServerContext, call: Call, flight: PendingFetch, name: str) -> None:
+        self._site, self._call, self._pieces = site, call, 0
+        assert flight.path is not None  # noqa: S101 - asked for once it is known
+        self._flight, self._attempt, self._size = flight, flight.attempt, flight.size
+        self._descriptor = os.open(flight.path, os.O_RDONLY)
+        self.status_code, self.background, self.body = 200, None, b""
+        length = {} if self._size is None else {"Content-Length": str(self._size)}
+        disposition = {"Content-Disposition": f'attachment; filename="{name}"'} if name else {}
+        self.init_headers({"Cache-Control": "no-store", **length, **disposition})
+        if self._size is None:
+            del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it; raises in the middle when what came is not the weights, which ends the connection."""
+        try:
+            if self._lost:  # since it was made; nothing has gone out, so it may still be an answer
+                error = self._flight.error
+                again = error_response(503, "the weights begin to come anew; ask again")
+                answer = again if error is None else failed(error)
+                await answer(scope, receive, send)
+                return
+            with admitted_body(self._site, self._call):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await self._body(send)
+        finally:
+            os.close(self._descriptor)
+
+    async def _body(self, send: Send) -> None:
+        flight, place = self._flight, 0
+        while not flight.over and flight.attempt == self._attempt:
+            sent = place
+            await flight.until(lambda: flight.attempt != self._attempt or self._safe() > sent)  # noqa: B023 - awaited
+            place = await self._send_up_to(self._safe(), place, send)
+        if self._lost:
+            why = "they began anew" if flight.error is None else in_short(flight.error)
+            raise BrokenOffError(f"the weights that were coming are not to be: {why}")
+        await self._send_up_to(os.fstat(self._descriptor).st_size, place, send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @property
+    def _lost(self) -> bool:
+        return self._flight.error is not None or self._flight.attempt != self._attempt
+
+    def _safe(self) -> int:
+        return self._flight.safe if self._flight.attempt == self._attempt else 0
+
+    async def _send_up_to(self, stop: int, place: int, send: Send) -> int:
+        while place < stop:
+            piece = await read_at(self._descriptor, place, stop, self._site.bodies.piece(self._pieces))
+            if not piece:
+                break
+            self._pieces += 1
+            place += len(piece)
+            await hand_over(send, {"type": "http.response.body", "body": piece, "more_body": True})
+        return place
+
+
+def failed(error: Exception) -> Response:
+    """What a client that waited hears when nothing had been sent yet."""
+    if isinstance(error, (NotFoundError, ConflictError)):
+        return response_of(error)
+    if isinstance(error, NoSpaceError):
+        return error_response(507, "this mirror has no space left for the weights")
+    if isinstance(error, Interrupted):
+        return error_response(503, "this mirror is about to stop; ask again")
+    if isinstance(error, (ApiError, NetworkError, TransferError)):
+        return error_response(502, f"the weights could not be fetched: {in_words(error)}")
+    if isinstance(error, MirrorError):  # the disk, the catalog, a setting: its words name what is only ours
+        _log.error("%s", error)
+        return error_response(503, "this mirror cannot fetch at the moment; see the server's log")
+    return response_of(error)
+
+
+def in_short(error: Exception) -> str:
+    """An error in one line of a log."""
+    return in_words(error) if isinstance(error, MirrorError) else type(error).__name__
+
+
+class FetchRoute(Endpoint):
+    """The addresses of weights that are not cached yet, as an ASGI application."""
+
+    async def answer(self, call: Call) -> Response:
+        """Answers one request."""
+        site, parts = self.site, call.raw_path[len(PREFIX) :].split(b"/")
+        if site.fetcher is None or len(parts) != 2:
+            return error_response(404, "no such address here")
+        if call.method != "GET":
+            return error_response(405, "weights can be read only", {"Allow": "GET"})
+        model_id, weights_format = segment(parts[0]), segment(parts[1])
+        if "signature" not in parameters(call.query):  # each costs the upstream a call, so they are given out here only
+            raise BadSignatureError("this address has no signature; ask for the model's download")
+        return await site.fetcher.respond(site, call, model_id, weights_format, admitted(site, call))

@@ -1,0 +1,206 @@
+"""What every request goes through first: its id, the prefix, the counters, the access log."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from ..log import logger
+from . import answers
+from .auth import KeysUnreadableError
+from .bodies import TooManyBodiesError
+from .context import CALL, read_call
+from .downloads import admitted_body, send_pieces
+from .errors import BrokenOffError
+from .proxies import client_address, is_own
+from .requests import API_PREFIX, without_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from .context import Call, ServerContext
+
+LARGEST_HEAD = 64 << 10
+"""Bytes of a request before its body; more is no request of any client of ours."""
+
+_MISDIRECTED = (
+    "this mirror asks for no key, so it answers to names of its own machine only; make client keys with `mirror keys"
+    " add`, or set serve.public_url to the address that clients use"
+)
+
+_BUSY = "this server sends as much as it has memory for; try again in some seconds"
+_LARGE = 128 << 10  # bytes of a body that the server may keep a copy of
+
+_fault_log = logger("server")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_UNSHOWN = re.compile(r"[^!-~]")
+_ROUTES = (("/blobs/", "blobs"), ("/fetch/", "fetch"), (API_PREFIX, "models"))
+_PLAIN_ROUTES = {
+    "/": "page",
+    "/healthz": "health",
+    "/readyz": "health",
+    "/metrics": "metrics",
+    "/openapi.json": "openapi",
+}
+
+
+class HttpMiddleware:
+    """Wraps the application.
+
+    Args:
+        apps: what answers the routes with these words.
+        rest: what answers all others.
+        log: takes a line for each request; None for no log.
+    """
+
+    def __init__(
+        self, apps: Mapping[str, ASGIApp], rest: ASGIApp, site: ServerContext, log: Callable[[str], None] | None
+    ) -> None:
+        self._apps, self._rest, self._site, self._log = apps, rest, site, log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request, whatever happens in it."""
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)
+            return
+        call = read_call(scope)
+        call.raw_path, had = without_prefix(call.raw_path.partition(b"?")[0], self._site.path_prefix)
+        call.prefix = (self._site.path_prefix or "") if had else ""
+        # Routes are told apart before anything is decoded: a name may have a line break in it, which no route matches.
+        scope = {**scope, CALL: call, "raw_path": call.raw_path, "path": call.raw_path.decode("latin-1")}
+        route = route_of(call.raw_path)
+        answer = _Answer(send, request_id(call.headers.get("x-request-id")))
+        host, port = scope.get("client") or ("", 0)
+        requests = self._site.activity.begin((host, int(port)), time.monotonic())
+        try:
+            if head_size(scope) > LARGEST_HEAD:
+                await answer.words(431, f"the head of a request may have {LARGEST_HEAD} bytes")
+            elif self._is_misdirected(call, route):
+                await answer.words(421, _MISDIRECTED)
+            else:
+                await self._apps.get(route, self._rest)(scope, receive, answer.send)
+                if answer.large is not None:
+                    await self._send_large(call, answer, answer.large, receive)
+        except TooManyBodiesError:
+            await answer.words(503, _BUSY, [(b"retry-after", b"5")])
+        except BrokenOffError as error:
+            _fault_log.error("request %s broke off: %s", answer.request_id, error)
+            raise
+        except Exception:
+            _fault_log.exception("request %s", answer.request_id)
+            if answer.status:  # the answer has begun: only a broken connection tells that it is not whole
+                raise
+            await answer.words(500, "a fault in registry-mirror; the server's log has it under this request's id")
+        finally:
+            self._site.activity.end(requests, time.monotonic())
+            self._note(call, route, answer)
+
+    async def _send_large(self, call: Call, answer: _Answer, body: bytes, receive: Receive) -> None:
+        """Sends a body that is in memory in pieces, so that the server keeps no copy for a client that does not read.
+
+        Raises:
+            TooManyBodiesError: too many bytes of bodies are in memory, or too many of this client's.
+        """
+        place = 0
+
+        async def following(size: int) -> bytes:
+            nonlocal place
+            piece = body[place : place + size]
+            place += len(piece)
+            return piece
+
+        with admitted_body(self._site, call, len(body)):
+            await answer.begin()
+            await send_pieces(self._site.bodies, following, len(body), receive, answer.send)
+
+    def _is_misdirected(self, call: Call, route: str) -> bool:
+        """Whether nobody is asked for a key here, and the request is for a name that is not ours."""
+        names = self._site.own_hosts
+        if names is None or is_own(call.headers.get("host", "").strip(), names) or route == "health":
+            return False
+        try:
+            return not self._site.guard.asks
+        except KeysUnreadableError:  # nobody is let in then
+            return False
+
+    def _note(self, call: Call, route: str, answer: _Answer) -> None:
+        self._site.metrics.answered(route, call.method, answer.status, answer.sent, answer.seconds)
+        if self._log is not None:
+            self._log(log_line(call, answer.status, answer.sent, answer.seconds, answer.request_id, self._site))
+
+
+class _Answer:
+    """Watches what is sent. A large body is kept back as `large`."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status = self.sent = 0
+        self.large: bytes | None = None
+        self._start: Message | None = None
+        self._began = time.perf_counter()
+        self.seconds = 0.0
+
+    async def send(self, message: Message) -> None:
+        """Passes a message on. The start waits for the body, which may yet turn out to be too large."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        body = message.get("body", b"")
+        if self._start is not None and len(body) > _LARGE and not message.get("more_body"):
+            self.large = body
+            return
+        await self.begin()
+        self.sent += len(body)
+        await self._send(message)
+
+    async def begin(self) -> None:
+        """Sends the start, once."""
+        if self._start is None:
+            return
+        message, self._start = self._start, None
+        self.status = message["status"]
+        self.seconds = time.perf_counter() - self._began
+        self._headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+        await self._send({**message, "headers": self._headers})
+
+    async def words(self, status: int, message: str, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """An error, where the application cannot give one."""
+        body = answers.error(status, message)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def head_size(scope: Scope) -> int:
+    """Bytes of a request's path, query and headers."""
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return headers + len(scope["raw_path"]) + len(scope["query_string"])
+
+
+def request_id(given: str | None) -> str:
+    """The client's own id for the request, when it is fit to be logged; else a new one."""
+    return given if given is not None and _ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def route_of(raw_path: bytes) -> str:
+    """A word for a path, of which there are few."""
+    path = raw_path.decode("latin-1")
+    return _PLAIN_ROUTES.get(path) or next((word for start, word in _ROUTES if path.startswith(start)), "other")
+
+
+def log_line(call: Call, status: int, sent: int, seconds: float, name: str, site: ServerContext) -> str:
+    """One request in one line. The query is left out: it may have a signature in it."""
+    client = client_address(call.headers, call.peer, site.proxies) or "-"
+    path = call.raw_path.decode("latin-1")[:200]
+    client, holder, shown = (_UNSHOWN.sub("?", text) for text in (client, call.holder or "-", path))
+    took = f"{seconds * 1000:.1f}ms"
+    return f"{client} {holder} {_method(call)} {shown} {status or '-'} {sent} {took} {name}"
+
+
+def _method(call: Call) -> str:
+    return call.method if call.method.isascii() and call.method.isalpha() else "?"
