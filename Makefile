@@ -4,6 +4,7 @@
 # make test-sdk-matrix  twelve versions of the platform's SDK against `mirror serve`, not only three
 # make test-matrix      a smoke of the suite on Python 3.11 to 3.14 and on the oldest libraries allowed (MATRIX=full: all of it)
 # make coverage         the suite with coverage by branch, and the gate on it
+# make docs             writes config.example.toml and the reference of docs/configuration.md from the settings
 # make lock             renews the versions that development and CI install
 # make bench            how fast it is beside curl, aria2, nginx and others; bench-quick: the same in a minute, and less sure
 # All set up what they need in .venv; all need Python 3.11+, make and a package index.
@@ -19,7 +20,7 @@ BENCH_PYTHON := .envs/bench/bin/python
 BENCH_ARGS ?=
 MEMORY := $(if $(wildcard /dev/shm),--dir /dev/shm)
 
-.PHONY: help demo test coverage test-matrix lock test-sdk-matrix test-kill lint types format bench bench-quick bench-peers bench-memory clean
+.PHONY: help demo test docs coverage test-matrix lock test-sdk-matrix test-kill lint types format bench bench-quick bench-peers bench-memory clean
 
 help:
 	@sed -n 's/^# \(make .*\|All .*\)/\1/p' Makefile
@@ -62,6 +63,9 @@ types: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev
+	$(BIN)/python tests/support/config_pages.py
 
 # An exit code of 2 says that something could not be measured; the curves are drawn from what was.
 bench: bench-peers

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals, settings_of
 from .render import print_json
-from .settings import settings_of
 
 if TYPE_CHECKING:
-    from ..config import Loaded, ShownOption
+    from ..config import Loaded, SettingRow
 
 
 @click.group()
@@ -69,6 +68,6 @@ def _verdict_line(loaded: Loaded) -> str:
     return f"ok: {source}; root {loaded.settings.root}; upstream {loaded.settings.upstream.base_url}"
 
 
-def _table(rows: tuple[ShownOption, ...]) -> str:
+def _table(rows: tuple[SettingRow, ...]) -> str:
     key, value = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f"{row.key:<{key}}  {row.value:<{value}}  {row.origin}" for row in rows)

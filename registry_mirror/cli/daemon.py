@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from .options import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals, settings_to_run
 
 
 @click.command()
@@ -24,7 +24,6 @@ def command(options: GlobalOptions, every: str | None, *, as_json: bool) -> None
     from ..sync.daemon import Daemon
     from ..systemd import Notifier
     from .progress import PlainReporter
-    from .settings import settings_to_run
     from .sync import print_run
 
     Daemon(

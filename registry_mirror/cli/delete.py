@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from .options import GlobalOptions, pass_globals
-from .render import print_json
+from .options import GlobalOptions, pass_globals, settings_and_key
+from .render import print_json, printable
 
 
 @click.command()
@@ -21,8 +21,6 @@ def command(options: GlobalOptions, model: str, *, yes: bool, as_json: bool) -> 
     from ..sync.opening import make_client
     from ..sync.single import follow_delete
     from ..sync.stop import Stop
-    from .progress import printable
-    from .settings import settings_and_key
 
     settings, key = settings_and_key(options)
     stop = Stop()

@@ -98,7 +98,7 @@ def _sync(upstream: DemoUpstream, root: Path, title: str, say: Callable[[str], N
 
     say(f"\n{title}\n$ mirror sync")
     loaded = load_settings(root=root, env={}, overrides={"upstream.base_url": upstream.base_url})
-    finished: Finished = sync(loaded.settings, Secret(upstream.api_key), SyncOptions(), _Told(say), Stop())
+    finished: Finished = sync(loaded.settings, Secret(upstream.api_key), SyncOptions(), _LinePrinter(say), Stop())
     say(f"  {finished.record.last_line()}")
     return finished.record.as_json()
 
@@ -128,7 +128,7 @@ def _row(model: Model) -> tuple[str, ...]:
     return model.name, model.status, model.model_type or "-", here
 
 
-class _Told(Reporter):
+class _LinePrinter(Reporter):
     """Prints what becomes of each file."""
 
     def __init__(self, say: Callable[[str], None]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import GlobalOptions, pass_globals
-from .render import print_json
+from .render import print_json, printable
 
 if TYPE_CHECKING:
     from ..upkeep.doctor.finding import DoctorContext, Finding
@@ -80,8 +80,6 @@ def _patient(options: GlobalOptions, *, offline: bool) -> tuple[DoctorContext, F
 
 
 def _tell(finding: Finding) -> None:
-    from .progress import printable
-
     click.echo(f"{finding.verdict:<8} {finding.probe:<12} {printable(finding.message)}")
     if finding.cure:
         click.echo(f"{'':<21} -> {printable(finding.cure)}")

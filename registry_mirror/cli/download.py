@@ -10,12 +10,10 @@ import click
 from ..errors import ConflictError, IntegrityError, NoIndexError, NotFoundError
 from ..explain import remarks
 from ..units import format_size
-from .options import GlobalOptions, pass_globals
-from .render import note, open_mirror, print_json, shown
+from .options import GlobalOptions, open_mirror, pass_globals, settings_and_key
+from .render import note, print_json, shown, weights_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..explain import Wish
     from ..lookup import Weights
     from ..mirror import Mirror
@@ -73,7 +71,7 @@ def command(
         found = _find(options, mirror, model, wish, verify=verify, fetch=fetch)
     way = deliver(found.path, target, link=cast("Literal['hard', 'symbolic'] | None", link))
     if as_json:
-        print_json(_report(found, target, way))
+        print_json({"output": str(target.absolute()), "how": way, **weights_json(found)})
     else:
         size = format_size(found.entry.size)
         name, where = shown(found.model.name, 60), shown(target)
@@ -107,20 +105,6 @@ def _fetch(options: GlobalOptions, model: str, weights_format: str, damaged: str
     from ..sync.single import fetch_model
     from ..sync.stop import Stop
     from .progress import PlainReporter
-    from .settings import settings_and_key
 
     settings, key = settings_and_key(options)
     fetch_model(settings, key, model, weights_format, PlainReporter(), Stop(), damaged=damaged)
-
-
-def _report(found: Weights, target: Path, way: str) -> dict[str, object]:
-    return {
-        "output": str(target.absolute()),
-        "how": way,
-        "md5": found.entry.md5,
-        "sha256": found.entry.sha256,
-        "size": found.entry.size,
-        "id": found.model.id,
-        "name": found.model.name,
-        "status": str(found.model.status),
-    }

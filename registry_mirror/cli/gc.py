@@ -11,7 +11,7 @@ from ..errors import NoSpaceError
 from ..model import format_time
 from ..units import format_duration, format_size
 from ..upkeep.gc.plan import RemovalStep
-from .options import GlobalOptions, duration, pass_globals
+from .options import GlobalOptions, duration, pass_globals, settings_of
 from .render import note, print_json, shown
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def command(options: GlobalOptions, *, dry_run: bool, grace: float | None, wait:
     """
     from ..sync.stop import Stop
     from ..upkeep.gc.collect import Collected, collect, look
-    from .settings import settings_of
 
     settings = settings_of(options).settings
     retention = settings.retention if grace is None else replace(settings.retention, grace=grace)

@@ -9,8 +9,8 @@ import click
 from ..explain import remarks
 from ..model import format_time
 from ..units import format_size
-from .options import GlobalOptions, pass_globals
-from .render import model_json, note, open_mirror, print_json, shown
+from .options import GlobalOptions, open_mirror, pass_globals
+from .render import model_json, note, print_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,7 +11,7 @@ import click
 from ..errors import ConfigurationError
 from ..model import format_time, utc_now
 from ..units import parse_duration
-from .options import GlobalOptions, pass_globals
+from .options import GlobalOptions, pass_globals, settings_of
 from .render import print_json, table
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ def command() -> None:
 @pass_globals
 def add(options: GlobalOptions, *, name: str, expires: str | None, as_json: bool) -> None:
     """Make a key for the client NAME and print it, once: only its digest is kept."""
-    from ..server import auth
+    from ..server import auth as keys
 
-    auth.check_name(name)
+    keys.check_name(name)
     now = utc_now().replace(microsecond=0)
     ends = None if expires is None else now + timedelta(seconds=_duration(expires))
-    secret = auth.new_key()
-    made = auth.ClientKey(name, auth.digest_of(secret), now, ends)
+    secret = keys.new_key()
+    made = keys.ClientKey(name, keys.digest_of(secret), now, ends)
 
     def edit(present: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:
         if any(each.name == name for each in present):
@@ -53,7 +53,7 @@ def add(options: GlobalOptions, *, name: str, expires: str | None, as_json: bool
         return (*present, made)
 
     path = _path(options)
-    auth.change(path, edit)
+    keys.change(path, edit)
     _note_if_open(path)
     if as_json:
         print_json({"key": secret, **_row(made)})
@@ -67,9 +67,9 @@ def add(options: GlobalOptions, *, name: str, expires: str | None, as_json: bool
 @pass_globals
 def list_keys(options: GlobalOptions, *, as_json: bool) -> None:
     """List the names of the keys, when each was made and when it ends."""
-    from ..server import auth
+    from ..server import auth as keys
 
-    rows = [_row(each) for each in auth.read(_path(options))]
+    rows = [_row(each) for each in keys.read(_path(options))]
     if as_json:
         print_json({"keys": rows})
         return
@@ -84,7 +84,7 @@ def list_keys(options: GlobalOptions, *, as_json: bool) -> None:
 @pass_globals
 def revoke(options: GlobalOptions, *, name: str, as_json: bool) -> None:
     """Revoke the key NAME. A running server refuses it from the next request on, and its download addresses too."""
-    from ..server import auth
+    from ..server import auth as keys
 
     def edit(present: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:
         left = tuple(each for each in present if each.name != name)
@@ -94,18 +94,17 @@ def revoke(options: GlobalOptions, *, name: str, as_json: bool) -> None:
         return left
 
     path = _path(options)
-    auth.change(path, edit)
+    keys.change(path, edit)
     if as_json:
         print_json({"revoked": name})
     else:
         click.echo(f"revoked {name}", err=True)
-        if not auth.read(path):
+        if not keys.read(path):
             click.echo(f"nobody has a key now, and one is still asked for until {path} is removed", err=True)
 
 
 def _path(options: GlobalOptions) -> Path:
     from ..store.layout import Layout
-    from .settings import settings_of
 
     settings = settings_of(options).settings
     named = settings.serve.keys_file

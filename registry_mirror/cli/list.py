@@ -11,8 +11,8 @@ from ..explain import quoted
 from ..model import ModelStatus, format_time, json_bytes
 from ..streams import reader_gone
 from ..units import format_size
-from .options import GlobalOptions, pass_globals
-from .render import model_json, note, open_mirror, shown, table
+from .options import GlobalOptions, open_mirror, pass_globals
+from .render import model_json, note, shown, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,8 +7,8 @@ import os
 import click
 
 from ..explain import remarks
-from .options import GlobalOptions, pass_globals
-from .render import note, open_mirror, print_json
+from .options import GlobalOptions, open_mirror, pass_globals
+from .render import note, print_json, weights_json
 
 
 @click.command(short_help="Print the path of a model's weights.")
@@ -39,15 +39,7 @@ def command(
     with open_mirror(options) as mirror:
         found = mirror.models.weights(model, format=weights_format, version=version, md5=md5, verify=verify)
     if as_json:
-        print_json({
-            "path": str(found.path),
-            "md5": found.entry.md5,
-            "sha256": found.entry.sha256,
-            "size": found.entry.size,
-            "id": found.model.id,
-            "name": found.model.name,
-            "status": str(found.model.status),
-        })  # fmt: skip
+        print_json({"path": str(found.path), **weights_json(found)})
     else:
         click.echo(os.fsencode(found.path))  # the file's own bytes, whatever the locale
     for remark in remarks(found.model, found.entry):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..model import format_time
-from .options import GlobalOptions, pass_globals
-from .render import open_mirror, print_json, shown, table
+from .options import GlobalOptions, open_mirror, pass_globals, settings_of
+from .render import print_json, shown, table
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -28,8 +28,6 @@ def command(options: GlobalOptions, models: tuple[str, ...], *, remove: bool, li
     Neither [retention] nor store.quota takes what is pinned. A pin keeps what is here and fetches nothing. It works
     beside a running sync.
     """
-
-    from .settings import settings_of
 
     if wrong := _misuse(models, remove=remove, listing=listing):
         raise click.UsageError(wrong)

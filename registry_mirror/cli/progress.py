@@ -1,7 +1,8 @@
-"""Progress of a sync and of a verify: bars on a terminal, lines elsewhere."""
+"""Shows how a sync or a verify goes on: bars on a terminal; plain lines in a log, where bars are noise."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -12,20 +13,58 @@ import click
 from ..sync.reporter import Reporter
 from ..units import counted, format_duration, format_size
 from ..upkeep.verify.record import Watcher
+from .render import printable
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
+    from collections.abc import Iterator
 
 _EVERY = 30.0
 
 
-def reporter_for(*, quiet: bool) -> PlainReporter | BarReporter:
-    """Bars on a terminal; plain lines into a log, where a bar is noise and back-pressure."""
-    if sys.stderr.isatty() and not quiet:
-        return BarReporter()
-    return PlainReporter()
+@contextlib.contextmanager
+def reporter_for(*, quiet: bool) -> Iterator[Reporter]:
+    """Shows a sync's progress: a bar for each file, or lines."""
+    with _bars(quiet=quiet) as bars:
+        yield PlainReporter() if bars is None else BarReporter(bars)
+
+
+@contextlib.contextmanager
+def watcher_for(*, quiet: bool) -> Iterator[Watcher]:
+    """Shows a verify's progress: one bar, or lines."""
+    with _bars(quiet=quiet) as bars:
+        yield PlainWatcher() if bars is None else BarWatcher(bars)
+
+
+@contextlib.contextmanager
+def _bars(*, quiet: bool) -> Iterator[Any]:
+    """Bars of bytes on standard error, which go when they are done; None where that is no terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        yield bars
+
+
+def _print_above(bars: Any, line: str) -> None:
+    bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class PlainReporter(Reporter):
@@ -36,14 +75,6 @@ class PlainReporter(Reporter):
         self._sizes: dict[str, tuple[str, int | None]] = {}
         self._said = time.monotonic()
         self._left = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        pass
 
     def queued(self, files: int) -> None:
         with self._lock:
@@ -75,45 +106,13 @@ class PlainReporter(Reporter):
         click.echo(line, err=True)
 
 
-def bars() -> Any:
-    """Bars of bytes on standard error, which go when they are done."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-
-
 class BarReporter(Reporter):
     """A bar for each file that comes, on a terminal."""
 
-    def __init__(self) -> None:
-        self._bars = bars()
+    def __init__(self, bars: Any) -> None:
+        self._bars = bars
         self._tasks: dict[str, Any] = {}
         self._listing: Any = None
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bars.stop()
 
     def listed(self, models: int) -> None:
         if self._listing is None:
@@ -135,17 +134,7 @@ class BarReporter(Reporter):
         self.say(f"{printable(name)}: {how}")
 
     def say(self, line: str) -> None:
-        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """Somebody else's text, without the control characters that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
-
-
-def watcher_for(*, quiet: bool) -> PlainWatcher | BarWatcher:
-    """A bar on a terminal; plain lines into a log."""
-    return BarWatcher() if sys.stderr.isatty() and not quiet else PlainWatcher()
+        _print_above(self._bars, line)
 
 
 class PlainWatcher(Watcher):
@@ -155,14 +144,6 @@ class PlainWatcher(Watcher):
         self._lock = threading.Lock()
         self._began = self._said = time.monotonic()
         self._files = self._size = self._looked = self._done = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        pass
 
     def planned(self, files: int, size: int) -> None:
         self._files, self._size = files, size
@@ -189,20 +170,11 @@ class PlainWatcher(Watcher):
 class BarWatcher(Watcher):
     """One bar for all bytes, on a terminal."""
 
-    def __init__(self) -> None:
-        self._bars = bars()
-        self._bar: Any = self._bars.add_task("verify", total=None)
+    def __init__(self, bars: Any) -> None:
+        self._bars = bars
+        self._bar: Any = bars.add_task("verify", total=None)
         self._lock = threading.Lock()
         self._files = self._looked = 0
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bars.stop()
 
     def planned(self, files: int, size: int) -> None:
         self._files = files
@@ -217,4 +189,4 @@ class BarWatcher(Watcher):
         self._bars.update(self._bar, advance=count)
 
     def say(self, line: str) -> None:
-        self._bars.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        _print_above(self._bars, printable(line))

@@ -1,44 +1,38 @@
-"""What the looking-up verbs share: JSON on standard output, tables for people, a mirror from the options."""
+"""How verbs print: JSON on standard output, tables for people, other people's texts made safe for a terminal."""
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..mirror import Mirror
 from ..model import json_bytes
-from ..store.layout import refuse_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ..lookup import Weights
     from ..model import Model
-    from .options import GlobalOptions
 
 _JOINERS = "\u200c\u200d"  # inside emoji and in several scripts; they move nothing on a terminal
-
-_READ_BY_READERS = frozenset({"MIRROR_ROOT", "MIRROR_CONFIG"})
-
-
-def open_mirror(options: GlobalOptions) -> Mirror:
-    """The mirror that the options name. A misspelt variable is refused: MIRROR_ROOTT would lead to another mirror."""
-    from ..config.root import resolve_root
-
-    if any(name.startswith("MIRROR_") and name not in _READ_BY_READERS for name in os.environ):
-        from ..config.known import refuse_unknown_variables  # with all options, which readers do not need otherwise
-
-        refuse_unknown_variables(os.environ)
-    root = resolve_root(options.root, options.config, os.environ)
-    refuse_file(root)
-    return Mirror(root)
 
 
 def model_json(model: Model) -> dict[str, Any]:
     """DOCUMENT: the upstream's own object plus the key "mirror"."""
     return {**model.document, "mirror": None if model.mirror is None else model.mirror.as_json()}
+
+
+def weights_json(found: Weights) -> dict[str, object]:
+    """What a program is told of weights, besides where they are."""
+    return {
+        "md5": found.entry.md5,
+        "sha256": found.entry.sha256,
+        "size": found.entry.size,
+        "id": found.model.id,
+        "name": found.model.name,
+        "status": str(found.model.status),
+    }
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
@@ -66,6 +60,11 @@ def shown(text: object, width: int | None = None) -> str:
             break
         kept += one
     return f"{kept}…"
+
+
+def printable(text: str) -> str:
+    """Somebody else's text, without the control characters that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def columns(text: str) -> int:

@@ -12,8 +12,7 @@ import click
 
 from ..errors import ConfigurationError
 from ..sync.reporter import Reporter
-from .options import GlobalOptions, pass_globals
-from .settings import settings_and_key, settings_of
+from .options import GlobalOptions, pass_globals, settings_and_key, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path

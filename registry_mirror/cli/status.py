@@ -9,8 +9,8 @@ import click
 from ..errors import StaleError, after_name
 from ..model import ITS_FILE, format_time
 from ..units import counted, format_duration, format_size
-from .options import GlobalOptions, duration, pass_globals
-from .render import note, open_mirror, print_json, shown
+from .options import GlobalOptions, duration, open_mirror, pass_globals
+from .render import note, print_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,14 +12,17 @@ import click
 from ..errors import NotFoundError, after_name
 from ..explain import nearest, quoted
 from ..lookup import NAMES_COMPARED
-from .options import GlobalOptions, pass_globals
-from .render import print_json
+from ..units import counted, format_size
+from .options import GlobalOptions, pass_globals, settings_and_key, settings_to_run
+from .render import print_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config import Settings
     from ..secret import Secret
+    from ..sync.plan import Step
+    from ..sync.preview import Preview
     from ..sync.run import Finished
 
 
@@ -53,18 +56,13 @@ def command(
     Exits with 0 when all went well, 3 when some models failed or the listing is not whole, 1 when it cannot be
     believed, 5 when the upstream cannot be reached, 8 when it lists no model of a NAME.
     """
-    from .settings import settings_to_run
-
     if sizes and not dry_run:
         raise click.UsageError("--sizes goes with --dry-run.")
     if not all(name.strip() for name in names):
         raise click.UsageError("A NAME is empty; without any, every model is synced.")
     try:
         if dry_run:
-            from .dry_run import print_plan
-            from .settings import settings_and_key
-
-            return print_plan(*settings_and_key(options), frozenset(names), sizes=sizes, as_json=as_json)
+            return _print_plan(*settings_and_key(options), frozenset(names), sizes=sizes, as_json=as_json)
         settings, read_key = settings_to_run(options)
         asked = {"named": frozenset(names), "wait": wait, "accept_shrink": accept_shrink}
         return _sync(settings, read_key, asked, as_json=as_json)
@@ -120,3 +118,47 @@ def print_run(finished: Finished, *, as_json: bool) -> None:
     click.echo(finished.record.last_line(), err=True)
     if as_json:
         print_json({"run": finished.record.as_json()}, indent=None)
+
+
+def _print_plan(settings: Settings, key: Secret, named: frozenset[str], *, sizes: bool, as_json: bool) -> int:
+    """Prints what a run would do. Ends with 1 when the shrink guard would stop it, with 3 for a listing with a gap."""
+    from ..sync.preview import preview
+    from ..sync.record import gap_warning
+    from ..sync.stop import Stop
+
+    found = preview(settings, key, named, Stop(), sizes=sizes)
+    if as_json:
+        print_json({"plan": found.as_json()}, indent=None)
+    else:
+        for step in found.steps:
+            for line in _plan_lines(step):
+                click.echo(line)
+    click.echo(_plan_summary(found), err=True)
+    return 1 if found.shrinks else 3 if gap_warning(found.gaps) else 0
+
+
+def _plan_lines(step: Step) -> list[str]:
+    return [
+        f"{each.action:<8} {'' if each.size is None else format_size(each.size):>10}  "
+        f"{printable(step.row.name)} ({each.format}): {each.reason} [{step.rule}]"
+        for each in step.files
+    ]
+
+
+def _plan_summary(found: Preview) -> str:
+    from ..sync.plan import Action
+    from ..sync.record import gap_warning
+
+    known = sum(each.size or 0 for each in found.fetches)
+    unknown = sum(each.size is None for each in found.fetches)
+    sizes = f"{format_size(known)} known" + (f", {unknown} of unknown size (--sizes asks)" if unknown else "")
+    kept = sum(each.action is Action.KEEP for step in found.steps for each in step.files)
+    models, files = counted(len(found.steps), "model"), counted(len(found.fetches), "file")
+    line = f"plan: {models} listed, {files} to fetch ({sizes}), {kept} kept"
+    if found.absent:
+        line += f", {len(found.absent)} missing from the listing and to be asked for by id"
+    if found.shrinks:
+        line += "; so many that the run would mark none gone and end with 1 (--accept-shrink)"
+    if gap := gap_warning(found.gaps):
+        line += f"; {gap}"
+    return line

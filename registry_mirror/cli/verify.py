@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import GlobalOptions, duration, pass_globals
-from .render import print_json
+from .options import GlobalOptions, duration, pass_globals, settings_and_key, settings_of
+from .render import print_json, printable
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -52,7 +52,6 @@ def command(
     """
     from ..sync.stop import Stop
     from ..upkeep.verify.run import VerifyOptions
-    from .settings import settings_of
 
     if quick and md5:
         raise click.UsageError("--quick hashes nothing, so --md5 does not go with it.")
@@ -60,8 +59,6 @@ def command(
     stop = Stop()
     key: Secret | None = None
     if repair:
-        from .settings import settings_and_key
-
         settings, key = settings_and_key(options)
     else:
         settings = settings_of(options).settings
@@ -98,8 +95,6 @@ def _repair(
 
 def _print(record: VerifyRecord, *, as_json: bool) -> None:
     """The record as JSON on standard output, and the last line on standard error; what is not repaired comes before."""
-    from .progress import printable
-
     for line in record.tally.unrepaired:
         click.echo(f"not repaired: {printable(line)}", err=True)
     click.echo(record.last_line(), err=True)

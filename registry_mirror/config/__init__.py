@@ -1,4 +1,4 @@
-"""The configuration room: config.toml, environment and flags to `Settings`. Standard library only.
+"""The configuration: config.toml, environment and flags become `Settings`. Standard library only.
 
 Its modules are imported on first use: a reading verb asks for the root alone, and should not pay for the rest.
 """
@@ -9,34 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .check import check_surroundings
+    from .filters import Rule
     from .key import describe_key, read_api_key
+    from .kinds import Option
     from .load import Loaded, load_settings
     from .root import default_root, resolve_root
-    from .schema import OPTIONS, Option
-    from .settings import (
-        DaemonSettings,
-        RetentionSettings,
-        Rule,
-        ServeSettings,
-        Settings,
-        StoreSettings,
-        SyncSettings,
-        UpstreamSettings,
-    )
-    from .show import ShownOption, show_json, show_rows
+    from .settings import OPTIONS, RetentionSettings, Settings, StoreSettings, UpstreamSettings
+    from .show import SettingRow, show_json, show_rows
 
 __all__ = [
     "OPTIONS",
-    "DaemonSettings",
     "Loaded",
     "Option",
     "RetentionSettings",
     "Rule",
-    "ServeSettings",
+    "SettingRow",
     "Settings",
-    "ShownOption",
     "StoreSettings",
-    "SyncSettings",
     "UpstreamSettings",
     "check_surroundings",
     "default_root",
@@ -49,29 +38,24 @@ __all__ = [
 ]
 
 _MODULES = {
-    "check": ("check_surroundings",),
-    "key": ("describe_key", "read_api_key"),
-    "load": ("Loaded", "load_settings"),
-    "root": ("default_root", "resolve_root"),
-    "schema": ("OPTIONS", "Option"),
-    "settings": (
-        "DaemonSettings",
-        "RetentionSettings",
-        "Rule",
-        "ServeSettings",
-        "Settings",
-        "StoreSettings",
-        "SyncSettings",
-        "UpstreamSettings",
-    ),
-    "show": ("ShownOption", "show_json", "show_rows"),
+    "Loaded": "load",
+    "Option": "kinds",
+    "Rule": "filters",
+    "SettingRow": "show",
+    "check_surroundings": "check",
+    "default_root": "root",
+    "describe_key": "key",
+    "load_settings": "load",
+    "read_api_key": "key",
+    "resolve_root": "root",
+    "show_json": "show",
+    "show_rows": "show",
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULES.get(name, 'settings')}", __name__), name)

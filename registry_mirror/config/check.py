@@ -33,7 +33,7 @@ def check_surroundings(loaded: Loaded, env: Mapping[str, str] | None = None) -> 
 def _check_certificates(path: Path, origin: str) -> None:
     import ssl
 
-    from .root import reason
+    from .root import why_unreadable
 
     cure = "name a readable file of certificates in PEM"
     try:
@@ -41,7 +41,7 @@ def _check_certificates(path: Path, origin: str) -> None:
     except ssl.SSLError:
         raise ConfigurationError(f"{origin}: upstream.ca_file {path} holds no certificates", hint=cure) from None
     except OSError as error:
-        raise ConfigurationError(f"{origin}: upstream.ca_file {path} {reason(error)}", hint=cure) from None
+        raise ConfigurationError(f"{origin}: upstream.ca_file {path} {why_unreadable(error)}", hint=cure) from None
 
 
 def _check_command(program: str, origin: str) -> None:

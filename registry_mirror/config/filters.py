@@ -1,56 +1,62 @@
-"""The filters of a sync: `[[sync.rules]]` tables to `Rule` values. Pure; standard library only."""
+"""The filters of a sync: `[[sync.rules]]` tables become `Rule` values. Pure; standard library only."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import Literal, cast
 
 from ..model import ModelStatus, ModelType
-from .invalid import Invalid, quote, suggest, suggest_or_list
-from .settings import Rule
-
-if TYPE_CHECKING:
-    from typing import Literal
+from .kinds import ValueType
+from .mistakes import BadValueError, quote, suggest, suggest_or_list
 
 _ACTIONS = ("include", "exclude")
 _LISTS = ("names", "types", "architectures", "statuses")
 _CURE = "write a [[sync.rules]] table for each rule"
 
 
-def parse_rules(value: object) -> tuple[Rule, ...]:
-    """The rules in the file's order.
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One `[[sync.rules]]`: what it does with the models that all its lists match.
 
-    Raises:
-        Wrong: the message counts the rules from 1.
+    `names` and `architectures` are globs, `types` and `statuses` are exact. An empty tuple was not given and matches
+    every model. The first rule that matches a model decides; a model that none matches is included.
     """
+
+    action: Literal["include", "exclude"]
+    names: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+
+
+def rules() -> ValueType:
+    """The `[[sync.rules]]`, in the file's order."""
+    return ValueType("array of tables", _parse, _show, as_json=_as_json)
+
+
+def _parse(value: object) -> tuple[Rule, ...]:
+    """The rules; a message counts them from 1."""
     if isinstance(value, dict):
-        raise Invalid("is one table", "write [[sync.rules]] with two brackets on each side")
+        raise BadValueError("is one table", "write [[sync.rules]] with two brackets on each side")
     if not isinstance(value, (list, tuple)):
-        raise Invalid(f"is {quote(value)}, not an array of tables", _CURE)
-    return tuple(_rule(number, table) for number, table in enumerate(value, 1))
+        raise BadValueError(f"is {quote(value)}, not an array of tables", _CURE)
+    return tuple(_parse_rule(number, table) for number, table in enumerate(value, 1))
 
 
-def show_rules(rules: tuple[Rule, ...]) -> str:
-    """`exclude names=*-draft; include types=classification`: one line however many there are."""
-    return "; ".join(_show(rule) for rule in rules) or "none"
-
-
-def rules_as_json(rules: tuple[Rule, ...]) -> list[dict[str, object]]:
-    """The rules as the file has them: lists that were not given are left out."""
-    return [{"action": rule.action, **_given(rule)} for rule in rules]
-
-
-def _rule(number: int, table: object) -> Rule:
+def _parse_rule(number: int, table: object) -> Rule:
     if not isinstance(table, dict):
-        raise Invalid(f"has {quote(table)} as rule {number}, not a table", _CURE)
+        raise BadValueError(f"has {quote(table)} as rule {number}, not a table", _CURE)
     for key in table:
         if key != "action" and key not in _LISTS:
-            raise Invalid(
+            raise BadValueError(
                 f"has an unknown key {quote(key)} in rule {number}", suggest_or_list(key, ("action", *_LISTS))
             )
     action = table.get("action")
     if action not in _ACTIONS:
         has = "has no action" if action is None else f"has the action {quote(action)}"
-        raise Invalid(f"{has} in rule {number}", suggest(action, _ACTIONS) or 'write action = "include" or "exclude"')
+        raise BadValueError(
+            f"{has} in rule {number}", suggest(action, _ACTIONS) or 'write action = "include" or "exclude"'
+        )
     lists = {name: _texts(number, name, table[name]) for name in _LISTS if name in table}
     _refuse_other_spellings(number, "types", lists.get("types", ()), ModelType)
     _refuse_other_spellings(number, "statuses", lists.get("statuses", ()), ModelStatus)
@@ -59,9 +65,11 @@ def _rule(number: int, table: object) -> Rule:
 
 def _texts(number: int, name: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) and each.strip() for each in value):
-        raise Invalid(f"has {name} = {quote(value)} in rule {number}", f'write a list of texts, like {name} = ["…"]')
+        raise BadValueError(
+            f"has {name} = {quote(value)} in rule {number}", f'write a list of texts, like {name} = ["…"]'
+        )
     if not value:
-        raise Invalid(f"has an empty list of {name} in rule {number}", "leave the key out to match every model")
+        raise BadValueError(f"has an empty list of {name} in rule {number}", "leave the key out to match every model")
     return tuple(each.strip() for each in value)
 
 
@@ -72,12 +80,22 @@ def _refuse_other_spellings(
     for value in values:
         plain = value.lower().replace("-", "_").replace(" ", "_")
         if plain in set(known) and plain != value:
-            raise Invalid(f"has {quote(value)} among the {name} of rule {number}", f"did you mean {plain!r}?")
+            raise BadValueError(f"has {quote(value)} among the {name} of rule {number}", f"did you mean {plain!r}?")
+
+
+def _show(rules: tuple[Rule, ...]) -> str:
+    """`exclude names=*-draft; include types=classification`: one line however many there are."""
+    return "; ".join(map(_show_rule, rules)) or "none"
+
+
+def _show_rule(rule: Rule) -> str:
+    return " ".join([rule.action, *(f"{name}={','.join(values)}" for name, values in _given(rule).items())])
+
+
+def _as_json(rules: tuple[Rule, ...]) -> list[dict[str, object]]:
+    """The rules as the file has them: lists that were not given are left out."""
+    return [{"action": rule.action, **_given(rule)} for rule in rules]
 
 
 def _given(rule: Rule) -> dict[str, list[str]]:
     return {name: list(getattr(rule, name)) for name in _LISTS if getattr(rule, name)}
-
-
-def _show(rule: Rule) -> str:
-    return " ".join([rule.action, *(f"{name}={','.join(values)}" for name, values in _given(rule).items())])

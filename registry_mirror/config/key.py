@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from ..secret import Secret
-from .invalid import KEY_PREFIX
-from .root import reason
+from .mistakes import KEY_PREFIX
+from .root import why_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +67,7 @@ def _from_file(path: Path) -> Secret:
         with path.open("rb") as stream:
             data = stream.read(_LONGEST + 1)
     except OSError as error:
-        raise ConfigurationError(f"{place} {reason(error)}", hint=cure) from None
+        raise ConfigurationError(f"{place} {why_unreadable(error)}", hint=cure) from None
     text = data.removeprefix(b"\xef\xbb\xbf").decode("latin-1").strip()
     if not text:
         raise ConfigurationError(f"{place} is empty", hint=cure)

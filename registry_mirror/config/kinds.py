@@ -1,41 +1,52 @@
-"""One row of the table of options, and the kinds of values that options have. Standard library only."""
+"""The types of value that a setting may have: how each is read, checked and shown. Standard library only.
+
+A value from the environment or a flag is text, and `split` turns it into what TOML would have given; then `parse`
+checks it, so that one mistake gets one message wherever it was made.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..secret import MASK
 from ..units import DURATION_EXAMPLES, SIZE_EXAMPLES, format_duration, format_size, parse_duration, parse_size
 from ..urls import hide_secrets
-from .filters import parse_rules, rules_as_json, show_rules
-from .invalid import Invalid, quote, suggest
+from .mistakes import KEY_PREFIX, BadValueError, quote, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+NEVER = "never"
+_SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting.
+    """One setting, as a person writes it.
 
     Attributes:
         key: dotted, as in "upstream.base_url".
-        kind: how it is read and shown.
-        default: as TOML would have it; None for none.
+        kind: how its value is read and shown.
         help: what it is, in one sentence.
         why: the reason for the default, or for the option.
+        default: as TOML would have it; None for none.
+        example: as TOML would have it, for an option whose default is none.
+        details: what only the reference says.
         also_env: names of the environment that are read after the option's own.
         in_env: False for what has no sensible form in one line.
     """
 
     key: str
-    kind: OptionKind
-    default: object
+    kind: ValueType
     help: str
     why: str
+    default: object = None
+    example: object = None
+    details: str = ""
     also_env: tuple[str, ...] = ()
     in_env: bool = True
 
@@ -52,185 +63,225 @@ class Option:
     @property
     def env_names(self) -> tuple[str, ...]:
         """The environment's names for it, the strongest first."""
-        if not self.in_env:
-            return ()
-        return (f"MIRROR_{self.key.replace('.', '_').upper()}", *self.also_env)
-
-
-NEVER = "never"
-_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-
-
-def _keep(value: Any) -> object:
-    return value
+        return (f"MIRROR_{self.key.replace('.', '_').upper()}", *self.also_env) if self.in_env else ()
 
 
 @dataclass(frozen=True, slots=True)
-class OptionKind:
-    """One kind of value.
+class ValueType:
+    """One type of value.
 
     Attributes:
         name: as the reference names it, such as "whole number, 1 to 64".
-        parse: a TOML value to the setting; raises `Invalid`.
+        parse: a TOML value to the setting; raises `BadValueError`.
         show: the setting as text, secrets masked.
         split: text of the environment or a flag to a TOML value; what it cannot read it leaves for `parse`.
-        as_json: the setting for a program, secrets masked; `show` when None.
+        as_json: the setting for a program; numbers as they are and everything else as shown when None.
         absent: the setting where nothing is given and the default is none.
+        when_absent: how `absent` is shown.
     """
 
     name: str
     parse: Callable[[Any], Any]
     show: Callable[[Any], str] = str
-    split: Callable[[str], object] = _keep
+    split: Callable[[str], object] = lambda line: line
     as_json: Callable[[Any], object] | None = None
     absent: object = None
+    when_absent: str = "none"
+
+    def setting(self, what: str, why: str, *, secret: bool = False, default: object = None, **more: Any) -> Any:
+        """A field of a settings class: what it is and why, its default as TOML would have it, more of `Option`.
+
+        A secret one is not in the repr.
+        """
+        value = self.absent if default is None else self.parse(default)
+        option = Option("", self, what, why, default, **more)
+        return field(default=value, repr=not secret, metadata={"option": option})
 
 
-def text(name: str, check: Callable[[str], str] = str, show: Callable[[str], str] = str) -> OptionKind:
+def text(name: str, check: Callable[[str], str] = str, show: Callable[[str], str] = str) -> ValueType:
     """A line of text that `check` accepts."""
-
-    def parse(value: object) -> str:
-        return check(_line(value, "a text in quotes"))
-
-    return OptionKind(name, parse, show)
+    return ValueType(name, lambda value: check(_line(value, "a text in quotes")), show)
 
 
-def choice(*words: str) -> OptionKind:
+def environment_name() -> ValueType:
+    """The name of an environment variable in POSIX's own spelling, which no API key has: a key that was pasted here by
+    mistake is refused, before anything prints it.
+    """
+
+    def check(name: str) -> str:
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+            raise BadValueError(
+                "is not the name of an environment variable", 'write a name like "PICTOGRAPH_API_KEY", never the key'
+            )
+        return name
+
+    return text("name of an environment variable, in capitals", check)
+
+
+def host() -> ValueType:
+    """An address or a name to listen on, without brackets, port or scheme."""
+
+    def check(value: str) -> str:
+        bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        cure = 'write it like "127.0.0.1", "0.0.0.0", "::" or a host name'
+        return _matching(r"[\w.-]+|[0-9a-fA-F.]*:[0-9a-fA-F:.]*", bare, f"is {quote(value)}, not an address", cure)
+
+    return text("address or host name", check)
+
+
+def path_prefix() -> ValueType:
+    """The path under which a server is reached, without a slash at its end."""
+
+    def check(value: str) -> str:
+        problem = f"is {quote(value)}, not a path prefix"
+        return _matching(r"(/[A-Za-z0-9._~-]+)+", value.rstrip("/"), problem, 'write it like "/models"')
+
+    return text("path", check)
+
+
+def public_url() -> ValueType:
+    """The address of a server for its clients, without a slash at its end."""
+    pattern = r"(?i:https?)://[\w.\-\[\]:]+(/[A-Za-z0-9._~-]+)*"
+
+    def check(value: str) -> str:
+        problem = f"is {quote(value)}, not an http or https URL"
+        return _matching(pattern, value.rstrip("/"), problem, 'write it like "https://mirror.example/models"')
+
+    return text("http or https URL", check)
+
+
+def choice(*words: str) -> ValueType:
     """One of a few words."""
     name = " or ".join(f'"{word}"' for word in words)
 
     def parse(value: object) -> str:
         word = _line(value, name)
         if word not in words:
-            raise Invalid(f"is {quote(value)}, which it cannot be", suggest(word, words) or f"use {name}")
+            raise BadValueError(f"is {quote(value)}, which it cannot be", suggest(word, words) or f"use {name}")
         return word
 
-    return OptionKind(name, parse)
+    return ValueType(name, parse)
 
 
-def choices(*words: str) -> OptionKind:
+def choices(*words: str) -> ValueType:
     """A list of some of a few words, in the operator's order."""
     known = ", ".join(words)
+    cure = f"list at least one of {known}"
 
     def parse(value: object) -> tuple[str, ...]:
-        cure = f"list at least one of {known}"
         if not isinstance(value, (list, tuple)):
-            raise Invalid(f"is {quote(value)}, not a list", f'write it like ["{words[0]}"]')
+            raise BadValueError(f"is {quote(value)}, not a list", f'write it like ["{words[0]}"]')
         if not value:
-            raise Invalid("is an empty list", cure)
-        for word in value:
+            raise BadValueError("is an empty list", cure)
+        for place, word in enumerate(value):
             if word not in words:
-                raise Invalid(f"names {quote(word)}, which nobody knows", suggest(word, words) or cure)
-        if len(set(value)) < len(value):
-            raise Invalid(f"names {quote(_repeated(value))} twice", "name each once")
+                raise BadValueError(f"names {quote(word)}, which nobody knows", suggest(word, words) or cure)
+            if word in value[:place]:
+                raise BadValueError(f"names {quote(word)} twice", "name each once")
         return tuple(value)
 
-    def split(line: str) -> object:
-        return [word.strip() for word in line.split(",") if word.strip()]
-
-    return OptionKind(f"list of {known}", parse, ", ".join, split, as_json=list)
+    return ValueType(f"list of {known}", parse, ", ".join, _comma_separated, as_json=list)
 
 
-def networks() -> OptionKind:
-    """A list of addresses and networks; none at all is an answer too."""
+def networks() -> ValueType:
+    """A list of addresses and networks, which may be empty."""
     cure = 'write it like ["127.0.0.1", "10.0.0.0/8"]'
 
     def parse(value: object) -> tuple[str, ...]:
         import ipaddress
 
         if not isinstance(value, (list, tuple)):
-            raise Invalid(f"is {quote(value)}, not a list", cure)
+            raise BadValueError(f"is {quote(value)}, not a list", cure)
         found = []
         for each in value:
             try:
                 found.append(str(ipaddress.ip_network(each if isinstance(each, str) else "", strict=False)))
             except ValueError:
-                raise Invalid(f"names {quote(each)}, which is neither an address nor a network", cure) from None
+                problem = f"names {quote(each)}, which is neither an address nor a network"
+                raise BadValueError(problem, cure) from None
         return tuple(found)
 
-    def split(line: str) -> object:
-        return [word.strip() for word in line.split(",") if word.strip()]
+    def show(value: tuple[str, ...]) -> str:
+        return ", ".join(value) or "none"
 
-    return OptionKind(
-        "list of addresses and networks", parse, lambda value: ", ".join(value) or "none", split, as_json=list
-    )
+    return ValueType("list of addresses and networks", parse, show, _comma_separated, as_json=list)
 
 
-def whole(low: int, high: int) -> OptionKind:
+def whole(low: int, high: int) -> ValueType:
     """A whole number."""
     cure = f"use a whole number from {low} to {high}"
 
     def parse(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise Invalid(f"is {quote(value)}, not a whole number", cure)
+            raise BadValueError(f"is {quote(value)}, not a whole number", cure)
         if not low <= value <= high:
-            raise Invalid(f"is {value}, out of range", cure)
+            raise BadValueError(f"is {value}, out of range", cure)
         return value
 
     def split(line: str) -> object:
         digits = line.strip()
         return int(digits) if digits.lstrip("-").isdecimal() and len(digits) < 20 else line
 
-    return OptionKind(f"whole number, {low} to {high}", parse, split=split, as_json=_keep)
+    return ValueType(f"whole number, {low} to {high}", parse, split=split)
 
 
-def flag() -> OptionKind:
+def switch() -> ValueType:
     """True or false."""
-    cure = "use true or false"
 
     def parse(value: object) -> bool:
         if not isinstance(value, bool):
-            raise Invalid(f"is {quote(value)}, not true or false", cure)
+            raise BadValueError(f"is {quote(value)}, not true or false", "use true or false")
         return value
 
     def split(line: str) -> object:
-        return _FLAGS.get(line.strip().lower(), line)
+        return _SWITCHES.get(line.strip().lower(), line)
 
-    return OptionKind("true or false", parse, lambda value: "true" if value else "false", split, as_json=_keep)
+    return ValueType("true or false", parse, lambda value: "true" if value else "false", split)
 
 
-def duration(low: str, high: str) -> OptionKind:
+def duration(low: str, high: str) -> ValueType:
     """Seconds, written as people do."""
 
     def parse(value: Any) -> float:
         try:
             seconds = parse_duration(value)
         except ValueError:
-            raise Invalid(f"is {quote(value)}, which is not a duration", f"write it like {DURATION_EXAMPLES}") from None
+            problem = f"is {quote(value)}, which is not a duration"
+            raise BadValueError(problem, f"write it like {DURATION_EXAMPLES}") from None
         if not parse_duration(low) <= seconds <= parse_duration(high):
-            raise Invalid(f"is {quote(value)}, out of range", f"use a duration from {low} to {high}")
+            raise BadValueError(f"is {quote(value)}, out of range", f"use a duration from {low} to {high}")
         return seconds
 
-    return OptionKind(f"duration, {low} to {high}", parse, _show_duration, as_json=_keep)
+    def show(seconds: float) -> str:
+        short = format_duration(seconds)
+        return short if not short.endswith("ms") and parse_duration(short) == seconds else f"{seconds:.15g} s"
+
+    return ValueType(f"duration, {low} to {high}", parse, show)
 
 
-def duration_or_never(low: str, high: str) -> OptionKind:
+def duration_or_never(low: str, high: str) -> ValueType:
     """Seconds, written as people do; "never" is None."""
     seconds = duration(low, high)
 
     def parse(value: Any) -> float | None:
         return None if isinstance(value, str) and value.strip().lower() == NEVER else seconds.parse(value)
 
-    def show(value: float | None) -> str:
-        return NEVER if value is None else seconds.show(value)
-
-    # None is a setting here, not the lack of one.
-    return OptionKind(f'{seconds.name}, or "{NEVER}"', parse, show, as_json=_keep, absent="")
+    return ValueType(f'{seconds.name}, or "{NEVER}"', parse, seconds.show, when_absent=NEVER)
 
 
-def size() -> OptionKind:
+def size() -> ValueType:
     """Bytes, written as people do."""
 
     def parse(value: Any) -> int:
         try:
             return parse_size(value)
         except ValueError:
-            raise Invalid(f"is {quote(value)}, which is not a size", f"write it like {SIZE_EXAMPLES}") from None
+            raise BadValueError(f"is {quote(value)}, which is not a size", f"write it like {SIZE_EXAMPLES}") from None
 
-    return OptionKind("size", parse, _show_size, as_json=_keep)
+    return ValueType("size", parse, _show_size)
 
 
-def rate(low: str) -> OptionKind:
+def rate(low: str) -> ValueType:
     """Bytes a second, at least `low`: a size, with or without the words that say so."""
     cure = 'write it like "10 MB/s" or "512 KiB/s"'
 
@@ -238,56 +289,75 @@ def rate(low: str) -> OptionKind:
         try:
             found = parse_size(value.strip().removesuffix("/s") if isinstance(value, str) else value)
         except ValueError:
-            raise Invalid(f"is {quote(value)}, which is not a rate", cure) from None
+            raise BadValueError(f"is {quote(value)}, which is not a rate", cure) from None
         if found < parse_size(low):
-            raise Invalid(f"is {quote(value)}, out of range", f"use {low}/s or more, or leave it out for no limit")
+            raise BadValueError(
+                f"is {quote(value)}, out of range", f"use {low}/s or more, or leave it out for no limit"
+            )
         return found
 
-    return OptionKind("size a second", parse, lambda value: f"{_show_size(value)}/s", as_json=_keep)
+    return ValueType("size a second", parse, lambda value: f"{_show_size(value)}/s")
 
 
-def path(name: str, check: Callable[[str], str] = str) -> OptionKind:
+def path(check: Callable[[str], str] = str) -> ValueType:
     """A path that `check` accepts. The loader makes it absolute, because it knows where it was written."""
 
     def parse(value: object) -> Path:
         line = os.fspath(value) if isinstance(value, os.PathLike) else value
         return Path(check(_line(line, "a path in quotes")))
 
-    return OptionKind(name, parse)
+    return ValueType("path", parse)
 
 
-def command() -> OptionKind:
+def key_file() -> ValueType:
+    """The path of a file with an API key; the key in its place is refused, before anything prints it."""
+
+    def check(value: str) -> str:
+        if os.path.basename(value).startswith(KEY_PREFIX):
+            cure = "put the key in a file of its own, and give that file's path"
+            raise BadValueError("looks like the API key itself", cure)
+        return value
+
+    return path(check)
+
+
+def command() -> ValueType:
     """A command's arguments, from one line or a list. No shell reads them, so `|`, `>` and `$` mean nothing."""
     cure = 'write it like "/usr/local/bin/alert --team vision", or as a list of its words'
 
     def parse(value: object) -> tuple[str, ...]:
         words = _words(value, cure) if isinstance(value, str) else value
         if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
-            raise Invalid("is neither a text nor a list of texts", cure)
+            raise BadValueError("is neither a text nor a list of texts", cure)
         if not words or not words[0].strip():
-            raise Invalid("is empty", f"{cure}; leave it out for none")
+            raise BadValueError("is empty", f"{cure}; leave it out for none")
         if any("\0" in word for word in words):
-            raise Invalid("has a NUL character in it", cure)
+            raise BadValueError("has a NUL character in it", cure)
         return tuple(words)
 
-    return OptionKind("command line, or list of its words", parse, _show_command, absent=())
-
-
-def rules() -> OptionKind:
-    """The `[[sync.rules]]`."""
-    return OptionKind("array of tables", parse_rules, show_rules, as_json=rules_as_json)
+    return ValueType("command line, or list of its words", parse, _show_command, absent=())
 
 
 def _line(value: object, wanted: str) -> str:
     """A text that is one line and not empty, without the white space around it."""
     if not isinstance(value, str):
-        raise Invalid(f"is {quote(value)}, not {wanted}", f"write {wanted}")
+        raise BadValueError(f"is {quote(value)}, not {wanted}", f"write {wanted}")
     line = value.strip()
     if not line:
-        raise Invalid("is empty", "give it a value, or leave it out for the default")
+        raise BadValueError("is empty", "give it a value, or leave it out for the default")
     if any(ord(character) < 32 or ord(character) == 127 for character in line):
-        raise Invalid("has a line end or another control character in it", f"write {wanted}, on one line")
+        raise BadValueError("has a line end or another control character in it", f"write {wanted}, on one line")
     return line
+
+
+def _matching(pattern: str, value: str, problem: str, cure: str) -> str:
+    if not re.fullmatch(pattern, value):
+        raise BadValueError(problem, cure)
+    return value
+
+
+def _comma_separated(line: str) -> object:
+    return [word.strip() for word in line.split(",") if word.strip()]
 
 
 def _words(line: str, cure: str) -> list[str]:
@@ -296,27 +366,16 @@ def _words(line: str, cure: str) -> list[str]:
     try:
         return shlex.split(line)
     except ValueError as error:
-        raise Invalid(f"has a quote or a backslash that does not end ({error})", cure) from None
+        raise BadValueError(f"has a quote or a backslash that does not end ({error})", cure) from None
 
 
-def _repeated(words: list[str] | tuple[str, ...]) -> str:
-    return next(word for place, word in enumerate(words) if word in words[:place])
-
-
-def _show_duration(seconds: float) -> str:
-    short = format_duration(seconds)
-    return short if not short.endswith("ms") and parse_duration(short) == seconds else f"{seconds:.15g} s"
-
-
-def _show_size(value: int | None) -> str:
-    if value is None:
-        return ""
+def _show_size(value: int) -> str:
     short = format_size(value)
     return short if parse_size(short) == value else f"{value} B"
 
 
 def _show_command(words: tuple[str, ...]) -> str:
-    """URLs are cut after the host: a webhook's path is its password."""
+    """The command in one line. URLs are cut after the host: a webhook's path is its password."""
     import shlex
 
     return " ".join(_hide_path(word) if "://" in word else shlex.quote(word) for word in words)

@@ -6,6 +6,7 @@ The environment is read when this is called, never at import. Standard library o
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,34 +14,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigurationError
 from ..urls import check_base_url, check_proxy
-from .invalid import Invalid
-from .known import refuse_unknown_keys, refuse_unknown_options, refuse_unknown_variables
-from .root import (
-    ConfigFile,
-    absolute,
-    default_root,
-    named_file,
-    named_root,
-    read_if_there,
-    read_named,
-    root_of_document,
-)
-from .schema import (
-    OPTIONS,
-    DaemonSettings,
-    Option,
-    RetentionSettings,
-    ServeSettings,
-    Settings,
-    StoreSettings,
-    SyncSettings,
-    UpstreamSettings,
-)
+from .mistakes import BadValueError, quote, suggest, suggest_or_list
+from .root import NamedPath, absolute, default_root, named_file, named_root, read_if_there, read_named, root_of_document
+from .settings import BY_KEY, OPTIONS, SECTIONS, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from .kinds import Option
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
+_KEY_NAMES = frozenset({"api_key", "apikey", "api-key"})
+_KEY_CURE = (
+    "export it as PICTOGRAPH_API_KEY, or put it in a file of its own and name that as api_key_file in [upstream]"
+)
+_PREFIX = "MIRROR_"
+_OF_A_SERVICE = re.compile(
+    r"MIRROR(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_TOP = tuple(option.name for option in OPTIONS if not option.section)
+_VARIABLES = ("MIRROR_ROOT", "MIRROR_CONFIG", *(n for o in OPTIONS for n in o.env_names if n.startswith(_PREFIX)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +51,10 @@ class Loaded:
     file: Path | None
 
 
-class _Source(NamedTuple):
-    """The file and the root, each of which may lead to the other."""
+class _Located(NamedTuple):
+    """The root and the file, each of which may lead to the other."""
 
-    root: ConfigFile
+    root: NamedPath
     file: Path | None
     document: Mapping[str, Any]
 
@@ -94,43 +87,47 @@ def load_settings(
     """
     env = os.environ if env is None else env
     refuse_unknown_variables(env)
-    refuse_unknown_options(overrides)
-    source = _locate(root, config, env)
-    refuse_unknown_keys(source.document, source.file)
-    values: dict[str, Any] = {"root": source.root.path}
-    origins = {"root": source.root.origin}
+    _refuse_unknown_flags(overrides)
+    located = _locate(root, config, env)
+    refuse_unknown_keys(located.document, located.file)
+    values: dict[str, Any] = {}
+    origins = {"root": located.root.origin}
     for option in OPTIONS:
         if option.key != "root":
-            given = next(_layers(option, overrides, env, source))
+            given = next(_layers(option, overrides, env, located))
             values[option.key], origins[option.key] = _checked(option, given), given.origin
     _check_urls(values, origins)
-    return Loaded(_settings(values), MappingProxyType(origins), source.file)
+    sections: dict[str, Any] = {
+        name: made(**{option.name: values[option.key] for option in OPTIONS if option.section == name})
+        for name, made in SECTIONS.items()
+    }
+    return Loaded(Settings(root=located.root.path, **sections), MappingProxyType(origins), located.file)
 
 
 def _locate(
     root: str | os.PathLike[str] | None, config: str | os.PathLike[str] | None, env: Mapping[str, str]
-) -> _Source:
+) -> _Located:
     found, file = named_root(root, env), named_file(config, env)
     if file is not None:
         document = read_named(file)
         named = root_of_document(document, file.path)
-        return _Source(found or named or ConfigFile(default_root(env), "default"), file.path, document)
-    found = found or ConfigFile(default_root(env), "default")
+        return _Located(found or named or NamedPath(default_root(env), "default"), file.path, document)
+    found = found or NamedPath(default_root(env), "default")
     own = found.path / "config.toml"
     tables = read_if_there(own)
     if tables is None:
-        return _Source(found, None, _NOTHING)
+        return _Located(found, None, _NOTHING)
     named = root_of_document(tables, own)
     if named and named.path != found.path:
         raise ConfigurationError(
             f"{own}: root is {str(named.path)!r}, but this file was found through the root {str(found.path)!r}",
             hint=f"remove root from it, or use --root {named.path}",
         )
-    return _Source(found, own, tables)
+    return _Located(found, own, tables)
 
 
 def _layers(
-    option: Option, overrides: Mapping[str, object], env: Mapping[str, str], source: _Source
+    option: Option, overrides: Mapping[str, object], env: Mapping[str, str], located: _Located
 ) -> Iterator[_Given]:
     """Everything given for an option, the strongest first; the default ends it."""
     if (flag := overrides.get(option.key)) is not None:
@@ -141,9 +138,9 @@ def _layers(
         if text is not None and (text.strip() or name not in option.also_env):
             origin = f"environment {name}"
             yield _Given(_split(option, text, origin), origin, None)
-    table = source.document.get(option.section, {}) if option.section else source.document
-    if source.file and option.name in table:
-        yield _Given(table[option.name], str(source.file), source.file.parent)
+    table = located.document.get(option.section, {})
+    if located.file and option.name in table:
+        yield _Given(table[option.name], str(located.file), located.file.parent)
     yield _Given(option.default, "default", None)
 
 
@@ -162,19 +159,16 @@ def _checked(option: Option, given: _Given) -> Any:
         return option.kind.absent
     try:
         value = option.kind.parse(given.value)
-    except Invalid as wrong:
-        raise _error(option.key, given.origin, wrong.problem, wrong.cure) from None
-    if not isinstance(value, Path):
-        return value
-    try:
-        return absolute(value, given.folder)
+        return absolute(value, given.folder) if isinstance(value, Path) else value
+    except BadValueError as error:
+        raise _error(option.key, given.origin, error.problem, error.cure) from None
     except FileNotFoundError:
         problem = "is a relative path, and the present folder was removed"
         raise _error(option.key, given.origin, problem, "give it as an absolute path") from None
 
 
 def _check_urls(values: dict[str, Any], origins: Mapping[str, str]) -> None:
-    """Last, because whether a base URL will do hangs on another option."""
+    """Last, because whether a base URL can be used depends on another option."""
     url, allow_http, proxy = values["upstream.base_url"], values["upstream.allow_http"], values["upstream.proxy"]
     checks: dict[str, Callable[[], str]] = {"upstream.base_url": lambda: check_base_url(url, allow_http)}
     if proxy is not None:
@@ -191,16 +185,93 @@ def _error(key: str, origin: str, problem: str, cure: str | None) -> Configurati
     return ConfigurationError(f"{place}: {key} {problem}", hint=cure)
 
 
-def _settings(values: Mapping[str, Any]) -> Settings:
-    def section(name: str) -> dict[str, Any]:
-        return {option.name: values[option.key] for option in OPTIONS if option.section == name}
+# Names that nothing reads are refused: a misspelt setting that is ignored in silence looks like one that does not work.
 
-    return Settings(
-        root=values["root"],
-        upstream=UpstreamSettings(**section("upstream")),
-        sync=SyncSettings(**section("sync")),
-        daemon=DaemonSettings(**section("daemon")),
-        store=StoreSettings(**section("store")),
-        retention=RetentionSettings(**section("retention")),
-        serve=ServeSettings(**section("serve")),
-    )
+
+def refuse_unknown_variables(env: Mapping[str, str]) -> None:
+    """Every MIRROR_* variable must be one that is read, or one that Kubernetes makes of a Service.
+
+    Raises:
+        ConfigurationError: it names the variable, and never its value.
+    """
+    for name in sorted(env):
+        if not name.startswith(_PREFIX) or name in _VARIABLES or _is_of_a_service(name, env[name]):
+            continue
+        if name == "MIRROR_SYNC_RULES":
+            cure = "rules are set in config.toml only, as [[sync.rules]] tables"
+        elif name.endswith("API_KEY"):
+            cure = "the key goes into PICTOGRAPH_API_KEY"
+        else:
+            cure = _suggest_variable(name)
+        raise ConfigurationError(f"environment {name}: no such setting", hint=cure)
+
+
+def _is_of_a_service(name: str, value: str) -> bool:
+    """Whether Kubernetes has put it into the pod, for a Service named `mirror` or `mirror-…`.
+
+    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables. One that could be ours
+    misspelt (`MIRROR_SERV_PORT`) tells by its value, which is an address: `tcp://10.0.0.11:8080`.
+    """
+    if _OF_A_SERVICE.fullmatch(name):
+        return True
+    return name.endswith("_PORT") and re.fullmatch("(tcp|udp|sctp)://.+", value) is not None
+
+
+def _suggest_variable(name: str) -> str:
+    import difflib
+
+    # Without the prefix, which alone would make any two of them look alike.
+    words = [variable.removeprefix(_PREFIX) for variable in _VARIABLES]
+    near = difflib.get_close_matches(name.removeprefix(_PREFIX), words, n=1)
+    unset = "unset it; docs/configuration.md lists the variables that are read"
+    return f"did you mean '{_PREFIX}{near[0]}'?" if near else unset
+
+
+def _refuse_unknown_flags(overrides: Iterable[str]) -> None:
+    """Every override must be an option; `root` has a parameter of its own."""
+    for key in overrides:
+        if key == "root" or key not in BY_KEY:
+            raise ConfigurationError(f"command line: unknown key {key!r}", hint=suggest_or_list(key, BY_KEY))
+
+
+def refuse_unknown_keys(document: Mapping[str, Any], file: Path | None) -> None:
+    """Every table and key of a file must be known.
+
+    Raises:
+        ConfigurationError: it names the file and the key.
+    """
+    for name, value in document.items():
+        if name in SECTIONS:
+            if not isinstance(value, dict):
+                raise ConfigurationError(
+                    f"{file}: {name} is {quote(value)}, not a table", hint=f"write [{name}] above its keys"
+                )
+            _refuse_unknown_in_section(value, name, file)
+        elif name not in _TOP:
+            _refuse_api_key(name, name, file)
+            if isinstance(value, (dict, list)):
+                raise ConfigurationError(f"{file}: unknown section {quote(name)}", hint=suggest_or_list(name, SECTIONS))
+            cure = _other_section(name) or suggest_or_list(name, (*_TOP, *SECTIONS))
+            raise ConfigurationError(f"{file}: unknown key {quote(name)}", hint=cure)
+
+
+def _refuse_unknown_in_section(table: Mapping[str, Any], section: str, file: Path | None) -> None:
+    known = [option.name for option in OPTIONS if option.section == section]
+    for name in table:
+        if name not in known:
+            key = f"{section}.{name}"
+            _refuse_api_key(name, key, file)
+            cure = suggest(name, known) or _other_section(name) or suggest_or_list(name, known)
+            raise ConfigurationError(f"{file}: unknown key {quote(key)}", hint=cure)
+
+
+def _refuse_api_key(name: str, key: str, file: Path | None) -> None:
+    if name.lower() in _KEY_NAMES:
+        problem = f"{key} is never set in this file, which gets copied and shown"
+        raise ConfigurationError(f"{file}: {problem}", hint=_KEY_CURE)
+
+
+def _other_section(name: str) -> str | None:
+    """Where a key of this name belongs, for one that stands in the wrong table."""
+    option = next((option for option in OPTIONS if option.name == name and option.section), None)
+    return f"{name} belongs in [{option.section}]" if option else None

@@ -1,4 +1,7 @@
-"""Reading a configuration file, and finding the root that it names. Standard library only."""
+"""Which folder is the root, and reads the file that configures it. Standard library only.
+
+It is light, because every reading verb asks for the root.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
-from .invalid import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
+_APP = "registry-mirror"
 _LINE = re.compile(r" \(at line (\d+), column \d+\)")
 _END = " (at end of document)"
 # A link is not followed, and a FIFO is not waited for.
@@ -26,14 +28,141 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigFile:
+class NamedPath:
     """A path and who named it: "flag", "environment MIRROR_ROOT", a file, or "default"."""
 
     path: Path
     origin: str
 
 
-def read_named(file: ConfigFile) -> dict[str, Any]:
+def resolve_root(
+    flag: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Path:
+    """The root, absolute. Nothing is created or looked for.
+
+    It is the flag, else MIRROR_ROOT, else `root` in the file that `config` or MIRROR_CONFIG names, else `default_root`.
+
+    Raises:
+        ConfigurationError: one of them is empty, or the file cannot be read or has an unknown key in it.
+    """
+    env = os.environ if env is None else env
+    found, file = named_root(flag, env), named_file(config, env)
+    if file is not None:
+        document = _read_checked(file, needed=found is None)
+        found = found or root_of_document(document, file.path)
+    return found.path if found else default_root(env)
+
+
+def _read_checked(file: NamedPath, *, needed: bool) -> dict[str, Any]:
+    """The tables of the named file, when each of its keys is one: a misspelt `root` would lead to another mirror.
+
+    One that is not needed, because the root is named already, is the writer's affair: it may be closed to readers, or
+    absent from their machine when the environment names it.
+    """
+    from .load import refuse_unknown_keys  # not at the top: it brings every option there is
+
+    try:
+        document = read_named(file)
+    except ConfigurationError:
+        if needed or not _is_elsewhere(file):
+            raise
+        return {}
+    refuse_unknown_keys(document, file.path)
+    return document
+
+
+def _is_elsewhere(file: NamedPath) -> bool:
+    try:
+        there = file.path.exists()
+    except OSError:  # a folder on its way may not be entered
+        return True
+    return not os.access(file.path, os.R_OK) if there else file.origin != "flag"
+
+
+def named_root(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> NamedPath | None:
+    """The root that a flag or the environment names."""
+    return _named(flag, "--root", "MIRROR_ROOT", env)
+
+
+def named_file(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> NamedPath | None:
+    """The configuration file that a flag or the environment names."""
+    return _named(flag, "--config", "MIRROR_CONFIG", env)
+
+
+def root_of_document(document: Mapping[str, Any], file: Path) -> NamedPath | None:
+    """The root that a file names, relative to the file's own folder."""
+    if "root" not in document:
+        return None
+    value = document["root"]
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        from .mistakes import quote
+
+        raise ConfigurationError(
+            f"{file}: root is {quote(value)}, not a path in quotes", hint='write it like root = "/srv/models"'
+        )
+    return NamedPath(absolute(value.strip(), file.parent), str(file))
+
+
+def absolute(path: str | os.PathLike[str], folder: Path | None = None) -> Path:
+    """`path` with a leading `~` expanded, relative to `folder` or else to the present one. Links are left alone."""
+    return Path(os.path.abspath(os.path.join(folder or "", os.path.expanduser(path))))
+
+
+def default_root(env: Mapping[str, str] | None = None, platform: str = sys.platform) -> Path:
+    """The user's data folder for this application, the same as `platformdirs.user_data_dir` says; not created.
+
+    Raises:
+        ConfigurationError: the user has no home folder.
+    """
+    env = os.environ if env is None else env
+    if platform == "win32":
+        local = env.get("LOCALAPPDATA")
+        return Path(local or os.path.join(_home(env, "USERPROFILE"), "AppData", "Local")) / _APP
+    data = env.get("XDG_DATA_HOME", "")
+    if os.path.isabs(data):  # the XDG specification: a relative one is invalid and ignored
+        return Path(data) / _APP
+    middle = "Library/Application Support" if platform == "darwin" else ".local/share"
+    return Path(_home(env, "HOME")) / middle / _APP
+
+
+def _named(
+    flag: str | os.PathLike[str] | None, flag_name: str, variable: str, env: Mapping[str, str]
+) -> NamedPath | None:
+    value, place, origin = flag, flag_name, "flag"
+    if value is None:
+        value, place, origin = env.get(variable), f"environment {variable}", f"environment {variable}"
+    if value is None:
+        return None
+    if not os.fspath(value).strip() or "\0" in os.fspath(value):
+        raise ConfigurationError(f"{place} is empty or no path", hint="give it a path, or leave it out")
+    try:
+        return NamedPath(absolute(value), origin)
+    except FileNotFoundError:
+        from .mistakes import quote
+
+        raise ConfigurationError(
+            f"{place}: {quote(os.fspath(value))} is relative, and the present folder was removed",
+            hint="give it as an absolute path",
+        ) from None
+
+
+def _home(env: Mapping[str, str], variable: str) -> str:
+    home = env.get(variable, "")
+    if os.path.isabs(home):
+        return home
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except (ImportError, KeyError):
+        raise ConfigurationError(
+            "this user has no home folder to keep the mirror in", hint="name a folder with --root or MIRROR_ROOT"
+        ) from None
+
+
+def read_named(file: NamedPath) -> dict[str, Any]:
     """The tables of the file that --config or MIRROR_CONFIG names.
 
     Raises:
@@ -44,7 +173,8 @@ def read_named(file: ConfigFile) -> dict[str, Any]:
         data = file.path.read_bytes()
     except OSError as error:
         raise ConfigurationError(
-            f"{who}: {file.path} {reason(error)}", hint="check the path, or leave it out to use ROOT/config.toml"
+            f"{who}: {file.path} {why_unreadable(error)}",
+            hint="check the path, or leave it out to use ROOT/config.toml",
         ) from None
     return _parse(data, file.path)
 
@@ -64,13 +194,15 @@ def read_if_there(path: Path) -> dict[str, Any] | None:
     except OSError as error:
         if error.errno in _ABSENT:
             return None
-        problem = "is a link, and only a plain file counts here" if error.errno == errno.ELOOP else reason(error)
+        problem = (
+            "is a link, and only a plain file counts here" if error.errno == errno.ELOOP else why_unreadable(error)
+        )
         raise ConfigurationError(f"{path} {problem}", hint=cure) from None
     try:
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
             raise ConfigurationError(f"{path} is a folder, not a file", hint=cure)
-        if doubt := _distrust(found, getattr(os, "geteuid", lambda: found.st_uid)()):
+        if doubt := _distrust(status, getattr(os, "geteuid", lambda: status.st_uid)()):
             raise ConfigurationError(f"{path} does not count: {doubt[0]}", hint=doubt[1])
         with open(descriptor, "rb", closefd=False) as stream:
             return _parse(stream.read(), path)
@@ -96,7 +228,7 @@ def _distrust(found: os.stat_result, account: int) -> tuple[str, str] | None:
     return None
 
 
-def reason(error: OSError) -> str:
+def why_unreadable(error: OSError) -> str:
     """Why a file could not be read, to follow its name."""
     if error.errno in _ABSENT:
         return "does not exist"
@@ -132,129 +264,3 @@ def _place(message: str, text: str) -> tuple[int, str]:
 def _first_lower(message: str) -> str:
     line = " ".join(message.split())
     return line[:1].lower() + line[1:]
-
-
-_APP = "registry-mirror"
-
-
-def resolve_root(
-    flag: str | os.PathLike[str] | None = None,
-    config: str | os.PathLike[str] | None = None,
-    env: Mapping[str, str] | None = None,
-) -> Path:
-    """The root, absolute. Nothing is created or looked for.
-
-    It is the flag, else MIRROR_ROOT, else `root` in the file that `config` or MIRROR_CONFIG names, else `default_root`.
-
-    Raises:
-        ConfigurationError: one of them is empty, or the file cannot be read or has an unknown key in it.
-    """
-    env = os.environ if env is None else env
-    found, file = named_root(flag, env), named_file(config, env)
-    if file is not None:
-        document = _known(file, needed=found is None)
-        found = found or root_of_document(document, file.path)
-    return found.path if found else default_root(env)
-
-
-def _known(file: ConfigFile, *, needed: bool) -> dict[str, Any]:
-    """The tables of the named file, when each of its keys is one: a misspelt `root` would lead to another mirror.
-
-    One that is not needed, because the root is named already, is the writer's affair: it may be closed to readers, or
-    absent from their machine when the environment names it.
-    """
-    from .known import refuse_unknown_keys  # not at the top: it brings every option there is
-
-    try:
-        document = read_named(file)
-    except ConfigurationError:
-        if needed or not _is_elsewhere(file):
-            raise
-        return {}
-    refuse_unknown_keys(document, file.path)
-    return document
-
-
-def _is_elsewhere(file: ConfigFile) -> bool:
-    try:
-        there = file.path.exists()
-    except OSError:  # a folder on its way may not be entered
-        return True
-    return not os.access(file.path, os.R_OK) if there else file.origin != "flag"
-
-
-def named_root(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> ConfigFile | None:
-    """The root that a flag or the environment names."""
-    return _named(flag, "--root", "MIRROR_ROOT", env)
-
-
-def named_file(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> ConfigFile | None:
-    """The configuration file that a flag or the environment names."""
-    return _named(flag, "--config", "MIRROR_CONFIG", env)
-
-
-def root_of_document(document: Mapping[str, Any], file: Path) -> ConfigFile | None:
-    """The root that a file names, relative to the file's own folder."""
-    if "root" not in document:
-        return None
-    value = document["root"]
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ConfigurationError(
-            f"{file}: root is {quote(value)}, not a path in quotes", hint='write it like root = "/srv/models"'
-        )
-    return ConfigFile(absolute(value.strip(), file.parent), str(file))
-
-
-def absolute(path: str | os.PathLike[str], folder: Path | None = None) -> Path:
-    """`path` with a leading `~` expanded, relative to `folder` or else to the present one. Links are left alone."""
-    return Path(os.path.abspath(os.path.join(folder or "", os.path.expanduser(path))))
-
-
-def default_root(env: Mapping[str, str] | None = None, platform: str = sys.platform) -> Path:
-    """The user's data folder for this application, the same as `platformdirs.user_data_dir` says; not created.
-
-    Raises:
-        ConfigurationError: the user has no home folder.
-    """
-    env = os.environ if env is None else env
-    if platform == "win32":
-        local = env.get("LOCALAPPDATA")
-        return Path(local or os.path.join(_home(env, "USERPROFILE"), "AppData", "Local")) / _APP
-    data = env.get("XDG_DATA_HOME", "")
-    if os.path.isabs(data):  # the XDG specification: a relative one is invalid and ignored
-        return Path(data) / _APP
-    middle = "Library/Application Support" if platform == "darwin" else ".local/share"
-    return Path(_home(env, "HOME")) / middle / _APP
-
-
-def _named(
-    flag: str | os.PathLike[str] | None, flag_name: str, variable: str, env: Mapping[str, str]
-) -> ConfigFile | None:
-    value, place, origin = flag, flag_name, "flag"
-    if value is None:
-        value, place, origin = env.get(variable), f"environment {variable}", f"environment {variable}"
-    if value is None:
-        return None
-    if not os.fspath(value).strip() or "\0" in os.fspath(value):
-        raise ConfigurationError(f"{place} is empty or no path", hint="give it a path, or leave it out")
-    try:
-        return ConfigFile(absolute(value), origin)
-    except FileNotFoundError:
-        raise ConfigurationError(
-            f"{place}: {quote(os.fspath(value))} is relative, and the present folder was removed",
-            hint="give it as an absolute path",
-        ) from None
-
-
-def _home(env: Mapping[str, str], variable: str) -> str:
-    home = env.get(variable, "")
-    if os.path.isabs(home):
-        return home
-    try:
-        import pwd
-
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except (ImportError, KeyError):
-        raise ConfigurationError(
-            "this user has no home folder to keep the mirror in", hint="name a folder with --root or MIRROR_ROOT"
-        ) from None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .schema import OPTIONS
+from .settings import OPTIONS
 
 if TYPE_CHECKING:
+    from .kinds import Option
     from .load import Loaded
-    from .schema import Option, Settings
+    from .settings import Settings
 
 _AFTER = "upstream.api_key_file"  # the key's own row comes after the two options that lead to it
 
 
-class ShownOption(NamedTuple):
+class SettingRow(NamedTuple):
     """One line of `config show`."""
 
     key: str
@@ -21,13 +22,13 @@ class ShownOption(NamedTuple):
     origin: str
 
 
-def show_rows(loaded: Loaded, api_key: tuple[str, str]) -> tuple[ShownOption, ...]:
+def show_rows(loaded: Loaded, api_key: tuple[str, str]) -> tuple[SettingRow, ...]:
     """A row for each option in the table's order. `api_key` is what `describe_key` says."""
     rows = []
     for option in OPTIONS:
-        rows.append(ShownOption(option.key, _text(option, loaded.settings), loaded.origins[option.key]))
+        rows.append(SettingRow(option.key, _text(option, loaded.settings), loaded.origins[option.key]))
         if option.key == _AFTER:
-            rows.append(ShownOption("upstream.api_key", *api_key))
+            rows.append(SettingRow("upstream.api_key", *api_key))
     return tuple(rows)
 
 
@@ -47,12 +48,14 @@ def value_of(settings: Settings, key: str) -> Any:
 
 
 def _text(option: Option, settings: Settings) -> str:
-    value = value_of(settings, option.key)
-    return "none" if value == option.kind.absent else option.kind.show(value)
+    kind, value = option.kind, value_of(settings, option.key)
+    return kind.when_absent if value == kind.absent else kind.show(value)
 
 
 def _plain(option: Option, settings: Settings) -> object:
-    value = value_of(settings, option.key)
-    if value == option.kind.absent:
+    kind, value = option.kind, value_of(settings, option.key)
+    if value == kind.absent:
         return None
-    return (option.kind.as_json or option.kind.show)(value)
+    if kind.as_json:
+        return kind.as_json(value)
+    return value if isinstance(value, (bool, int, float)) else kind.show(value)

@@ -10,8 +10,11 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
 import pytest
+from support import config_pages
 
+from registry_mirror.cli import serve
 from registry_mirror.config import OPTIONS, Option, Rule, check_surroundings, load_settings
 from registry_mirror.errors import ConfigurationError
 
@@ -167,6 +170,20 @@ def default_of(option: Option) -> str:
 def page_of(option: Option) -> str:
     """The part of the reference under an option's heading."""
     return re.split(r"^##", PAGE.split(f"\n#### `{option.key}`\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def test_the_example_and_the_reference_are_what_the_settings_say() -> None:
+    """`make docs` writes both."""
+    assert config_pages.example(EXAMPLE) == EXAMPLE
+    assert config_pages.page(PAGE) == PAGE
+
+
+@pytest.mark.parametrize("name", ["host", "port"])
+def test_the_help_of_serve_gives_the_defaults_of_the_settings(name: str) -> None:
+    (help_text,) = [each.help for each in serve.command.params if isinstance(each, click.Option) and each.name == name]
+    (option,) = [each for each in OPTIONS if each.key == f"serve.{name}"]
+    assert help_text is not None
+    assert f"[default: {option.default}]" in help_text
 
 
 def test_the_example_changes_nothing_as_it_stands(tmp_path: Path) -> None:

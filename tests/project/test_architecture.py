@@ -117,7 +117,9 @@ def test_a_path_on_the_command_line_brings_no_module_that_it_does_not_use(tmp_pa
     found = modules_after(STARTED.format(root=str(tmp_path)))
     assert found & (HEAVY | NEEDLESS) == set()
     ours = {name.removeprefix("registry_mirror.") for name in found if name.startswith("registry_mirror.")}
-    assert ours & {"status", "digests", "files", "store.deliver", "store.publish", "cli.list", "config.schema"} == set()
+    assert (
+        ours & {"status", "digests", "files", "store.deliver", "store.publish", "cli.list", "config.settings"} == set()
+    )
     assert {"cli.path", "mirror", "index.reader"} <= ours
 
 

@@ -1,4 +1,4 @@
-"""How a mistake in the configuration is said: what is wrong, and the cure. Pure; standard library only."""
+"""Words for mistakes in the configuration: what is wrong, and the cure. Pure; standard library only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY_PREFIX = "pk_"  # how the platform's API keys begin
 _LONGEST = 60
 
 
-class Invalid(ValueError):  # noqa: N818 - it never leaves this room
+class BadValueError(ValueError):
     """A value cannot be used. `problem` goes on from the key's name: "is 0, out of range"."""
 
     def __init__(self, problem: str, cure: str) -> None:
