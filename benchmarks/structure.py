@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import tempfile
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 PACKAGE = str(Path(registry_mirror.__file__).parent) + os.sep
 
 
-def entered(act: Callable[[], object]) -> tuple[set[str], set[tuple[str, str]]]:
+def entered(act: Callable[[], int]) -> tuple[set[str], set[tuple[str, str]]]:
     """The modules and functions that a call enters, on its own thread and on those that it starts."""
     modules: set[str] = set()
     functions: set[tuple[str, str]] = set()
@@ -30,7 +31,8 @@ def entered(act: Callable[[], object]) -> tuple[set[str], set[tuple[str, str]]]:
 
     def note(frame: FrameType, event: str, _argument: Any) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(PACKAGE) and code.co_name != "<module>":
+        is_function = code.co_flags & inspect.CO_OPTIMIZED  # the bodies of modules and classes are not
+        if event == "call" and is_function and code.co_filename.startswith(PACKAGE):
             name = code.co_filename.removeprefix(PACKAGE)
             if not name.startswith("demo"):
                 modules.add(name)
@@ -39,10 +41,12 @@ def entered(act: Callable[[], object]) -> tuple[set[str], set[tuple[str, str]]]:
     threading.setprofile(note)
     sys.setprofile(note)
     try:
-        act()
+        code = act()
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
+    if code != 0:
+        raise SystemExit(f"it ended with {code}")
     return modules, functions
 
 
@@ -60,7 +64,7 @@ def main() -> None:
             "PICTOGRAPH_API_KEY": upstream.api_key,
             "PICTOGRAPH_BASE_URL": upstream.base_url,
         }
-        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+        with contextlib.redirect_stdout(None):
             found = {verb[0]: entered(partial(run, verb)) for verb in (["sync"], ["path", name])}
     for verb, (modules, functions) in found.items():
         print(f"{verb}: {len(modules)} modules, {len(functions)} functions")
