@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .catalog import Catalog, migrate, needs_migration
-from .catalog.database import failed
+from .catalog.database import catalog_error
 from .damage import contradiction, damage_of
 from .errors import CatalogError
 from .files import Modes, fsync_directory, make_directory, part_name
@@ -83,7 +83,7 @@ class Writer:
                     publishing=publishing,
                 )
             except (sqlite3.Error, UnicodeDecodeError) as error:
-                raise failed(layout.catalog, error) from error
+                raise catalog_error(layout.catalog, error) from error
 
 
 @contextlib.contextmanager

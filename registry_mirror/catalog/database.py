@@ -115,10 +115,10 @@ class Database:
             yield
         except _FAULTS as error:
             self._check_there()
-            raise failed(self.path, getattr(error, "orig", None) or error) from error
+            raise catalog_error(self.path, getattr(error, "orig", None) or error) from error
 
 
-def failed(path: Path, reason: Exception) -> MirrorError:
+def catalog_error(path: Path, reason: Exception) -> MirrorError:
     """The error to raise when SQLite fails on the catalog at `path`: a full disk, damage, or what it said."""
     if full := database_full(reason, path.parent, "the catalog"):
         return full

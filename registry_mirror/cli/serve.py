@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class FetchListener(Reporter):
-    """Tells a flight of the one file that is fetched for it."""
+    """Tells a pending fetch how its one file comes."""
 
-    def __init__(self, flight: PendingFetch) -> None:
-        self._flight = flight
+    def __init__(self, fetch: PendingFetch) -> None:
+        self._fetch = fetch
 
     def opened(self, key: str, path: Path) -> None:  # noqa: ARG002 - the reporter's signature
-        self._flight.opened(path)
+        self._fetch.opened(path)
 
     def started(self, key: str, name: str, size: int | None) -> None:  # noqa: ARG002
-        self._flight.sized(size)
+        self._fetch.sized(size)
 
     def advanced(self, key: str, done: int) -> None:  # noqa: ARG002
-        self._flight.grew(done)
+        self._fetch.grew(done)
 
 
 _LARGEST_PORT = 65_535
@@ -100,8 +100,8 @@ class Fetches:
 
         stop = Stop()
 
-        def fetch(model_id: str, weights_format: str, flight: PendingFetch) -> None:
+        def fetch(model_id: str, weights_format: str, pending: PendingFetch) -> None:
             _, key = settings_and_key(self.options)  # read anew: it may have been changed since the start
-            fetch_model(settings, key, model_id, weights_format, FetchListener(flight), stop)
+            fetch_model(settings, key, model_id, weights_format, FetchListener(pending), stop)
 
         return PendingFetches(fetch, settings.sync.workers, stop.set)

@@ -186,7 +186,8 @@ def _update(stream: BinaryIO, part: Path, path: Path, catalog: Path, meta: Mappi
             _copy(connection, int(present[schema.REVISION]))
             _set_meta(connection, meta, present)
     except sqlite3.DatabaseError as error:
-        if database_full(error, part.parent, "the index"):
+        # A new one would meet a full disk and a locked catalog as well, and wait for the lock once more.
+        if database_full(error, part.parent, "the index") or error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             raise
         return False  # damage beyond the first page
     return True

@@ -14,7 +14,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from ..digests import Digest, digest_file
+from ..digests import digest_file
 from ..errors import IntegrityError, MirrorError
 from ..files import (
     NotAFileError,

@@ -87,14 +87,15 @@ def test_a_catalog_that_stays_locked_is_told_and_the_index_stands(layout, monkey
         published(layout, catalog)
         before = layout.index.read_bytes()
         catalog.pins.add(["m1"], NOW)
-        facts = catalog.facts()
+        facts, built = catalog.facts(), []
         monkeypatch.setattr(catalog, "facts", lambda: facts)
+        monkeypatch.setattr(publishing, "_build", lambda *_: built.append(1))
         with sqlite3.connect(layout.catalog, isolation_level=None) as other:
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(database.CatalogError, match="locked"):
                 published(layout, catalog)
         other.close()
-        assert layout.index.read_bytes() == before
+        assert (layout.index.read_bytes(), built) == (before, [])  # it has waited once
 
 
 CHANGES = [
