@@ -90,7 +90,7 @@ def _refuse_odd(layout: Layout) -> None:
         if folder.is_symlink():
             raise ConfigurationError(
                 f"{folder} is a link to {os.readlink(folder)}, and a folder of the root may not be one",
-                hint="put the folder itself there; to have it on another disk, link or bind-mount the whole root",
+                hint="put the folder there; to have it on another file system, link or bind-mount the whole root",
             )
     for file in (layout.format_file, layout.catalog, layout.run_lock, layout.publish_lock):
         with contextlib.suppress(FileNotFoundError):
