@@ -1,1 +1,1 @@
-"""The sync: from the upstream into the root. The modules are imported one by one by those who need them."""
+"""The sync copies models from the upstream into the root. Callers import the modules they need one by one."""

@@ -1,4 +1,4 @@
-"""The operator's own command after a run that was not ok, and after what ended before it was a run."""
+"""Runs the operator's own command after a run that was not ok, and after a failure before a run could begin."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from .stop import Stop
 
 _NO_FAILED_RUN = (LockedError, NotFoundError, Interrupted)
-"""Another run holds the root, nobody knows a model of that name, or somebody wanted the end."""
+"""Errors that are no failed run: another run holds the root, a name is unknown, or someone interrupted the run."""
 
 PATIENCE = 60.0
-"""Seconds that the command gets."""
+"""Seconds that the command may take."""
 
 _LAST = 1.0
-"""Seconds until one that was killed must be gone."""
+"""Seconds to wait for a command that was killed to disappear."""
 
 
 @contextlib.contextmanager
 def recording_failures(settings: Settings, say: Callable[[str], None], stop: Stop) -> Iterator[None]:
-    """Around a run and what it needs: a failure outside of what the run records itself is recorded and told as well.
+    """Wraps a run and its preparation, and records failures that the run does not record itself.
 
-    `run.json` gets it where there is a root, and the operator's command in any case.
+    Writes the failure to `run.json` when the root exists, and always runs the operator's command.
 
     Raises:
-        MirrorError: what ended the block, in our words.
+        MirrorError: the error that ended the block; any other exception is converted to one.
     """
     started_at = utc_now()
     try:
@@ -63,7 +63,7 @@ def _write(settings: Settings, record: RunRecord, say: Callable[[str], None]) ->
     layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
     try:
         if not layout.format_file.exists():
-            return  # a path that was mistyped, or a disk that is not mounted: nothing is made there
+            return  # the path may be mistyped or its disk not mounted, so create nothing there
         check_format(layout)
         write_run(layout, modes, record, ended_early=True)
     except (OSError, MirrorError) as later:
@@ -76,12 +76,12 @@ def notify(
 ) -> None:
     """Runs `[sync] on_failure` with the record on its standard input, when the run was not ok.
 
-    The command is the operator's: it is run as it stands, without a shell. It does not get the API key, and what it
-    prints goes to standard error, since standard output is our data. That it fails is said, and nothing more: the run's
-    own outcome must not be hidden by it.
+    The command is run as configured, without a shell. Its environment lacks the API key, and its output goes to
+    standard error, because standard output carries our data. If the command fails, this only says so: the failure
+    must not hide the outcome of the run.
 
     Args:
-        patience: seconds after which it is ended.
+        patience: seconds after which the command is killed.
     """
     command = settings.sync.on_failure
     if record.outcome is RunOutcome.OK or not command:
@@ -97,12 +97,13 @@ def notify(
 
 
 def _problem(process: subprocess.Popen[bytes], body: bytes, stop: Stop, until: float) -> str | None:
-    """What went wrong with the command. One that hangs, or that a signal to us finds running, is ended with its group.
+    """Feeds the command and waits for it. Returns what went wrong with it, or None.
 
-    It may read none of its input, and leave a child that holds the pipe: only its own end counts.
+    Kills the command and its process group when it runs past `until` or when this process gets a signal. Only the
+    command's own exit counts: it may read none of its input, and a child of it may keep the pipe open.
     """
     pipe = process.stdin
-    assert pipe is not None  # noqa: S101 - it was asked for
+    assert pipe is not None  # noqa: S101 - Popen was given stdin=PIPE
     with pipe:
         os.set_blocking(pipe.fileno(), False)
         left = memoryview(body)
@@ -122,7 +123,7 @@ def _problem(process: subprocess.Popen[bytes], body: bytes, stop: Stop, until: f
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it is gone, with its group. One of another account, such as `sudo`, may not be ours to end."""
+    """Kills the process group and returns whether the process is gone. We may not kill another account's (`sudo`)."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -131,7 +132,7 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _given(pipe: int, left: memoryview) -> int:
-    """Bytes that the pipe has taken, after at most a step; all of them when nobody reads it."""
+    """Writes to the pipe after waiting at most `STEP`. Returns the bytes written, or all when no reader is left."""
     ready = select.poll()  # select() takes no descriptor above 1023
     ready.register(pipe, select.POLLOUT)
     if not ready.poll(1000 * STEP):

@@ -1,4 +1,4 @@
-"""Sync, repeated. A failing upstream makes the waits longer; nothing but a signal ends the daemon."""
+"""The daemon repeats the sync. Failures make the waits between runs longer; only a signal ends the daemon."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class Daemon:
-    """The loop.
+    """The daemon's loop of runs and waits.
 
     Args:
-        load: reads the settings and gives what reads the key; called before every run, so that an edit or a new key
-            needs no restart.
-        report: is given every finished run.
-        say: takes a line for the log.
+        load: reads the settings and returns them with a function that reads the key. It is called before every run,
+            so that an edit or a new key needs no restart.
+        report: receives every finished run.
+        say: writes a line to the log.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Daemon:
         """Runs until SIGTERM or SIGINT; SIGHUP begins a run at once.
 
         Raises:
-            ConfigurationError: the settings or the key are unusable when it starts; later it says so and goes on.
+            ConfigurationError: the settings or the key are unusable at the start. Later, run() only logs that.
         """
         settings, read_key = self._load()
         self._stop.on_signals()
@@ -70,7 +70,10 @@ class Daemon:
             self._notifier.stopping()
 
     def _once(self, settings: Settings) -> Settings:
-        """One run and the wait after it. While the settings cannot be read, those of the run before tell of it."""
+        """Does one run and the wait after it. Returns the settings of this run, or those given if it cannot read any.
+
+        When the settings cannot be read, the failure is recorded and alerted with those of the previous run.
+        """
         self._wanted = False
         try:
             with recording_failures(settings, self._say, self._stop):
@@ -83,7 +86,7 @@ class Daemon:
             self._say(str(error))
         except Interrupted:
             return settings
-        except Exception as error:  # noqa: BLE001 - nothing but a signal ends the daemon
+        except Exception as error:  # noqa: BLE001 - only a signal may end the daemon
             self._failures += 1
             self._say(f"failed: {as_mirror_error(error)}")
         every, longest = settings.daemon.every, settings.daemon.max_backoff
@@ -97,7 +100,7 @@ class Daemon:
         interrupted = isinstance(finished.error, Interrupted)
         try:
             self._report(finished)
-        except OSError as error:  # standard output: no reason to sync less often
+        except OSError as error:  # standard output is broken, which is no reason to sync less often
             self._say(f"the record was not printed: {error.strerror}")
         if interrupted:
             raise Interrupted("interrupted")
@@ -115,7 +118,7 @@ class Daemon:
 
 
 def wait_after(every: float, failures: int, longest: float, jitter: float) -> float:
-    """Seconds until the next run: the interval, doubled for each failure in a row up to `longest`, times the jitter.
+    """Returns the seconds until the next run: the interval, doubled per failure in a row up to `longest`, times jitter.
 
     The jitter keeps a fleet of mirrors from calling one upstream in step.
     """

@@ -1,4 +1,4 @@
-"""One model's weights from the source into the store. Writes no row: the caller does, after the blob."""
+"""Fetches one model's weights from the source into the store. The caller writes the row after the blob is stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to fetch: a model as it was listed, a format, and the weights that are its own so far."""
+    """One file to fetch: a model as listed, a format, and the weights that the catalog has for them so far."""
 
     row: ListedModel
     format: str
@@ -42,8 +42,8 @@ class Job:
 class Stored:
     """A blob that is in the store.
 
-    `published` says whether its bytes came now; else they were here already. `kept` counts those that came in an
-    earlier run, which did not get to the end of them.
+    `published` says whether this fetch stored the blob; otherwise the store held it already. `kept` is the number of
+    its bytes that an earlier, unfinished run had fetched.
     """
 
     md5: str
@@ -58,29 +58,30 @@ class Fetcher:
     """Fetches weights from one source into one store.
 
     Args:
-        catalog: knows which digests belong together; no row of it is written.
+        catalog: is only read, to tell which digests belong together.
     """
 
     def __init__(self, source: Source, catalog: Catalog, blobs: Blobs, reporter: Reporter) -> None:
         self._source, self._catalog, self._blobs, self._reporter = source, catalog, blobs, reporter
 
     def fetch(self, job: Job, check: Callable[[], None]) -> Stored | None:
-        """Fetches the weights, or recognises that they are here.
+        """Fetches the weights, or recognises that the store holds them already.
 
         Args:
-            check: raises when the work is to end; called for every chunk.
+            check: is called for every chunk and raises when the fetch must end.
 
         Returns:
-            None when the model was never exported in this format (onnx excepted: every ready model has it).
+            None when the model was never exported in this format. This never happens for onnx, which every ready
+            model has.
 
         Raises:
-            MirrorError: what went wrong with this model.
+            MirrorError: the model's weights could not be fetched.
         """
         try:
             with self._blobs.incoming() as incoming:
                 stored = self._fetched(job, incoming, check)
         except ConflictError as error:
-            # Some answer 400 for a model that is not ready, which passes; 409 says that this format is not there.
+            # A 400 says that the model is not ready, which is temporary. A 409 says that the format does not exist.
             if job.format == "onnx" or error.status != 409:
                 raise
             return None
@@ -103,7 +104,7 @@ class Fetcher:
         return found if isinstance(found, Stored) else self._put(job, incoming, found)
 
     def _begun(self, job: Job, incoming: IncomingBlob, progress: _Progress) -> Beginning[Part] | None:
-        """The beginning that an earlier run left."""
+        """Opens the part file that an earlier run left for this job. Returns None when there is none."""
         left = incoming.resume(job.key, progress)
         if left is None:
             return None
@@ -129,7 +130,10 @@ class Fetcher:
         )
 
     def _refuse_other_content(self, digest: Digest) -> None:
-        """Refuses bytes that have an MD5 on record and not its SHA-256, also where the old blob is no more."""
+        """Refuses bytes whose MD5 is recorded with another SHA-256, even when the old blob is gone.
+
+        Raises IntegrityError when the two differ.
+        """
         recorded = self._catalog.weights.sha256_of(digest.md5)
         if recorded and digest.sha256 not in recorded:
             raise IntegrityError(
@@ -139,11 +143,11 @@ class Fetcher:
             )
 
     def _held(self, job: Job, declared: Declared) -> Stored | None:
-        """The blob that is declared, when it is in the store; then the bytes need not come.
+        """Returns the declared blob when the store holds it, so that its bytes need not be fetched; None otherwise.
 
-        Only a digest proves it. The same ETag and size do not: the model's row says that something has changed.
+        Only a digest proves that the blob is the same. An equal ETag and size do not, because the model's row changed.
         """
-        if declared.coding:  # the digests may be of the compressed bytes
+        if declared.coding:  # the digests may describe the compressed bytes
             return None
         md5 = declared.md5 or declared.hint
         if md5 is not None:
@@ -156,7 +160,10 @@ class Fetcher:
         return Stored(current.md5, current.sha256, current.size)
 
     def _held_by_md5(self, weights_format: str, md5: str, declared: Declared) -> Stored | None:
-        """A blob under this MD5. It is hashed first when it has changed or the catalog does not vouch for it."""
+        """Returns the stored blob with this MD5 when it matches what is declared; None otherwise.
+
+        Hashes the blob first when its file has changed or when the catalog has no record of it.
+        """
         if not self._blobs.has_name(md5, weights_format):
             return None
         vouched = self._catalog.weights.with_md5(md5)
@@ -167,7 +174,7 @@ class Fetcher:
             self._refuse_other_content(digest)
             vouched = (digest.sha256, digest.size)
         sha256, size = vouched
-        # An ETag is a hint: only together with the length is it believed. A binding MD5 may come without one.
+        # An MD5 from an ETag is only a hint, so the length must match too. A declared MD5 suffices without a length.
         if declared.size != size and (declared.md5 is None or declared.size is not None):
             return None
         if declared.others.get("sha-256", sha256) != sha256:
@@ -176,7 +183,10 @@ class Fetcher:
 
 
 class _Progress:
-    """Tells the reporter of each beginning, and the reservation and the reporter of what came."""
+    """Passes the progress of a transfer to the reporter and to the reservation.
+
+    When the number of bytes done falls, the transfer has begun anew, and the reporter is told of a new start.
+    """
 
     def __init__(self, job: Job, incoming: IncomingBlob, reporter: Reporter, check: Callable[[], None]) -> None:
         self._job, self._incoming, self._reporter, self._check = job, incoming, reporter, check
@@ -193,16 +203,16 @@ class _Progress:
 
 
 def _origin(job: Job, declared: Declared) -> Origin | None:
-    """The sidecar of a part; None where a later run could not rely on it."""
+    """Returns the sidecar of a part file, or None when a later run could not rely on the part file."""
     if declared.size is None or not declared.lasting:
         return None
-    # A date that cannot be a validator by itself still tells a changed object beside one.
+    # A date that is too weak to be a validator by itself still reveals a changed object when a validator stands by it.
     modified = declared.modified if declared.settled or declared.validator else None
     return Origin(job.key, declared.size, declared.md5, declared.validator, modified, digests=dict(declared.others))
 
 
 def weights_of(job: Job, stored: Stored) -> WeightsRecord:
-    """The row to record for a stored blob."""
+    """Returns the row to record for a stored blob."""
     return WeightsRecord(
         model_id=job.row.id,
         format=job.format,
@@ -217,7 +227,7 @@ def weights_of(job: Job, stored: Stored) -> WeightsRecord:
 
 
 def is_stored(blobs: Blobs, found: WeightsRecord) -> bool:
-    """Whether the blob of a row that is about to be written is in the store: a `gc` may have been faster."""
+    """Returns whether the store still holds the blob of a row to be written. A `gc` may have removed it meanwhile."""
     return blobs.holds(found.md5, found.format, found.size)
 
 
@@ -225,7 +235,7 @@ def record(catalog: Catalog, blobs: Blobs, job: Job, stored: Stored) -> None:
     """Writes the row of one stored blob.
 
     Raises:
-        StoreError: it is no longer there.
+        StoreError: the blob is no longer in the store.
     """
     if catalog.weights.record([weights_of(job, stored)], lambda found: is_stored(blobs, found)):
         raise StoreError(
@@ -235,5 +245,5 @@ def record(catalog: Catalog, blobs: Blobs, job: Job, stored: Stored) -> None:
 
 
 def job_for(row: ListedModel, weights_format: str, known: Known | None) -> Job:
-    """The job of one file."""
+    """Returns the job that fetches one file."""
     return Job(row, weights_format, known.weights_of(weights_format) if known else None)

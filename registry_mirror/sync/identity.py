@@ -1,4 +1,4 @@
-"""One root mirrors one organisation. A key of another one must not mark a single model gone."""
+"""One root mirrors one organisation. A key of another organisation must not mark any model gone."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
 
 _MOST_HELD = 64 << 20
-"""Characters of documents. Whose registry it is and what so many did not show is decided by what they did."""
+"""Characters of documents to hold back at most. After that the organisations seen so far decide."""
 
 
 def confirmed(
     catalog: Catalog, source: Source, pages: Iterable[ListingPage], reporter: Reporter
 ) -> Iterator[ListingPage]:
-    """Lets pages through once one of them shows whose registry it is; until then they are held back, up to a limit.
+    """Holds pages back until one shows which organisation the registry belongs to, then yields them all.
+
+    At most `_MOST_HELD` characters are held back.
 
     Raises:
-        ConfigurationError: it is another organisation, or this mirror itself; no page was let through.
+        ConfigurationError: the registry is of another organisation, or the upstream is this mirror itself.
     """
     facts, held, organizations = catalog.facts(), [], set()
     sure, weight, base_url = False, 0, source.address
@@ -41,7 +43,7 @@ def confirmed(
         if sure:
             _record(catalog, facts, base_url, organizations, reporter)
             yield from held
-    refuse_loop(facts["catalog_id"], source.chain)  # a listing without a page has been checked nowhere else
+    refuse_loop(facts["catalog_id"], source.chain)  # the loop above does not check a listing without pages
     if held and not sure:
         _record(catalog, facts, base_url, organizations, reporter)
         yield from held
@@ -50,10 +52,12 @@ def confirmed(
 
 
 def refuse_loop(catalog_id: str, chain: tuple[str, ...]) -> None:
-    """A mirror of itself, be it round several others, would hold on to whatever was ever in the circle.
+    """Refuses an upstream that mirrors this mirror, directly or through others.
+
+    Mirrors in a circle would keep every model that one of them ever had.
 
     Raises:
-        ConfigurationError: this catalog is one of those that the upstream's answers came through.
+        ConfigurationError: the upstream's answers came through this catalog.
     """
     if catalog_id in chain:
         raise ConfigurationError(
@@ -63,10 +67,10 @@ def refuse_loop(catalog_id: str, chain: tuple[str, ...]) -> None:
 
 
 def check(catalog: Catalog, source: Source, row: ListedModel, reporter: Reporter) -> None:
-    """The same for a single model.
+    """Checks the upstream as `confirmed` does, by a single model.
 
     Raises:
-        ConfigurationError: it is of another organisation, or comes from this mirror itself.
+        ConfigurationError: the model is of another organisation, or comes from this mirror itself.
     """
     facts = catalog.facts()
     refuse_loop(facts["catalog_id"], source.chain)
@@ -74,14 +78,17 @@ def check(catalog: Catalog, source: Source, row: ListedModel, reporter: Reporter
 
 
 def owners(page: ListingPage) -> set[str]:
-    """The organisations of a page's models. Public ones may be anybody's, so they count only where all are public."""
+    """Returns the organisations of a page's models.
+
+    Public models may belong to anybody, so they count only when all models on the page are public.
+    """
     rows = [row for row in page.rows if isinstance(row, ListedModel) and row.organization_id]
     own = [row for row in rows if row.visibility != "public"] or rows
     return {row.organization_id for row in own if row.organization_id}
 
 
 def settled(facts: Mapping[str, str], base_url: str, organizations: set[str]) -> bool:
-    """Whether what was seen so far tells whose registry it is."""
+    """Returns whether the organisations seen so far tell which organisation the registry belongs to."""
     ours = facts.get("organization_id")
     if ours is not None:
         return ours in organizations or (not organizations and facts.get("base_url") == base_url)
@@ -99,12 +106,12 @@ def _record(
 
 
 def news(facts: Mapping[str, str], base_url: str, organizations: set[str]) -> dict[str, str]:
-    """The facts to record, none when nothing is new.
+    """Returns the facts to record; empty when nothing is new.
 
-    The organisation decides. An upstream that names none is known by its address.
+    The organisation identifies the upstream. An upstream that names none is identified by its address.
 
     Raises:
-        ConfigurationError: it is another organisation.
+        ConfigurationError: the upstream is of another organisation, or nothing shows that it is of the same one.
     """
     ours, address = facts.get("organization_id"), facts.get("base_url")
     if ours is not None and organizations and ours not in organizations:

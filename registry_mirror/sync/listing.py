@@ -1,4 +1,4 @@
-"""Reading the upstream's listing: each page is planned, recorded and queued before the next one counts."""
+"""Reads the upstream's listing. Each page is planned, recorded and queued before the next page is applied."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 
 class Listing:
-    """One reading of the listing, archived models included.
+    """Reads the listing of one run, archived models included, and records what it says.
 
     Args:
-        sizes: reads the names of the blobs in the store, with their sizes.
-        patience: failures of the network in a row after which no further model is asked for.
-        submit: takes each job that a page brings.
+        sizes: returns the sizes of the blobs in the store by their names.
+        patience: number of network failures in a row after which no further model is requested.
+        submit: queues a job.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class Listing:
         self._tripped: MirrorError | None = None
 
     def pages(self) -> Iterator[ListingPage]:
-        """The pages, once it is sure whose they are.
+        """Yields the pages, once it is certain which organisation they belong to.
 
         Raises:
-            MirrorError: the listing cannot be had or believed.
+            MirrorError: the listing cannot be fetched or cannot be believed.
         """
         self._facts = self._catalog.facts()
         ahead = self._api.ahead(
@@ -99,11 +99,14 @@ class Listing:
         self._settled = load_unchanged(self._catalog, self._policy.formats, self._blobs)
 
     def _texts(self) -> Mapping[bytes, str]:
-        """The rows to recognise. None before it is sure whose the listing is, which only a decoded row tells."""
+        """Returns the rows to recognise by their text.
+
+        Returns none until the organisation is certain, because only a decoded row names it.
+        """
         return self._settled.texts if self._sure and not self._policy.named else {}
 
     def apply(self, page: ListingPage) -> None:
-        """Records one page and queues what it brings."""
+        """Records one page and queues its files."""
         fresh = {
             row.id: row for row in reversed(page.rows) if isinstance(row, ListedModel) and row.id not in self._seen
         }
@@ -118,12 +121,15 @@ class Listing:
         self._queue(steps)
 
     def finish(self, *, accept_shrink: bool) -> MirrorError | None:
-        """What is to be done when the last page was read. Gives back what is wrong with the listing as a whole.
+        """Ends the reading after the last page: records gaps and asks for the models that the listing lacks.
 
-        One that is not whole by its own word tells nothing of what it lacks.
+        A listing that is incomplete by its own account proves nothing about missing models, so none is asked for.
+
+        Returns:
+            ShrinkError when too many models are missing, else None.
 
         Raises:
-            UnknownNameError: no listed model has one of the names that were given.
+            UnknownNameError: no listed model has one of the names that the command line gave.
         """
         gaps = find_gaps(self._readings, self._facts)
         self._submit_named(gap_warning(gaps))
@@ -145,7 +151,7 @@ class Listing:
         return None
 
     def _submit_named(self, gap: str | None) -> None:
-        """Queues what was named on the command line, once it is sure that every name is a model's."""
+        """Queues the models named on the command line, or raises UnknownNameError when a name is no model's."""
         missing = unknown_names(self._policy.named, lambda name: name in self._names or name in self._seen)
         if missing:
             raise UnknownNameError(missing[0], self._names, gap)
@@ -162,9 +168,10 @@ class Listing:
             self._catalog.weights.clear_failures(over)
 
     def _detailed(self, row: ListedModel) -> dict[str, Any] | None:
-        """A row to record; where the listing lacks metrics or class mapping, the model itself is asked for.
+        """Returns the row to record. Asks for the model itself when the listing lacks its metrics or class mapping.
 
-        When that fails, a known model stays as it was and a new one is recorded as listed; the next run asks again.
+        When that request fails, a known model keeps its row (returns None) and a new one is recorded as listed. The
+        next run asks again.
         """
         if row.detailed:
             return record_of(row)
@@ -174,7 +181,7 @@ class Listing:
         return None if row.id in self._known else record_of(row) | {"fingerprint": ""}
 
     def _end_if_tripped(self) -> None:
-        """Ends the run, once what came is recorded, when every further model would meet the same error."""
+        """Raises the error that every further request would meet, if any. Call it once the answers are recorded."""
         if self._tripped is not None:
             raise self._tripped
 
@@ -212,7 +219,7 @@ class Listing:
             self._submit(job)
 
     def _ask_for(self, absent: Sequence[str]) -> None:
-        """Asks for each model that the listing lacks; only a 404 calls it gone."""
+        """Asks for each model that the listing lacks, and marks those gone for which the upstream answers 404."""
         answers = self._api.map(lambda each: self._ask_for_one(each, self._known[each].name, quiet_404=True), absent)
         found = [answer for answer in answers if isinstance(answer, ListedModel)]
         news = [row for row in found if row.fingerprint != self._known[row.id].fingerprint]
@@ -224,7 +231,7 @@ class Listing:
         self._end_if_tripped()
 
     def _ask_for_one(self, model_id: str, name: str, *, quiet_404: bool = False) -> ListedModel | MirrorError:
-        """One model, or the error, which is noted as the model's own unless every further one would meet it."""
+        """Returns one model, or the error. Notes the error as this model's unless every further model would meet it."""
         if self._tripped is not None:
             return self._tripped
         try:
@@ -247,16 +254,16 @@ def read_listings(
     say: Callable[[str], None],
     texts: Callable[[], Mapping[bytes, str]] = dict,
 ) -> Iterator[ListingPage]:
-    """The live models, then the archived ones; each listing is read again while it is not whole by its own word.
+    """Yields the live models, then the archived ones. Reads a listing again while it is incomplete by its own account.
 
     Args:
         usual: gaps that these listings always have.
-        readings: takes what came of each listing.
-        texts: as `Source.pages` takes it.
+        readings: receives the summary of each listing.
+        texts: is passed to `Source.pages`.
     """
     archived = str(ModelStatus.ARCHIVED)
     readings["live"] = yield from read_whole(lambda: source.pages(texts=texts), usual.get("live", ""))
-    # An upstream that does not know this filter shows archived models among the others, or not at all.
+    # An upstream without this filter lists archived models among the others, or does not list them.
     try:
         readings[archived] = yield from read_whole(
             lambda: source.pages(status=archived, texts=texts), usual.get(archived, ""), readings["live"]
@@ -266,10 +273,10 @@ def read_listings(
 
 
 class UnknownNameError(NotFoundError):
-    """No listed model has a name that was given on the command line; `names` are those that they have.
+    """No listed model has a name that the command line gave. `names` are the names of the listed models.
 
     Args:
-        gap: what is known to be missing from the listing.
+        gap: a sentence about what the listing lacks, when it has a gap.
     """
 
     def __init__(self, name: str, names: Iterable[str], gap: str | None) -> None:
@@ -279,7 +286,10 @@ class UnknownNameError(NotFoundError):
 
 
 def unusable(error: ApiError | ListingError) -> MirrorError:
-    """What an error of the listing means for the run: some speak of the key or the network, the rest of the listing."""
+    """Returns the error that ends the run when the listing failed.
+
+    Errors about the key, a limit or the upstream's state pass as they are; all others become a ListingError.
+    """
     if isinstance(error, ListingError):
         return ListingError(
             f"{error.message}; nothing was marked gone",
@@ -293,7 +303,7 @@ def unusable(error: ApiError | ListingError) -> MirrorError:
 
 
 def record_of(row: ListedModel, detail: ListedModel | None = None) -> dict[str, Any]:
-    """A row for the catalog. The document is the model's own where it was asked for, the rest is the listing's."""
+    """Returns a row for the catalog. The document is from `detail` when given; all other values are as listed."""
     return {
         "id": row.id,
         "name": row.name,

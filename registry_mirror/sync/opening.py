@@ -1,4 +1,4 @@
-"""Opening what a sync works with: the source that the settings name, the root for writing, the store."""
+"""Opens the parts that a sync works with: the source that the settings name, the root for writing, and the store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def make_client(
     settings: Settings, key: Secret, wait: Callable[[float], None], retry: RetryPolicy | None = None
 ) -> Client:
-    """The models API of these settings. Waits between tries go through `wait`, unless another policy is given."""
+    """Returns a client of the models API. It waits between tries by calling `wait`, unless `retry` is given."""
     upstream = settings.upstream
     return Client(
         key,
@@ -42,7 +42,7 @@ def make_client(
 
 
 def open_source(settings: Settings, key: Secret, wait: Callable[[float], None]) -> Source:
-    """The source that these settings name. The caller closes it."""
+    """Opens the source that the settings name. The caller closes it."""
     return ApiSource(make_client(settings, key, wait), settings.upstream.page_size)
 
 
@@ -53,8 +53,8 @@ def open_sync(
     """Opens the root for writing, its source and its store.
 
     Args:
-        wait: called with seconds to wait; may raise.
-        locked: whether the caller holds the run lock; a migration needs it and takes it otherwise.
+        wait: is called with the seconds to wait; may raise.
+        locked: whether the caller holds the run lock. A migration needs the lock and takes it when this is False.
 
     Raises:
         ConfigurationError: the root cannot be used.

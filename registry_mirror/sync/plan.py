@@ -1,7 +1,7 @@
-"""What a sync does with each model, and why. Pure: no clock, no disk, no network.
+"""Decides what a sync does with each model, and why. Pure: no clock, no disk, no network.
 
 A model costs requests only when its weights may have changed since they were fetched, when they are missing from the
-store, or when the last try failed. Whatever its status has become, weights that are here stay.
+store, or when the last try failed. Weights that are in the store stay, whatever the model's status has become.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHRINK_COUNT = 5
 
 
 class Change(StrEnum):
-    """A listed model against the catalog."""
+    """How a listed model compares with the catalog."""
 
     ADDED = "added"
     CHANGED = "changed"
@@ -34,7 +34,7 @@ class Change(StrEnum):
 
 
 class Action(StrEnum):
-    """What is done about one file of a model."""
+    """What a sync does about one file of a model."""
 
     FETCH = "fetch"
     KEEP = "keep"
@@ -43,7 +43,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileStep:
-    """One format of one model: the action, the reason, and the bytes where they are known."""
+    """One format of one model: the action, the reason, and the size in bytes when it is known."""
 
     format: str
     action: Action
@@ -53,7 +53,7 @@ class FileStep:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One listed model: its change and what is done about its files. `rule` is the filter that decided."""
+    """One listed model: how it changed and what to do about its files. `rule` names the filter that decided."""
 
     row: ListedModel
     change: Change
@@ -68,7 +68,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator wants: formats, filters, and the models named on the command line (none: all)."""
+    """What the operator wants: formats, filters, and the models named on the command line (empty means all)."""
 
     formats: tuple[str, ...] = ("onnx",)
     rules: tuple[Rule, ...] = ()
@@ -76,23 +76,23 @@ class Policy:
 
 
 def plan_model(row: ListedModel, known: Known | None, policy: Policy, blobs: Mapping[str, int]) -> Step:
-    """Decides about one listed model.
+    """Decides what to do with one listed model.
 
     Args:
-        blobs: sizes of the blobs in the store by their names, as `blob_name` gives them.
+        blobs: sizes of the blobs in the store by the names that `blob_name` returns.
     """
     included, rule = decide(row, policy.rules)
     named = bool(policy.named & {row.id, row.name})
     if policy.named and not named:
         included, rule = False, "not named on the command line"
     if known is not None and named:
-        known = replace(known, evicted=frozenset())  # whoever names a model wants its weights back
+        known = replace(known, evicted=frozenset())  # a model that is named is fetched even if it was evicted
     files = tuple(_plan_file(row, known, each, blobs, included=included) for each in policy.formats)
     return Step(row, change_of(row, known), rule, files)
 
 
 def change_of(row: ListedModel, known: Known | None) -> Change:
-    """Whether a listed model is new, other than the catalog has it, or the same. One back from the dead has changed."""
+    """Returns whether a listed model is new, changed or the same. A model that was marked gone counts as changed."""
     if known is None:
         return Change.ADDED
     same = known.fingerprint == row.fingerprint and not known.gone
@@ -130,7 +130,7 @@ def _why_not_held(recorded: KnownWeights, found: int | None) -> str:
 
 
 def decide(row: ListedModel, rules: Sequence[Rule]) -> tuple[bool, str]:
-    """Whether the filters include a model, and the rule that decided. The first rule that matches wins."""
+    """Returns whether the filters include a model, and the rule that decided. The first rule that matches wins."""
     for number, rule in enumerate(rules, start=1):
         if matches(rule, row):
             return rule.action == "include", f"rule {number}: {rule.action} {_describe(rule)}"
@@ -138,7 +138,7 @@ def decide(row: ListedModel, rules: Sequence[Rule]) -> tuple[bool, str]:
 
 
 def matches(rule: Rule, row: ListedModel) -> bool:
-    """Whether a model meets every condition that a rule gives."""
+    """Returns whether a model meets every condition that a rule gives."""
     return (
         _any_glob(rule.names, row.name)
         and (not rule.types or row.model_type in rule.types)
@@ -162,15 +162,15 @@ def _describe(rule: Rule) -> str:
 
 
 def absent_models(present: Iterable[str], listed: Collection[str]) -> list[str]:
-    """Ids that the catalog holds as present and the listing does not have."""
+    """Returns the ids of models that are present in the catalog and missing from the listing."""
     return [model_id for model_id in present if model_id not in listed]
 
 
 def shrinks(known: int, absent: int) -> bool:
-    """Whether so many are absent that the listing is likelier wrong than they are gone.
+    """Returns whether so many models are absent that the listing is probably wrong.
 
-    `known` counts the models that were present before the run: none of them left, or more than a fifth of them and
-    more than five missing.
+    This is so when all are absent, or when more than five and more than a fifth are. `known` counts the models that
+    were present before the run.
     """
     if known == 0 or absent == 0:
         return False
@@ -178,5 +178,5 @@ def shrinks(known: int, absent: int) -> bool:
 
 
 def unknown_names(named: Collection[str], listed: Callable[[str], bool]) -> list[str]:
-    """The names on the command line that no listed model has as its name or id."""
+    """Returns the names on the command line that are neither the name nor the id of a listed model, sorted."""
     return sorted(name for name in named if not listed(name))

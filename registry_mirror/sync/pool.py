@@ -1,6 +1,6 @@
-"""The threads of a sync: calls to the API, several fetches at a time, and when to stop handing out work.
+"""The threads of a sync: one pool calls the API, one fetches files, and a circuit breaker stops each.
 
-Workers move bytes; the thread that runs the sync writes the rows and never waits for a network.
+Workers move bytes. The thread that runs the sync writes the rows and never reads from the network itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 class CircuitBreaker:
-    """Trips at once for a refused key, a long rate limit, a used-up quota and a disk that takes no more writes, and
+    """Trips when further work is pointless, and then has a `reason`.
+
+    It trips at once for a refused key, a long rate limit, a used-up quota or a disk that takes no more writes, and
     after `patience` failures of the network or the disk in a row.
     """
 
@@ -41,12 +43,12 @@ class CircuitBreaker:
         self.reason: str | None = None
 
     def success(self) -> None:
-        """An answer came: the network is there."""
+        """Notes that one model succeeded, which ends the row of failures."""
         with self._lock:
             self._streak = 0
 
     def failure(self, error: MirrorError) -> None:
-        """Notes what went wrong with one model."""
+        """Notes that one model failed, and trips if the error calls for it."""
         with self._lock:
             self._streak = self._streak + 1 if isinstance(error, (NetworkError, StoreError)) else 0
             if _hits_all(error) or self._streak >= self._patience:
@@ -66,17 +68,17 @@ R = TypeVar("R")
 
 
 class ApiPool:
-    """A few threads for calls."""
+    """A few threads that call the API. The waiting caller notices a stop several times a second."""
 
     def __init__(self, workers: int, stop: Stop) -> None:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="api")
         self._stop = stop
 
     def ahead(self, items: Iterator[T]) -> Iterator[T]:
-        """The same items; the first one is fetched from now on, and the next one while the last one is worked on.
+        """Returns an iterator of the same items that fetches one item ahead of its caller, the first one at once.
 
-        Raises, when an item is waited for:
-            Interrupted: the end was asked for.
+        Raises, while the caller waits for an item:
+            Interrupted: the stop flag is set.
         """
         return self._ahead(self._executor.submit(_next, items), items)
 
@@ -89,16 +91,16 @@ class ApiPool:
             yield got[0]
 
     def map(self, act: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """What `act` makes of each item, several at a time.
+        """Calls `act` for each item, several at a time, and returns the results in the order of the items.
 
         Raises:
-            Interrupted: the end was asked for.
+            Interrupted: the stop flag is set.
         """
         futures = [self._executor.submit(act, item) for item in items]
         return [self._wait(future) for future in futures]
 
     def close(self) -> None:
-        """Lets the threads go; a call that has begun ends by itself."""
+        """Shuts the threads down without waiting. A call that has begun ends by itself."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _wait(self, future: Future[R]) -> R:
@@ -125,7 +127,7 @@ _log = logging.getLogger("registry_mirror")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a job: stored, absent (both None) or failed."""
+    """The result of a job: stored, failed, or absent upstream (then `stored` and `error` are both None)."""
 
     job: Job
     stored: Stored | None
@@ -133,7 +135,7 @@ class Result:
 
 
 class FetchPool:
-    """Runs jobs on a few threads, in the order they came.
+    """Runs jobs on a few threads, in the order of their submission.
 
     Args:
         abort: wakes every thread that waits for bytes.
@@ -164,11 +166,14 @@ class FetchPool:
         return len(self._open)
 
     def results(self, timeout: float) -> list[Result]:
-        """Those that are done, after at most `timeout` seconds without one. They come again until they are settled."""
+        """Returns the finished jobs, after waiting at most `timeout` seconds for one.
+
+        The same results are returned again until `settle` is called.
+        """
         with contextlib.suppress(queue.Empty):
             if not self._unsettled and self._open and timeout:
                 self._unsettled.append(self._done.get(timeout=timeout))
-                # Small files come by the dozen: their rows are written together, and not a transaction for each.
+                # Small files finish by the dozen. Collect them, so that their rows share one transaction.
                 until = time.monotonic() + _TOGETHER
                 while len(self._unsettled) < len(self._open):
                     self._unsettled.append(self._done.get(timeout=max(0.0, until - time.monotonic())))
@@ -177,24 +182,24 @@ class FetchPool:
         return self._unsettled
 
     def settle(self) -> None:
-        """Forgets the results whose rows are written. A signal before that must not lose the row of a whole blob."""
+        """Forgets the results that were returned. Call it once their rows are written, so that a signal loses none."""
         for result in self._unsettled:
             self._open.pop(result.job.key, None)
         self._unsettled = []
 
     def forget_queued(self) -> int:
-        """Drops the jobs that have not begun and says how many they were."""
+        """Drops the jobs that have not begun and returns how many they were."""
         dropped = 0
-        with contextlib.suppress(IndexError):  # the threads take from it meanwhile
+        with contextlib.suppress(IndexError):  # worker threads take jobs from the queue at the same time
             while True:
                 del self._open[self._queue.popleft().key]
                 dropped += 1
-        for turn in list(self._turns):  # those of the dropped: a hundred thousand would take seconds to find nothing
+        for turn in list(self._turns):  # a hundred thousand turns would take seconds only to find the queue empty
             turn.cancel()
         return dropped
 
     def abort(self) -> list[Result]:
-        """Ends everything now; gives back what was done all the same."""
+        """Ends all jobs now. Returns the results of those that finished."""
         self._ending = True
         self.forget_queued()
         self._abort_bytes()
@@ -202,21 +207,21 @@ class FetchPool:
         return self.results(0)
 
     def close(self) -> None:
-        """Lets the threads go. What they use is closed next, so those that still work are ended first."""
+        """Shuts the threads down. Ends running jobs first, because the caller closes what they use next."""
         if self._turns:
             self.abort()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _work(self) -> None:
-        """One turn: the oldest job, unless none is left."""
+        """Runs the oldest queued job, or does nothing when the queue is empty."""
         with contextlib.suppress(IndexError):
             self._done.put(self._result(self._queue.popleft()))
 
     def _result(self, job: Job) -> Result:
         try:
             return self._fetched(job)
-        except Exception as error:  # noqa: BLE001 - a run must not wait for ever for a job that met a fault of ours
-            # Nobody is told here: what tells may be what failed, and the job must come back all the same.
+        except Exception as error:  # noqa: BLE001 - without a result the run would wait for this job forever
+            # The reporter is not called here: the exception may have come from it.
             return Result(job, None, as_mirror_error(error))
 
     def _fetched(self, job: Job) -> Result:
@@ -250,7 +255,7 @@ class FetchPool:
 
 
 def describe(job: Job, stored: Stored | None) -> str:
-    """What became of a file, in words."""
+    """Returns in words what became of a file."""
     if stored is None:
         return f"the upstream has no {job.format} of it"
     kept = f", {format_size(stored.kept)} of it in an earlier run" if stored.kept else ""

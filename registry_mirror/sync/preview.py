@@ -1,4 +1,4 @@
-"""`sync --dry-run`: the plan of a run, and nothing of the run. The root is not written to, not even created."""
+"""`sync --dry-run`: plans a run without doing it. The root is not written to, not even created."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Preview:
     """What a run would do.
 
     Attributes:
-        absent: the ids that it would ask for.
-        shrinks: it would refuse to.
-        gaps: where the listing is not whole by its own word.
+        absent: the ids of models that the listing lacks and the run would ask for.
+        shrinks: whether so many are absent that the run would refuse to ask.
+        gaps: where the listing is incomplete by its own account.
     """
 
     steps: tuple[Step, ...]
@@ -81,10 +81,13 @@ def _step_as_json(step: Step) -> dict[str, Any]:
 
 
 def preview(settings: Settings, key: Secret, named: frozenset[str], stop: Stop, *, sizes: bool) -> Preview:
-    """Lists the upstream and plans.
+    """Lists the upstream and plans a run.
+
+    Args:
+        sizes: whether to ask storage for the size of each file that would be fetched.
 
     Raises:
-        MirrorError: as a sync would.
+        MirrorError: in the cases in which a sync raises it.
     """
     layout = Layout(settings.root)
     known, facts = _catalog(layout)
@@ -133,7 +136,7 @@ def _with_sizes(source: Source, step: Step) -> Step:
 
 
 def _with_size(source: Source, step: Step, each: FileStep) -> FileStep:
-    """Looks at what is declared of one file. That one fails does not spoil the plan."""
+    """Adds the size that storage declares for a file. If the request fails, the reason says so and the plan goes on."""
     try:
         declared = source.look(step.row, each.format)
     except MirrorError as error:

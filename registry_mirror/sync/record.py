@@ -1,4 +1,7 @@
-"""The record of one run, in `run.json` too: what it listed, fetched, reused and failed, and gaps in the listing."""
+"""The record of one run: models listed, files fetched and reused, failures, and gaps in the listing.
+
+`run.json` holds the record of the last run.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +25,21 @@ if TYPE_CHECKING:
 
 
 FACT = "listing_gaps"
-"""The fact that remembers the gaps of the last run, as JSON: listing to gap and how many runs in a row had it."""
+"""The fact that holds the gaps of the last run, as JSON: by listing, the gap and how many runs in a row had it."""
 
 _PATIENCE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A listing that is not whole by its own word.
+    """A listing that is incomplete by its own account.
 
     Attributes:
         listing: "live" or "archived".
-        total: how many models it says it has; None when it says only that there are more.
-        received: how many different ones came, in all readings together.
-        size: as `ListingSummary.gap` gives it.
-        usual: the three runs before had the same one.
+        total: how many models the listing says it has; None when it says only that there are more.
+        received: how many different models were received, over all readings.
+        size: the value of `ListingSummary.gap`.
+        usual: whether the three runs before had the same gap.
     """
 
     listing: str
@@ -46,7 +49,7 @@ class Gap:
     usual: bool
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in the run's record."""
+        """Returns the gap as the run's record shows it."""
         return {"listing": self.listing, "total": self.total, "received": self.received, "usual": self.usual}
 
     def __str__(self) -> str:
@@ -57,12 +60,12 @@ class Gap:
 
 
 def usual_gaps(facts: Mapping[str, str]) -> dict[str, str]:
-    """The gaps, by listing, that are this upstream's manner."""
+    """Returns the gaps that this upstream has in every run, by listing."""
     return {listing: size for listing, (size, runs) in _remembered(facts).items() if runs >= _PATIENCE}
 
 
 def find_gaps(readings: Mapping[str, ListingSummary], facts: Mapping[str, str]) -> tuple[Gap, ...]:
-    """The gaps of a run, from what was read of each listing and what the runs before have left."""
+    """Returns the gaps of a run, and marks those as usual that the runs before had too."""
     usual = usual_gaps(facts)
     return tuple(
         Gap(listing, reading.total, reading.received, reading.gap, usual=usual.get(listing) == reading.gap)
@@ -72,7 +75,10 @@ def find_gaps(readings: Mapping[str, ListingSummary], facts: Mapping[str, str]) 
 
 
 def remember(gaps: Iterable[Gap], facts: Mapping[str, str]) -> dict[str, str]:
-    """The facts to record for the next run; none when nothing is new. Another gap, or none, begins anew."""
+    """Returns the facts to record for the next run; empty when nothing is new.
+
+    The count of runs starts again at 1 when the gap differs, and is dropped when there is no gap.
+    """
     before, after = _remembered(facts), {}
     for gap in gaps:
         size, runs = before.get(gap.listing, ("", 0))
@@ -82,7 +88,7 @@ def remember(gaps: Iterable[Gap], facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _remembered(facts: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    """What cannot be read is no memory: the next run writes it anew."""
+    """Reads the fact. Returns no gaps when it is unreadable, since the next run writes it anew."""
     try:
         return {
             listing: (str(size), int(runs)) for listing, (size, runs) in json.loads(facts.get(FACT) or "{}").items()
@@ -92,7 +98,7 @@ def _remembered(facts: Mapping[str, str]) -> dict[str, tuple[str, int]]:
 
 
 def gap_warning(gaps: Iterable[Gap]) -> str | None:
-    """What to say of the gaps that are not usual; None when there are none."""
+    """Returns a sentence about the gaps that are not usual, or None when there are none."""
     said = "; ".join(str(gap) for gap in gaps if not gap.usual)
     return f"{said}, also when it was read again; nothing was marked gone" if said else None
 
@@ -113,14 +119,14 @@ class Amount:
     bytes: int = 0
 
     def add(self, size: int) -> None:
-        """One file more."""
+        """Counts one more file of `size` bytes."""
         self.files += 1
         self.bytes += size
 
 
 @dataclass(frozen=True, slots=True)
 class FailedModel:
-    """A model that failed, with the reason. `id` is None when not even that could be read."""
+    """A model that failed, with the reason. `id` and `name` are None when they could not be read."""
 
     id: str | None
     name: str | None
@@ -129,7 +135,7 @@ class FailedModel:
 
 @dataclass(slots=True)
 class RunTally:
-    """What a run has done so far. `archived` and `gone` count the models that became so in this run."""
+    """Counts what a run has done so far. `archived` and `gone` count the models that became so in this run."""
 
     started_at: datetime
     listed: int = 0
@@ -147,7 +153,7 @@ class RunTally:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A finished run. `error` is what ended it or kept it from being whole, when something did."""
+    """A finished run. `error` says why it ended early or stayed incomplete; None when it did neither."""
 
     outcome: RunOutcome
     tally: RunTally
@@ -157,7 +163,7 @@ class RunRecord:
     error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The object under "run"; its keys are a contract. `error` and `listing_gaps` are there only with a content."""
+        """Returns the object under "run". Its keys are a contract; `error` and `listing_gaps` are left out if empty."""
         tally = self.tally
         record: dict[str, Any] = {
             "outcome": str(self.outcome),
@@ -181,7 +187,7 @@ class RunRecord:
         return record
 
     def last_line(self) -> str:
-        """The one line that says it all."""
+        """Returns the summary of the run in one line."""
         tally = self.tally
         changes = [f"{tally.added} added", f"{tally.changed} changed", f"{tally.unchanged} unchanged"]
         changes += [f"{count} {word}" for word, count in (("archived", tally.archived), ("gone", tally.gone)) if count]
@@ -203,12 +209,18 @@ def _files(amount: Amount) -> str:
 
 
 def outcome_of(tally: RunTally, *, ended_early: bool) -> RunOutcome:
-    """The outcome of a run whose listing was good: partial when a model failed, or was left or kept from the run."""
+    """Returns the outcome of a run that read its listing.
+
+    It is partial when a model failed, when the run ended early or when the listing has an unusual gap.
+    """
     return RunOutcome.PARTIAL if tally.failed or ended_early or gap_warning(tally.gaps) else RunOutcome.OK
 
 
 def write_run(layout: Layout, modes: Modes, record: RunRecord, *, ended_early: bool) -> None:
-    """Replaces the file. `last_synced_at` is the end of the last run that read the whole listing and was not ended."""
+    """Replaces `run.json`.
+
+    `last_synced_at` is the end of the last run that read the whole listing, did not fail and did not end early.
+    """
     good = record.tally.whole_listing and record.outcome is not RunOutcome.FAILED and not ended_early
     synced = format_time(record.finished_at) if good else last_synced(layout)
     body: dict[str, Any] = {"run": record.as_json(), "last_synced_at": synced}
@@ -216,7 +228,7 @@ def write_run(layout: Layout, modes: Modes, record: RunRecord, *, ended_early: b
 
 
 def last_synced(layout: Layout) -> str | None:
-    """What the present file says; None when there is none that can be read."""
+    """Returns `last_synced_at` from `run.json`, or None when the file is missing or unreadable."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         found = json.loads(read_regular(layout.run_record)).get("last_synced_at")
         return found if isinstance(found, str) else None

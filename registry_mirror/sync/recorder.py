@@ -1,4 +1,4 @@
-"""Taking in what the fetches bring: rows after blobs, the index after rows, and the failures on record."""
+"""Records the results of fetches: writes rows after blobs, publishes the index after rows, and notes failures."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 _SHARE = 20
-"""Publishing may take a twentieth of a run's time, and of what it writes."""
+"""The index is published again after at least this many times the time that the last publication took."""
 
 
 class Recorder:
-    """Records what a pool of fetches brings.
+    """Records the results of a pool of fetches.
 
     Args:
         publish_every: seconds between two publications of the index while the run goes on.
@@ -43,18 +43,21 @@ class Recorder:
 
     @property
     def left(self) -> str | None:
-        """Why the handing out ended early, and how much is left for the next run; None when it did not."""
+        """How many files are left for the next run, and why the circuit breaker tripped; None when it did not."""
         reason = self._pool.breaker.reason
         left = f"{counted(self._left, 'file')} {'is' if self._left == 1 else 'are'} left for the next run"
         return None if reason is None else f"{left}: {reason}"
 
     @property
     def unrecorded(self) -> int:
-        """How many files have come whole whose rows are not written."""
+        """How many files are stored without their rows being written."""
         return sum(bool(each.stored and each.stored.published) for each in self._pool.results(0))
 
     def wait(self, *, ending: bool = False) -> None:
-        """Takes what is done within a fraction of a second, or the first that comes then.
+        """Waits at most `STEP` seconds for a finished fetch, and records all that are finished.
+
+        Args:
+            ending: whether the run ends anyway; then a full disk raises nothing.
 
         Raises:
             NoSpaceError: the disk is full.
@@ -62,15 +65,15 @@ class Recorder:
         self._take(self._pool.results(STEP), ending=ending)
 
     def take(self) -> None:
-        """Takes what is done by now. Raises as `wait` does."""
+        """Records the fetches that are finished by now. Raises as `wait` does."""
         self._take(self._pool.results(0))
 
     def end_now(self) -> None:
-        """Ends what runs, and takes what was done all the same."""
+        """Ends the running fetches, and records those that finished."""
         self._take(self._pool.abort(), ending=True)
 
     def publish_if_due(self) -> None:
-        """Publishes the index, unless it was not long ago; a large one, which takes long, less often."""
+        """Publishes the index when `publish_every` seconds have passed, or later if the last time took long."""
         began = time.monotonic()
         if began - self._published >= max(self._publish_every, _SHARE * self._took):
             self._writer.publish_index()
@@ -78,12 +81,12 @@ class Recorder:
             self._took = self._published - began
 
     def _take(self, several: list[Result], *, ending: bool = False) -> None:
-        """Writes the rows of finished fetches. While the run is `ending` anyway, a full disk is only noted."""
+        """Writes the rows of finished fetches. While the run is `ending`, a full disk is only noted."""
         rows = {weights_of(each.job, each.stored): each.job for each in several if each.stored}
         lost = self._weights.record(list(rows), lambda row: is_stored(self._blobs, row))
         again = [rows[row] for row in lost]
         self._pool.settle()
-        for job in again:  # a `gc` took a blob after its bytes had been recognised: they are fetched
+        for job in again:  # a `gc` removed the blob after the fetch had found it in the store, so fetch it
             self._pool.submit(job)
         for each in several:
             if each.job in again:
@@ -103,7 +106,7 @@ class Recorder:
         self.publish_if_due()
 
     def _note(self, job: Job, error: MirrorError) -> None:
-        """Records a failure. A long rate limit and a used-up quota are not the model's."""
+        """Records a failure of one model. A long rate limit or a used-up quota only counts the file as left."""
         if is_long_limit(error) or (isinstance(error, NoSpaceError) and error.scope == "quota"):
             self._left += 1
             return
@@ -114,5 +117,5 @@ class Recorder:
 
 
 def _fills_disk(error: MirrorError | None) -> bool:
-    """Whether an error says that nothing more can be written, not only that one file does not fit."""
+    """Returns whether an error says that nothing more can be written, not only that one file does not fit."""
     return isinstance(error, NoSpaceError) and error.scope == "disk"

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on. The command line draws it; a program may ignore it."""
+"""The interface by which a run reports its progress. The command line draws it; a program may ignore it."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Says nothing. `opened`, `started`, `advanced` and `finished` are called from worker threads.
+    """A reporter that ignores everything. A transfer is identified by its key, `model id/format`.
 
-    A transfer is known by its key, `model id/format`.
+    Worker threads call `opened`, `started`, `advanced` and `finished`.
     """
 
     def listed(self, models: int) -> None:
-        """So many models were listed so far."""
+        """`models` is how many models were listed so far."""
 
     def queued(self, files: int) -> None:
-        """So many files more are to be fetched."""
+        """`files` more files are to be fetched."""
 
     def opened(self, key: str, path: Path) -> None:
-        """A file that a body will grow in; an older one of the same key holds nothing that counts any more."""
+        """The transfer writes to the part file `path` from now on. An earlier part file of the same key is obsolete."""
 
     def started(self, key: str, name: str, size: int | None) -> None:
-        """A body begins to come; its bytes, where storage says."""
+        """The transfer starts. `size` is the file's length in bytes, or None when storage does not declare it."""
 
     def advanced(self, key: str, done: int) -> None:
-        """So many of its bytes came."""
+        """The transfer has received `done` bytes."""
 
     def finished(self, key: str, name: str, how: str) -> None:
-        """A file is done with; `how` is in words ("fetched 12.0 MiB")."""
+        """The transfer has ended. `how` says with what result ("fetched 12.0 MiB")."""
 
     def say(self, line: str) -> None:
-        """Something an operator wants to know."""
+        """Tells the operator one line."""

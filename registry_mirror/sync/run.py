@@ -1,7 +1,7 @@
-"""One sync: list, plan, fetch, publish. The decisions are in `plan`; here they are carried out.
+"""Runs one sync: list, plan, fetch, publish. `plan` decides what to do, and this module carries it out.
 
-The row comes after the blob and the index after the row, so a kill at any instant leaves a root that reads well and
-that the next run goes on with.
+A blob is stored before its row is written, and the row before the index is published. So a kill at any instant leaves
+a root that can be read and that the next run can continue.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SyncOptions:
-    """What one run is asked to do besides the settings."""
+    """The options of one run, beside the settings."""
 
     named: frozenset[str] = frozenset()
     wait: bool = False
@@ -49,14 +49,14 @@ class SyncOptions:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A run that ended, well or not. `error` is what ended it early."""
+    """A run that ended, well or not. `error` is the error that ended it early, if one did."""
 
     record: RunRecord
     error: MirrorError | None = None
 
     @property
     def exit_code(self) -> int:
-        """As the command line's contract has it."""
+        """The exit code that the command line documents for this outcome."""
         if self.record.outcome is RunOutcome.FAILED:
             return self.error.exit_code if self.error else 1
         return 3 if self.record.outcome is RunOutcome.PARTIAL else 0
@@ -66,10 +66,10 @@ def sync(settings: Settings, key: Secret, options: SyncOptions, reporter: Report
     """Runs one sync of `settings.root`.
 
     Raises:
-        ConfigurationError: the root or the key cannot be used; nothing was sent.
+        ConfigurationError: the root or the key cannot be used; no request was sent.
         LockedError: another run holds the root.
         CatalogError: the catalog cannot be opened.
-        UnknownNameError: no listed model has one of the names; nothing was fetched and no run is recorded.
+        UnknownNameError: no listed model has one of the given names; nothing was fetched and no run is recorded.
     """
     layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
     prepare(layout, modes)
@@ -118,10 +118,10 @@ class SyncRun:
         )
 
     def run(self) -> Finished:
-        """Everything, up to the record on disk.
+        """Does the whole run, and writes its record to the disk.
 
         Raises:
-            UnknownNameError: nothing was fetched, and there is no record: a slip of the finger is no failed run.
+            UnknownNameError: a given name is no model's. Nothing was fetched, and a typing error records no failed run.
         """
         try:
             error = self._guarded()
@@ -131,21 +131,21 @@ class SyncRun:
         return self._finish(error)
 
     def _guarded(self) -> MirrorError | None:
-        """Lists and fetches; gives back what ended the run early."""
+        """Lists and fetches. Returns the error that ended the run early, or None."""
         try:
             return self._list_and_fetch()
-        except KeyboardInterrupt:  # in a program that has left SIGINT to Python
+        except KeyboardInterrupt:  # raised in a program that leaves SIGINT to Python
             self._stop.set()
             return self._wound_down(Interrupted("interrupted"))
         except UnknownNameError:
             raise
         except MirrorError as error:
             return self._wound_down(error)
-        except Exception as error:  # noqa: BLE001 - a run that met a fault of ours has a record and an alert as well
+        except Exception as error:  # noqa: BLE001 - a fault of ours must lead to a record and an alert as well
             return self._wound_down(as_mirror_error(error))
 
     def _list_and_fetch(self) -> MirrorError | None:
-        """The run itself. Gives back what is wrong with the listing; what could be fetched has been all the same."""
+        """Lists, and fetches what it can. Returns what is wrong with the listing or else with the disk, or None."""
         for page in self._listing.pages():
             self._listing.apply(page)
             self._recorder.publish_if_due()
@@ -159,14 +159,17 @@ class SyncRun:
         return verdict or self._recorder.disk_trouble
 
     def _wound_down(self, error: MirrorError) -> MirrorError:
-        """What has begun may end, unless the run was interrupted or the disk is full; what has not is left."""
+        """Ends the run after an error, and returns that error.
+
+        Drops queued fetches and waits for running ones. After an interrupt or on a full disk, ends those at once.
+        """
         try:
             if isinstance(error, (Interrupted, NoSpaceError)):
                 self._recorder.end_now()
             else:
                 self._let_end()
         except Exception as later:  # noqa: BLE001
-            # The first error is the reason; what was not written now is found again by the next run.
+            # The first error is the reason of the run's end. The next run finds what was not recorded now.
             if str(as_mirror_error(later)) != str(error):
                 self._reporter.say(f"while ending the run: {as_mirror_error(later)}")
             if count := self._recorder.unrecorded:
@@ -174,7 +177,7 @@ class SyncRun:
         return error
 
     def _let_end(self) -> None:
-        """Lets end what has begun; a signal ends it at once."""
+        """Drops queued fetches and waits for running ones. A signal ends those at once."""
         self._pool.forget_queued()
         while len(self._pool):
             if self._stop.is_set():
@@ -205,7 +208,10 @@ class SyncRun:
         return Finished(record, error)
 
     def _written(self, record: RunRecord) -> MirrorError | None:
-        """Publishes the index and writes the record in both places. Each is tried; gives back the first error."""
+        """Publishes the index and writes the record to the catalog and `run.json`.
+
+        Tries all three even if one fails. Returns the first error, or None.
+        """
         writer, errors = self._writer, []
         writes: tuple[Callable[[], object], ...] = (
             writer.publish_index,
@@ -217,7 +223,7 @@ class SyncRun:
                 write()
             except MirrorError as error:
                 errors.append(error)
-            except Exception as error:  # noqa: BLE001 - the record and the alert must not be lost with the index
+            except Exception as error:  # noqa: BLE001 - a failure to publish must not lose the record and the alert
                 errors.append(as_mirror_error(error))
         return errors[0] if errors else None
 
@@ -227,7 +233,7 @@ class SyncRun:
 
 
 def record_failed(record: RunRecord, error: MirrorError) -> RunRecord:
-    """The same run, with its end that could not be written."""
+    """Returns the record of the same run as failed, with the error that kept its end from being written."""
     return RunRecord(
         RunOutcome.FAILED, record.tally, record.finished_at, record.api_requests, record.storage_requests, str(error)
     )

@@ -1,4 +1,4 @@
-"""One model at a time, beside a running sync: `download --fetch` and `delete`."""
+"""Handles one model at a time, for `download --fetch` and `delete`. A sync may run meanwhile."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def fetch_model(
     *,
     damaged: str | None = None,
 ) -> None:
-    """Asks the upstream for one model and stores its weights; the catalog and the index follow.
+    """Fetches one model's weights from the upstream, then updates the catalog and the index.
 
     Args:
-        damaged: the MD5 of a stored file whose bytes were found not to have it. It is hashed before it counts.
+        damaged: the MD5 of a stored blob whose bytes do not match it. The blob is hashed before it is used again.
 
     Raises:
-        NotFoundError: the upstream does not know it.
-        ConflictError: it has no weights to give.
+        NotFoundError: the upstream does not know the model.
+        ConflictError: the model is not ready, or was never exported in this format.
         StoreError: the disk refuses or fails.
-        NoSpaceError: it is full.
+        NoSpaceError: the disk is full.
     """
     try:
         _fetch_model(settings, key, model, weights_format, reporter, stop, damaged)
@@ -78,10 +78,10 @@ def _fetch_model(
 
 
 def follow_delete(settings: Settings, key: Secret, row: ListedModel, stop: Stop) -> bool:
-    """Brings the local catalog to what the upstream says of a model that was just deleted. Its weights stay.
+    """Updates the catalog and the index after a model was deleted upstream. The weights stay in the store.
 
     Returns:
-        False when this root does not hold the model.
+        False when the catalog does not have the model.
     """
     layout = Layout(settings.root)
     if not layout.catalog.exists():

@@ -1,7 +1,7 @@
-"""Ending work from outside: a signal in the daemon, Ctrl-C in a sync.
+"""Ends work from outside: by a signal in the daemon, by Ctrl-C in a sync.
 
-A signal only raises a flag. An exception out of a signal handler could land anywhere, in the middle of a database
-transaction too; so everything that waits looks at the flag, several times a second.
+A signal only sets a flag. An exception raised in a signal handler could strike anywhere, even inside a database
+transaction. So every wait checks the flag several times a second.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from types import FrameType
 
 STEP = 0.2
-"""Seconds between two looks at the flag."""
+"""Seconds between two checks of the flag."""
 
 
 class Stop:
-    """The flag. It is no `threading.Event`: setting one in a signal handler can meet its own lock.
+    """The flag. It is not a `threading.Event`, because setting one in a signal handler can deadlock on its own lock.
 
-    `tick` is called by whoever waits, several times a second: the daemon tells its watchdog that way that it is alive.
+    Every wait calls `tick` several times a second. The daemon tells its watchdog that way that it is alive.
     """
 
     def __init__(self, tick: Callable[[], None] = lambda: None) -> None:
@@ -32,20 +32,20 @@ class Stop:
         self.tick = tick
 
     def set(self) -> None:
-        """Asks for the end."""
+        """Sets the flag."""
         self._set = True
 
     def is_set(self) -> bool:
-        """Whether the end was asked for."""
+        """Returns whether the flag is set."""
         return self._set
 
     def check(self) -> None:
-        """Raises Interrupted when the end was asked for."""
+        """Raises Interrupted when the flag is set."""
         if self._set:
             raise Interrupted("interrupted")
 
     def wait(self, seconds: float) -> None:
-        """Waits, or raises Interrupted soon after the end is asked for."""
+        """Waits so many seconds. Raises Interrupted soon after the flag is set."""
         until = time.monotonic() + seconds
         while True:
             self.tick()
@@ -56,7 +56,7 @@ class Stop:
             time.sleep(min(STEP, left))
 
     def on_signals(self) -> None:
-        """Lets SIGINT and SIGTERM ask for the end; a second one ends the process at once, as its sender means."""
+        """Makes SIGINT and SIGTERM set the flag. A second signal ends the process at once."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 

@@ -1,8 +1,8 @@
-"""Which models need no look: nothing is done about them as long as the upstream sends the very same text. Pure.
+"""Finds the models that need no work as long as the upstream sends the very same text for them.
 
-`plan_model` would say so of each, once its row was decoded. In a run with nothing new that is all that a run does, so
-it is found out beforehand from what the catalog has, and rows are recognised by a digest of their bytes. A row that
-differs in key order or white space alone is not recognised; it goes the long way, and its fingerprint tells.
+`plan_model` would decide the same for each, after decoding its row. In a run with nothing new, decoding is most of the
+work. So the catalog tells beforehand which models need nothing, and a digest of the row's bytes recognises them. A row
+that differs only in key order or white space is not recognised; it is decoded, and its fingerprint shows no change.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UnchangedRows:
-    """What is known before a run.
+    """What the catalog knows before a run.
 
     Attributes:
         present: the ids of all models that are not gone.
-        texts: the ids of those that need no look, by the digest of their text.
+        texts: the ids of the models that need no work, by the digest of their row's text.
     """
 
     present: tuple[str, ...] = ()
@@ -34,11 +34,11 @@ class UnchangedRows:
 
 @dataclass(frozen=True, slots=True)
 class HeldStamps:
-    """Of which models nothing is to be fetched in one format, and while they have which stamp.
+    """The models whose weights need not be fetched in one format while their stamp stays the same.
 
     Attributes:
-        here: weights in the store: stamps by model.
-        waived: model and stamp where they are not to be had, or made room for others.
+        here: the stamp of the weights in the store, by model id.
+        waived: pairs of model id and stamp whose weights the upstream lacks or that were evicted.
     """
 
     here: Mapping[str, str]
@@ -48,12 +48,12 @@ class HeldStamps:
 def find_unchanged(
     models: Iterable[Recorded], formats: Sequence[HeldStamps], failing: Collection[str] = ()
 ) -> UnchangedRows:
-    """Finds out which models need no look.
+    """Finds the models that need no work. Pure.
 
     Args:
-        models: those that are not gone; one that is, is news when it is listed again, whatever its text.
-        formats: one for each format that is wanted.
-        failing: models with an open failure, which a look may end.
+        models: the models that are not gone. A gone model that is listed again has changed, whatever its text.
+        formats: one entry for each wanted format.
+        failing: ids of models with an open failure, which planning them may clear.
     """
     present, texts, ready = [], {}, str(ModelStatus.READY)
     for model_id, status, stamp, fingerprint, text in models:
@@ -61,7 +61,7 @@ def find_unchanged(
         if not fingerprint or text is None or model_id in failing:
             continue
         if status == ready:
-            for done in formats:  # no call and no generator for each of a hundred thousand models
+            for done in formats:  # plain loop: a call or a generator per model is slow for a hundred thousand models
                 if done.here.get(model_id) != stamp and (model_id, stamp) not in done.waived:
                     break
             else:
@@ -72,13 +72,17 @@ def find_unchanged(
 
 
 def stamps_here(held: Iterable[Held], weights_format: str, blobs: Mapping[str, int]) -> dict[str, str]:
-    """The stamps of the weights whose blobs are in the store with their sizes, by model; `blobs` as for a plan."""
+    """Returns the stamps of weights whose blobs are in the store with the recorded size, by model id.
+
+    Args:
+        blobs: as in `plan_model`.
+    """
     ending = suffix(weights_format)
     return {model_id: stamp for model_id, md5, size, stamp in held if blobs.get(f"{md5[:2]}/{md5}{ending}") == size}
 
 
 def load_unchanged(catalog: Catalog, formats: Sequence[str], blobs: Mapping[str, int]) -> UnchangedRows:
-    """Asks the catalog."""
+    """Reads the catalog and finds the models that need no work."""
     done = [
         HeldStamps(stamps_here(catalog.weights.held(each), each, blobs), catalog.weights.waived(each))
         for each in formats
