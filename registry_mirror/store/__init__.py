@@ -1,1 +1,1 @@
-"""Blobs under their MD5. The modules are imported one by one: readers need `layout` and `deliver` only."""
+"""Stores blobs under their MD5. Callers import the modules one by one: readers need only `layout` and `deliver`."""

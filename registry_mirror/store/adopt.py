@@ -1,8 +1,8 @@
-"""Going on with what an earlier fetch left, without trusting locks or signs of life.
+"""Continues a fetch that an earlier process left unfinished, without trusting locks or signs of life.
 
-The beginning is copied into a part of our own while it is hashed, and the old one is removed. It has to be read anyway,
-because no digest can be taken up in its middle; and a writer that was wrongly taken for dead goes on writing to a file
-that has no name any more. Appending to the file that was found would let the two mix their bytes
+The old part file is copied into a new one while it is hashed, and is then removed. It must be read anyway, because a
+digest cannot be continued without its earlier bytes. And if its writer was wrongly taken for dead, that writer goes on
+writing to a file that no longer has a name. Appending to the old part file would let the two writers mix their bytes
 (`huggingface_hub#4306`).
 """
 
@@ -33,7 +33,7 @@ _log = logger("store")
 
 @dataclass(frozen=True, slots=True)
 class ResumedPart:
-    """A part of our own with the beginning that somebody left: `hasher` has taken it, `head` is its first bytes."""
+    """A new part file with the bytes of an abandoned one. `hasher` has hashed them; `head` is the first of them."""
 
     part: Part
     origin: Origin
@@ -43,13 +43,13 @@ class ResumedPart:
 
 @dataclass(frozen=True, slots=True)
 class LeftPart:
-    """A part that nobody writes to, and what it is a part of."""
+    """A part file that nobody writes to any more, and its origin."""
 
     found: IncomingFile
     origin: Origin
 
     def renewed(self) -> Origin:
-        """The origin of a copy: a part that has grown since it was last gone on with begins its week anew."""
+        """Returns the origin for a copy. If the part file has grown since its last adoption, its week starts again."""
         return replace(
             self.origin,
             started_at=None if has_grown(self.found, self.origin) else self.origin.started_at,
@@ -57,7 +57,7 @@ class LeftPart:
         )
 
     def remove(self) -> None:
-        """Takes it away; somebody else may have."""
+        """Removes the part file and its sidecar. Another process may have removed them already."""
         for path in (self.found.path, sidecar(self.found.path)):
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -66,15 +66,17 @@ class LeftPart:
 def adopt(
     folder: Path, modes: Modes, key: str, step: Callable[[int, int], None] = lambda _done, _total: None
 ) -> ResumedPart | None:
-    """Takes over the longest part of these weights that was left in `incoming/`.
+    """Takes over the longest part file of these weights that was left in `incoming/`.
+
+    Removes a part file that it cannot read or has no disk space to copy: a fetch from the first byte then gets that
+    space. Also removes one that has not helped for a week.
 
     Args:
         key: `model id/format`.
-        step: called with the bytes copied so far and those of the whole object, once for each MiB; may raise.
+        step: called with the bytes copied so far and the size of the whole object, once for each MiB; may raise.
 
     Returns:
-        None when there is none. Where the disk has no room for the copy, the old part is removed: the body is then
-        fetched from its first byte into the room that it gave back. One that has not helped for a week is removed too.
+        The new part file, or None when no old one could be copied.
     """
     for left in longest_first(left_behind(folder, key)):
         if has_not_helped(left.found, left.origin):
@@ -88,7 +90,7 @@ def adopt(
 
 
 def left_behind(folder: Path, key: str) -> list[LeftPart]:
-    """The parts of these weights that nobody writes to any more."""
+    """Returns the part files of these weights that nobody writes to any more."""
     several = []
     for found in listing(folder, lambda name: not name.endswith(SIDECAR) and not is_written_here(name)):
         if not is_adoptable(found):
@@ -100,7 +102,7 @@ def left_behind(folder: Path, key: str) -> list[LeftPart]:
 
 
 def longest_first(several: list[LeftPart]) -> list[LeftPart]:
-    """Those that can be a beginning, the longest first."""
+    """Returns the part files that are neither empty nor longer than their object, the longest first."""
     fitting = [left for left in several if 0 < left.found.size <= left.origin.size]
     return sorted(fitting, key=lambda left: left.found.size, reverse=True)
 
@@ -142,7 +144,7 @@ def _copy(source: BinaryIO, part: Part, origin: Origin, step: Callable[[int, int
 
 
 def _forget_like(adopted: LeftPart, folder: Path) -> None:
-    """Removes the old part, and shorter ones of the same object; one of another object may still be the right one."""
+    """Removes the adopted part file and the others of the same object. Those of another object may still be needed."""
     adopted.remove()
     for left in left_behind(folder, adopted.origin.key):
         if left.origin.same_object(adopted.origin):

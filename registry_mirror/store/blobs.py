@@ -1,9 +1,9 @@
-"""The blobs of one root: is one held, begin or go on with a part, put it under its name.
+"""The blobs of one root: looks them up, begins or continues part files, and moves whole ones to their names.
 
-A blob under its MD5 is whole, or not there. The order is fsync, read-only, rename, fsync of the folder: a kill between
-any two leaves at worst a file that nothing refers to. No lock is taken: two writers of one blob write the same bytes,
-and a rename is one act. Room on the disk is reserved before a part is begun, and counts as a blob's once it has its
-name.
+A file under a blob's name is always whole. To publish one, this makes it read-only, calls fsync, renames it and calls
+fsync on the folder, so a kill between any two steps leaves at worst a file that nothing refers to. No lock is taken:
+two writers of one blob write the same bytes, and a rename is atomic. Disk space is reserved before a part file is
+begun, and counts as the blob's once the blob has its name.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ if TYPE_CHECKING:
 
 
 def publish(layout: Layout, part: Part, digest: Digest, weights_format: str) -> bool:
-    """Moves a whole and checked part to its name.
+    """Moves a whole and checked part file to its blob's name. On any error the part file is discarded.
 
     Returns:
-        Whether bytes were published; False when the same blob was there already and the part was dropped.
+        True when the part file became the blob; False when the store held the same blob and the part file was dropped.
 
     Raises:
-        IntegrityError: a blob with this MD5 and another SHA-256 is there: somebody made two contents with one MD5.
+        IntegrityError: the store holds a blob with this MD5 and another SHA-256, so somebody forged one of them.
         NoSpaceError: the disk is full.
     """
     blob = layout.blob(digest.md5, weights_format)
@@ -82,7 +82,7 @@ def _refuse_twin(present: Digest, digest: Digest) -> None:
 
 def _rename(part: Part, blob: Path) -> None:
     descriptor = part.stream.fileno()
-    # 0444 less the umask, which the kernel has already taken from the mode that the file was created with.
+    # 0444 less the umask. The kernel has already removed the umask's bits from the mode of the created file.
     mode = part.modes.blob if part.modes.exact else stat.S_IMODE(os.fstat(descriptor).st_mode) & part.modes.blob
     set_mode(descriptor, mode)
     os.fsync(descriptor)
@@ -99,9 +99,10 @@ def _make_name_durable(blob: Path) -> None:
 
 
 def make_durable(blob: Path) -> None:
-    """Makes durable a blob that somebody else has left: one killed after the rename has not synced the folder.
+    """Calls fsync on a blob that another process stored, and on its folders. A missing blob is ignored.
 
-    A row must not outlive the name that it speaks of. Bytes that an operator copied there may be in memory only.
+    A writer killed after its rename has not synced the folder, and a file that an operator copied there may still be
+    in memory only. After a power cut the catalog must not have a row for a blob that is gone.
     """
     with contextlib.suppress(FileNotFoundError):
         with open_regular(blob) as stream:
@@ -110,11 +111,15 @@ def make_durable(blob: Path) -> None:
 
 
 def examine(layout: Layout, md5: str, weights_format: str) -> Digest | None:
-    """Hashes the blob under a name, for one that the catalog does not vouch for.
+    """Hashes a blob that the catalog does not vouch for. Moves it to `quarantine/` when its bytes do not match its MD5.
+
+    A file that replaced it while it was hashed is left alone.
 
     Returns:
-        Its digests; None when there is none, or when it was damaged and has been moved to `quarantine/`. What was
-        put in its place while it was hashed is left alone.
+        The blob's digests; None when it is missing or damaged.
+
+    Raises:
+        MirrorError: the blob's folder is a link or no folder.
     """
     blob = layout.blob(md5, weights_format)
     _refuse_odd_folder(blob.parent)
@@ -123,7 +128,7 @@ def examine(layout: Layout, md5: str, weights_format: str) -> Digest | None:
         present = digest_file(blob)
     except FileNotFoundError:
         return None
-    except NotAFileError:  # would stand in the way of the file for ever
+    except NotAFileError:  # move it away as well: it would block the blob's name for ever
         present = None
     if present is not None and present.md5 == md5:
         return present
@@ -132,10 +137,10 @@ def examine(layout: Layout, md5: str, weights_format: str) -> Digest | None:
 
 
 def _refuse_odd_folder(folder: Path) -> None:
-    """One thing that is no folder of ours costs the models whose blobs would lie in it, and no others.
+    """Refuses a blob folder that is a link or no folder. A MirrorError fails only the models with blobs in it.
 
     Raises:
-        MirrorError: it is a link, or no folder.
+        MirrorError: the folder is a link, or no folder.
     """
     try:
         refuse_linked(folder)
@@ -152,11 +157,11 @@ def _traits(found: os.stat_result) -> tuple[int, ...]:
 
 
 def touch(layout: Layout, md5: str, weights_format: str) -> None:
-    """Marks a blob that is about to be wanted again, so that a `gc` which is about to take it sees that it must not.
+    """Marks a blob that will get a row, so that a `gc` that is about to remove it leaves it.
 
-    The time of access is set, and with it the system sets the time of change; the time of modification, by which a
-    scrub knows a file again, stays. Another account's file cannot be marked, and one that is gone need not be: its
-    row is not written then.
+    Sets the access time, and the system then sets the change time. The modification time stays, because a scrub
+    recognises a file by it. Errors are ignored: another account's file cannot be marked, and a missing blob gets no
+    row anyway.
     """
     blob = layout.blob(md5, weights_format)
     with contextlib.suppress(OSError):
@@ -164,7 +169,7 @@ def touch(layout: Layout, md5: str, weights_format: str) -> None:
 
 
 def quarantine(layout: Layout, blob: Path) -> Path:
-    """Moves bytes that no longer match their name out of the way, kept for a look."""
+    """Moves a damaged blob to `quarantine/`, where an operator can examine it. Returns its new path."""
     kept = layout.quarantine / f"{blob.name}.{part_name('bad').removesuffix('.part')}"
     refuse_linked(blob.parent, kept.parent)
     os.replace(blob, kept)
@@ -173,12 +178,13 @@ def quarantine(layout: Layout, blob: Path) -> Path:
 
 
 def quarantine_only(layout: Layout, blob: Path, is_it: Callable[[os.stat_result], bool]) -> Path | None:
-    """Moves a file out of the way if it is still the one that was found bad.
+    """Moves a file to `quarantine/` if it is still the one that was found bad.
 
-    It is asked before and after: a writer may publish whole bytes under the name at any moment, and those are put back.
+    A writer may publish a whole blob under the name at any moment. So `is_it` is called before and after the move, and
+    a file that proves to be another one is moved back.
 
     Returns:
-        Where it is kept; None when another file has the name now, or none.
+        The file's new path; None when the name is free or belongs to another file now.
     """
     try:
         if not is_it(os.lstat(blob)):
@@ -194,30 +200,30 @@ def quarantine_only(layout: Layout, blob: Path, is_it: Callable[[os.stat_result]
 
 
 class Blobs:
-    """The store of one root, open for writing. Threads share it; see `open_blobs`."""
+    """The store of one root, open for writing. Threads may share it. `open_blobs` makes one."""
 
     def __init__(self, layout: Layout, modes: Modes, budget: DiskBudget) -> None:
         self._layout, self._modes, self._budget = layout, modes, budget
 
     def sizes(self) -> dict[str, int]:
-        """The names of all blobs (`ab/abcdef….onnx`) with their sizes in bytes. No file is opened."""
+        """Returns the sizes in bytes of all blobs by their names (`ab/abcdef….onnx`). No file is opened."""
         return inventory(self._layout)
 
     def holds(self, md5: str, weights_format: str, size: int) -> bool:
-        """Whether there is a blob of this name with so many bytes. It is not read."""
+        """Returns whether the store has a blob of this name and size. The blob is not read."""
         with contextlib.suppress(OSError):
             return regular_status(self._layout.blobs / blob_name(md5, weights_format)).st_size == size
         return False
 
     def has_name(self, md5: str, weights_format: str) -> bool:
-        """Whether anything lies under a blob's name."""
+        """Returns whether anything has the blob's name, be it a file, a folder or a broken link."""
         return os.path.lexists(self._layout.blob(md5, weights_format))
 
     def examine(self, md5: str, weights_format: str) -> Digest | None:
-        """Hashes a blob that nothing vouches for, and makes its name durable when it is whole.
+        """Hashes a blob that the catalog does not vouch for, and makes it durable when it is whole.
 
         Returns:
-            Its digests; None when there is none, or when it was damaged and was moved to `quarantine/`.
+            The blob's digests; None when it is missing, or was damaged and moved to `quarantine/`.
         """
         digest = examine(self._layout, md5, weights_format)
         if digest is not None:
@@ -225,37 +231,37 @@ class Blobs:
         return digest
 
     def touch(self, md5: str, weights_format: str) -> None:
-        """Marks a blob that is about to be wanted again, so that a `gc` which is about to take it sees it."""
+        """Marks a blob that will get a row, so that a `gc` that is about to remove it leaves it."""
         touch(self._layout, md5, weights_format)
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[IncomingBlob]:
-        """One blob on its way in. Its room is given back at the end of the block, or counts as a blob's by then."""
+        """Yields one incoming blob. Its reservation ends with the block, or earlier when the blob is stored."""
         with self._budget.reserve() as reservation:
             yield IncomingBlob(self._layout, self._modes, reservation)
 
 
 class IncomingBlob:
-    """One blob on its way in, with the room that is reserved for it."""
+    """One blob that is being fetched, with its reservation of disk space."""
 
     def __init__(self, layout: Layout, modes: Modes, reservation: Reservation) -> None:
         self._layout, self._modes, self._reservation = layout, modes, reservation
 
     def begin(self, size: int | None, origin: Origin | None) -> Part:
-        """A new, empty part.
+        """Reserves disk space and creates an empty part file.
 
         Args:
-            size: bytes of the whole; None when storage does not say.
-            origin: lets a later fetch go on with the part; None when it could not rely on it.
+            size: bytes of the whole blob; None when storage does not declare it.
+            origin: is written as the sidecar, so that a later fetch can continue the part file; None for no sidecar.
 
         Raises:
-            NoSpaceError: it does not fit.
-            StoreError: the root is no longer there.
+            NoSpaceError: the blob does not fit.
+            StoreError: the root is no longer the same folder.
         """
         self._reservation.admit(size)
         part = Part(self._layout.incoming, self._modes, origin=origin)
         try:
-            # Once more: of two processes that ask at the same time, the later one sees the other's part now.
+            # Ask once more: when two processes ask at the same time, the later one sees the other's part file now.
             self._reservation.admit(size)
         except MirrorError:
             part.discard()
@@ -263,14 +269,15 @@ class IncomingBlob:
         return part
 
     def resume(self, key: str, progress: Callable[[int, int], None]) -> ResumedPart | None:
-        """The beginning that an earlier fetch left of these weights, copied and hashed; None when there is none.
+        """Copies and hashes the part file that an earlier fetch left of these weights. Returns None when there is none.
 
         Args:
             key: `model id/format`.
-            progress: called with the bytes copied so far and those of the whole, once for each MiB; may raise.
+            progress: called with the bytes copied so far and the size of the whole, once for each MiB; may raise.
 
         Raises:
-            NoSpaceError: the rest does not fit; the beginning stays for a later fetch.
+            NoSpaceError: the rest does not fit. The part file is kept for a later fetch.
+            StoreError: the root is no longer the same folder.
         """
         found = adopt(self._layout.incoming, self._modes, key, progress)
         if found is not None:
@@ -282,25 +289,25 @@ class IncomingBlob:
         return found
 
     def came(self, done: int) -> None:
-        """Tells how many bytes have come.
+        """Tells the reservation how many bytes were received so far.
 
         Raises:
-            NoSpaceError: the disk has filled up to the floor in the meantime, or the quota is used up.
+            NoSpaceError: less than the floor is free by now, or the quota is used up.
         """
         self._reservation.came(done)
 
     def put(self, part: Part, digest: Digest, weights_format: str) -> bool:
-        """Gives a whole and checked part its name. On any error the part is discarded.
+        """Moves a whole and checked part file to its blob's name. On any error the part file is discarded.
 
         Returns:
-            False when the same blob was there already and the part was dropped.
+            False when the store held the same blob already and the part file was dropped.
 
         Raises:
-            IntegrityError: a blob with this MD5 and another SHA-256 is there.
-            NoSpaceError: it does not fit.
+            IntegrityError: the store holds a blob with this MD5 and another SHA-256.
+            NoSpaceError: the blob does not fit.
         """
         try:
-            if digest.size > self._reservation.size:  # its length was not known, or not all of it was told
+            if digest.size > self._reservation.size:  # the length was not declared, or was declared too small
                 self._reservation.admit(digest.size, digest.size)
         except MirrorError:
             part.discard()
@@ -313,6 +320,6 @@ class IncomingBlob:
 
 @contextlib.contextmanager
 def open_blobs(layout: Layout, modes: Modes, limits: StoreLimits) -> Iterator[Blobs]:
-    """Opens the store for writing. All who have it open in this process share one disk budget."""
+    """Opens the store for writing. All callers in this process that use the same limits share one disk budget."""
     with open_budget(layout, limits) as budget:
         yield Blobs(layout, modes, budget)

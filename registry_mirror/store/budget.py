@@ -1,7 +1,7 @@
-"""Whether a file fits, asked before it is begun and again while it comes: free space, the floor and the quota.
+"""Decides whether a file fits, by the free space, the floor and the quota: before it is begun and while it is fetched.
 
-What `statvfs` says is a guess that other writers make worse, and some file systems say nothing at all: a full disk is
-still met, and named, where it is written to.
+`statvfs` gives a guess that other writers make worse, and some file systems do not answer it. So every write must still
+expect a full disk.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 _EVERY = 8 << 20
 _COUNT_AFTER = 1.0
-"""Seconds after which a count of the blobs is too old to admit a file by: other processes publish as well."""
+"""Seconds after which the blobs are counted again before a file is admitted, as other processes store blobs too."""
 _LARGE = 0.01
-"""The share of the quota from which on a file gets a count of its own: a hundred of them fit."""
+"""The blobs are counted again for a file larger than this share of the quota."""
 _MOMENT = 1.0
-"""Seconds that a file may take from its publication until it is told."""
+"""Seconds to wait for files that are whole to be published and reported by `stored`."""
 _NEAR = 0.9
-"""The share of the quota from which on no count is good enough but a new one."""
+"""The blobs are counted again for every file that would take the store above this share of the quota."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """What the operator allows, in bytes: `floor` stays free on the disk, `quota` is the most that blobs may take."""
+    """The operator's limits in bytes: `floor` must stay free on the disk, `quota` is the most that blobs may take."""
 
     floor: int = 0
     quota: int | None = None
@@ -45,7 +45,7 @@ class StoreLimits:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """How things are, in bytes: free on the disk (None: it does not say), taken by blobs, promised to other files."""
+    """Space in bytes: free on the disk (None when unknown), used by blobs, and promised to other files."""
 
     free: int | None
     used: int = 0
@@ -53,9 +53,9 @@ class Space:
 
 
 def misfit(size: int, space: Space, limits: StoreLimits) -> tuple[str, str] | None:
-    """Why a file of `size` bytes must not be begun, as a scope of `NoSpaceError` and in words; None when it may.
+    """Returns why `size` more bytes do not fit, as a scope of `NoSpaceError` and in words; None when they fit.
 
-    Of a file that is there in part, `size` is the rest. `space.promised` counts other files only.
+    For a file that is partly on the disk, `size` is the rest. `space.promised` counts other files only.
     """
     if limits.quota is not None and space.used + space.promised + size > limits.quota:
         taken = space.used + space.promised
@@ -75,9 +75,10 @@ def misfit(size: int, space: Space, limits: StoreLimits) -> tuple[str, str] | No
 
 
 def free_space(path: Path) -> int | None:
-    """Bytes that this account may still write; None when the file system does not tell.
+    """Returns the bytes that this account may still write; None when the file system does not tell.
 
-    One that has no blocks at all is not believed: BlobFuse says so of a container with room (huggingface_hub#3097).
+    A file system that claims to have no blocks counts as not telling: BlobFuse claims that for a container with free
+    space (huggingface_hub#3097).
     """
     try:
         found = os.statvfs(path)
@@ -87,7 +88,7 @@ def free_space(path: Path) -> int | None:
 
 
 class Reservation:
-    """One file on its way in."""
+    """The disk space reserved for one file that is being fetched."""
 
     def __init__(self, room: DiskBudget) -> None:
         self._budget = room
@@ -96,29 +97,33 @@ class Reservation:
 
     @property
     def promised(self) -> int:
-        """Bytes that it will still take from the disk, as far as its length is known."""
+        """Bytes that the file will still take from the disk; 0 when its length is not known."""
         return max(0, self.size - self.done)
 
     def admit(self, size: int | None, done: int = 0) -> None:
-        """Asks for room for a file of `size` bytes, `done` of which are on the disk; None when its length is not known.
+        """Reserves space for a file.
+
+        Args:
+            size: bytes of the whole file; None when its length is not known.
+            done: bytes of it that are on the disk already.
 
         Raises:
-            NoSpaceError: it does not fit.
-            StoreError: the root is no longer there.
+            NoSpaceError: the file does not fit.
+            StoreError: the root is no longer the same folder.
         """
         self._budget.root.check()
         self.size, self.done, self._asked = 0, done, done
         self._budget.admit(self, size or 0)
 
     def stored(self, size: int) -> None:
-        """Tells that its blob of `size` bytes has been published: it counts as a blob from now on."""
+        """Ends the reservation, because the file is now a blob of `size` bytes and counts as such."""
         self._budget.stored(self, size)
 
     def came(self, done: int) -> None:
-        """Tells how much has come. Every few megabytes the floor is looked at, and the quota.
+        """Notes how many bytes were received so far. Checks the floor and the quota every 8 MiB.
 
         Raises:
-            NoSpaceError: the disk has filled up to the floor in the meantime.
+            NoSpaceError: less than the floor is free by now, or the quota is used up.
         """
         self.done = done
         if done - self._asked >= _EVERY:
@@ -127,7 +132,7 @@ class Reservation:
 
 
 class DiskBudget:
-    """The room of one root. Threads share it, and so do all who have the root open in this process (`open_budget`)."""
+    """The disk space of one root. Threads share it, and so does all code in this process that uses `open_budget`."""
 
     def __init__(self, layout: Layout, limits: StoreLimits) -> None:
         self._layout, self._limits = layout, limits
@@ -140,7 +145,7 @@ class DiskBudget:
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[Reservation]:
-        """Room for one file, until its blob counts (`Reservation.stored`) or the block ends, which gives it back."""
+        """Yields a reservation for one file. It ends with the block, or when `Reservation.stored` is called."""
         reservation = Reservation(self)
         with self._lock:
             self._reservations.add(reservation)
@@ -152,7 +157,7 @@ class DiskBudget:
                 self._lock.notify_all()
 
     def stored(self, reservation: Reservation, size: int) -> None:
-        """Counts a blob in the place of its reservation, as one act, so that it counts once at every moment."""
+        """Replaces a reservation by its blob of `size` bytes under one lock, so that it always counts exactly once."""
         with self._lock:
             self._reservations.discard(reservation)
             self._used += size
@@ -161,7 +166,7 @@ class DiskBudget:
             self._lock.notify_all()
 
     def admit(self, reservation: Reservation, size: int) -> None:
-        """Promises `size` bytes to a file, or refuses."""
+        """Reserves `size` bytes for a file, or raises NoSpaceError."""
         with self._lock:
             needed = max(0, size - reservation.done)
             space = self._with_others(reservation)
@@ -171,7 +176,7 @@ class DiskBudget:
             whole = [other for other in self._reservations if other is not reservation and 0 < other.size <= other.done]
             less = Space(space.free, space.used - sum(other.done for other in whole), space.promised)
             if refusal and whole and not misfit(needed, less, self._limits):
-                # They have come and may be among the blobs already, and so count twice: they tell in a moment.
+                # Whole files may be published but not yet reported, and then count twice. Wait for their reports.
                 self._lock.wait_for(lambda: self._reservations.isdisjoint(whole), _MOMENT)
                 refusal = misfit(needed, self._counted_anew(reservation), self._limits)
             if refusal is None:
@@ -184,12 +189,12 @@ class DiskBudget:
         return self._with_others(reservation)
 
     def look(self, reservation: Reservation) -> None:
-        """Looks whether a file that is coming may go on."""
+        """Checks whether a file that is being fetched still fits. Raises NoSpaceError when it does not."""
         with self._lock:
             space = self._space(reservation)
             refusal = misfit(reservation.promised, Space(None, space.used, space.promised), self._limits)
             if refusal is None and not reservation.size:
-                # It may have no end: the last of the disk is not for it, nor what others were promised.
+                # A file of unknown length may never end. It must leave the floor and what other files were promised.
                 refusal = misfit(2 * _EVERY, Space(space.free, 0, space.promised), StoreLimits(self._limits.floor))
         if refusal is not None:
             raise _no_space(*refusal)
@@ -206,13 +211,13 @@ class DiskBudget:
             self._told = self._used if self._told is None else self._told
             self._counted_at = time.monotonic()
         come = sum(each.done for each in self._reservations)
-        used = max(self._used, self._told or 0)  # what this process has stored counts, whatever a count finds
+        used = max(self._used, self._told or 0)  # a count may miss blobs that this process stored
         return Space(free_space(self._layout.root), used + come, sum(other.promised for other in others))
 
     def _is_doubtful(self, needed: int, space: Space) -> bool:
-        """Whether the blobs must be counted again: the count is old, or others may have published what tips the scale.
+        """Returns whether the blobs must be counted again: the count is old, or the file is large or near the quota.
 
-        A count takes milliseconds, so the many small files of a run share one, as long as there is room.
+        A count takes milliseconds, so the many small files of a run share one while the store is far from its quota.
         """
         quota = self._limits.quota
         if quota is None or self._counted_at is None:
@@ -221,11 +226,11 @@ class DiskBudget:
         return old or needed > _LARGE * quota or space.used + space.promised + needed > _NEAR * quota
 
     def _with_others(self, reservation: Reservation) -> Space:
-        """With what other processes fetch at this moment, as far as it concerns the quota."""
+        """Returns the space, and adds to it what other processes are fetching now when there is a quota."""
         if self._limits.quota is None:
             return self._space(reservation)
         used = promised = 0
-        # Before blobs are counted: what is published in between counts twice rather than never.
+        # Read this before counting the blobs: a file that is published in between counts twice rather than never.
         for found, whole in coming_elsewhere(self._layout.incoming):
             used += found
             promised += whole - found
@@ -239,7 +244,10 @@ _budgets_lock = threading.Lock()
 
 @contextlib.contextmanager
 def open_budget(layout: Layout, limits: StoreLimits) -> Iterator[DiskBudget]:
-    """The room of a root: one for all in this process that have the root open, so that no two give the same bytes."""
+    """Yields the disk budget of a root. All callers in this process with the same root and limits share it.
+
+    Two budgets would promise the same bytes twice.
+    """
     key = layout.root, limits
     with _budgets_lock:
         budget, holders = _budgets.get(key) or (DiskBudget(layout, limits), 0)

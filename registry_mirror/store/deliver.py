@@ -1,6 +1,6 @@
-"""Giving a blob out as somebody's own file. Standard library only.
+"""Copies a blob to a file of the user's, or links it there. Standard library only.
 
-The file grows beside its name and is renamed over it, so an older one survives every failure.
+The file is written under a temporary name and then renamed, so an older file survives every failure.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def deliver(
 ) -> str:
     """Makes `output` a copy of `blob`, or a link to it.
 
-    A copy is 0644 less the umask: the blob's 0444 is the store's own affair. A link is never followed: one that has
-    the name of `output` is replaced. `progress` is called with the bytes done and the bytes in all.
+    A copy gets the mode 0644 less the umask, because the blob's 0444 protects only the store. When `output` is a link,
+    the link is replaced and never followed. `progress` is called with the bytes done and the bytes in all.
 
     Returns:
         "reflink", "copy", "hard link" or "symbolic link".
@@ -40,7 +40,7 @@ def deliver(
         ConfigurationError: `output` cannot be written, or lies in the store.
         IntegrityError: the blob is missing.
         NoSpaceError: the disk is full.
-        ValidationError: `link` is something else.
+        ValidationError: `link` is not one of the listed values.
     """
     if link not in (None, "hard", "symbolic"):
         raise ValidationError(f"link must be 'hard', 'symbolic' or None, not {link!r}")
@@ -56,10 +56,10 @@ def deliver(
 
 
 def output_file(output: str | Path) -> Path:
-    """`output` as a file's path.
+    """Returns `output` as a file's path.
 
     Raises:
-        ConfigurationError: it ends with a slash, which a `Path` would forget.
+        ConfigurationError: `output` ends with a slash. A `Path` would drop the slash.
     """
     if os.fspath(output).endswith((os.sep, os.altsep or os.sep)):
         raise ConfigurationError(f"cannot write {output}: it names a folder", hint="name a file in it")
@@ -105,25 +105,25 @@ def _link(blob: Path, output: Path, link: str) -> None:
             ) from error
         os.replace(temporary, output)
     finally:
-        # Also after success: renaming one hard link of a file over another leaves both (POSIX rename).
+        # Needed after success too: when both names are hard links of one file, POSIX rename leaves both.
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def _refuse(blob: Path, output: Path) -> None:
-    """Keeps a slip in the output's name from doing harm."""
+    """Refuses an output whose replacement would do harm: in the store, in /dev or /proc, or no ordinary file."""
     parent = Path(os.path.realpath(output.parent))
     if not parent.is_dir():
         raise ConfigurationError(f"cannot write {output}: there is no folder {output.parent}", hint="create it first")
     blobs = Path(os.path.realpath(blob.parent.parent))
     if parent == blobs or blobs in parent.parents:
         raise ConfigurationError(f"cannot write {output}: it lies in the store", hint="name a file outside it")
-    # A rename over /dev/null or /dev/stdout would take it away from everybody.
+    # A rename over /dev/null or /dev/stdout would replace the device for everybody.
     if parent == Path("/dev") or Path("/proc") in (parent, *parent.parents):
         raise ConfigurationError(f"cannot write {output}: it is no place for files", hint="name an ordinary file")
     try:
         mode = output.stat().st_mode
-    except OSError:  # absent, or a link that leads nowhere and is about to be replaced
+    except OSError:  # the output is absent, or is a broken link that will be replaced
         return
     if stat.S_ISDIR(mode):
         raise ConfigurationError(f"cannot write {output}: it is a folder", hint="name a file in it")
@@ -145,7 +145,7 @@ def _source(blob: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _output_named(output: Path) -> Iterator[None]:
-    """An operating system's refusal as an error that names the file. `no_space_named` inside has had its turn."""
+    """Converts an OSError into an error that names the file. `no_space_named`, used inside, handles a full disk."""
     try:
         yield
     except ValueError as error:  # a NUL in the name

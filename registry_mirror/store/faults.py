@@ -1,4 +1,4 @@
-"""What an operating system's refusal means for the root."""
+"""Converts errors of the operating system into errors of this package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..log import logger
 
 _log = logger()
 
-# A read-only remount, a mount that went away, a share that lost its server: the next write meets it as well.
+# A read-only remount, a lost mount or a share without its server: every further write to the root fails as well.
 _EVERYWHERE = frozenset({
     errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EXDEV,
 })  # fmt: skip
@@ -30,7 +30,7 @@ _ELSE = "see that the root's disk is there and well, then run again"
 
 
 def store_error(error: OSError, what: str) -> MirrorError:
-    """The error as one of ours, with the file that it met and what to do."""
+    """Returns a StoreError or NoSpaceError that names the file and says what to do."""
     where = error.filename or "in the root"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return no_space(f"for {what} ({where})", error)
@@ -39,7 +39,7 @@ def store_error(error: OSError, what: str) -> MirrorError:
 
 
 def as_mirror_error(error: Exception) -> MirrorError:
-    """Ours for whatever ended the work: the system's in words, a fault with its traceback in the log."""
+    """Returns any exception as a MirrorError. Logs the traceback of an unexpected one, which is a fault of ours."""
     if isinstance(error, MirrorError):
         return error
     if isinstance(error, OSError):

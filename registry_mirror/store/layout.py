@@ -1,6 +1,6 @@
-"""Where things lie in a root. Standard library only.
+"""The paths of files and folders in a root. Standard library only.
 
-The layout is a contract with operators and with other tools: docs/root.md describes it, `FORMAT` numbers it.
+The layout is a contract with operators and with other tools. docs/root.md describes it, and `FORMAT` holds its number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The names inside a root."""
+    """The paths inside a root."""
 
     root: Path
 
@@ -88,7 +88,7 @@ class Layout:
         return self.root / "keys.toml"
 
     def blob(self, md5: str, weights_format: str) -> Path:
-        """The file of one blob.
+        """Returns the path of one blob.
 
         Raises:
             ValueError: `md5` is not 32 lower-case hex digits, so it must not become part of a path.
@@ -97,22 +97,25 @@ class Layout:
 
 
 def refuse_file(root: Path) -> None:
-    """A root that is not there yet may be synced or mounted later; a file in its place never will be one.
+    """Refuses a root that is a file. A root that does not exist passes, since it may be created or mounted later.
 
     Raises:
-        ConfigurationError: the root is not a folder.
+        ConfigurationError: the root exists and is not a folder.
     """
-    if os.path.exists(root) and not os.path.isdir(root):  # what may not be looked at is neither
+    if os.path.exists(root) and not os.path.isdir(root):  # both are False for a path that we may not look at
         raise ConfigurationError(f"the root {root} is not a folder", hint="name a folder with --root or MIRROR_ROOT")
 
 
 def blob_name(md5: str, weights_format: str) -> str:
-    """`ab/abcdef….onnx`: relative to `blobs/`, `/` on every system."""
+    """Returns a blob's path relative to `blobs/`, as `ab/abcdef….onnx`, with `/` on every system.
+
+    Raises ValueError when `md5` is not 32 lower-case hex digits.
+    """
     if not _MD5.fullmatch(md5):
         raise ValueError(f"not an MD5 in lower-case hex: {md5!r}")
     return f"{md5[:2]}/{md5}{suffix(weights_format)}"
 
 
 def suffix(weights_format: str) -> str:
-    """The ending that inference tools expect of a format; `.bin` for one that nobody knew when this was written."""
+    """Returns the file name ending that inference tools expect for a format; `.bin` for an unknown format."""
     return SUFFIXES.get(weights_format, ".bin")

@@ -1,6 +1,7 @@
-"""The run lock: politeness between two syncs of one root.
+"""The run lock, which keeps two syncs of one root apart, and the publish lock.
 
-Some file systems grant a lock to everybody, so nothing depends on it: blobs, index and catalog stay right without.
+Some file systems grant a lock to everybody. So the locks are only a courtesy: without them, blobs, index and catalog
+still stay correct.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ _PATIENCE = 30.0
 
 @contextlib.contextmanager
 def run_lock(layout: Layout, modes: Modes, *, wait: Callable[[float], None] | None = None) -> Iterator[None]:
-    """Holds the root for one run. The kernel frees it with the process, also after kill -9.
+    """Holds the run lock. The kernel releases it when the process ends, also after kill -9.
 
     Args:
-        wait: called with seconds to wait while another run holds it; may raise. None: do not wait.
+        wait: called with the seconds to wait while another run holds the lock; may raise. None means not to wait.
 
     Raises:
-        LockedError: another run holds the root; the message names its host, process and start.
+        LockedError: another run holds the lock. The message names its host, process and start.
+        ConfigurationError: the lock file cannot be written.
+        NoSpaceError: the disk is full.
     """
     lock = _lock(layout.run_lock)
     _acquire(lock, layout, modes, wait)
@@ -54,7 +57,7 @@ def run_lock(layout: Layout, modes: Modes, *, wait: Callable[[float], None] | No
 
 
 def _sign(layout: Layout, modes: Modes) -> None:
-    """Says who holds the lock. That it cannot, on a full disk, is no reason not to run: the run says what is wrong."""
+    """Writes who holds the lock to a file. A failure, as on a full disk, is ignored: the run itself will report it."""
     holder = {"host": host_name(), "pid": os.getpid(), "started_at": format_time(utc_now())}
     with contextlib.suppress(OSError, NoSpaceError):
         write_atomically(layout.run_holder, json.dumps(holder).encode(), modes)
@@ -88,7 +91,7 @@ def _acquire(lock: filelock.BaseFileLock, layout: Layout, modes: Modes, wait: Ca
 
 
 def holder_of(layout: Layout) -> str:
-    """Who holds the run lock, as far as its file tells."""
+    """Returns in words who holds the run lock, as read from its file."""
     try:
         holder = json.loads(read_regular(layout.run_holder))
         return f"process {holder['pid']} on {holder['host']} since {holder['started_at']}"
@@ -98,13 +101,14 @@ def holder_of(layout: Layout) -> str:
 
 @contextlib.contextmanager
 def publish_lock(layout: Layout, modes: Modes, wait: Callable[[float], None]) -> Iterator[None]:
-    """Keeps two writers from publishing the index at once. Held for the length of one publish.
+    """Keeps two writers from publishing the index at once. A writer holds this lock during one publication.
 
-    One that is held for half a minute is held by something that hangs, or by a file system that lies: then publishing
-    goes on without. The index is replaced by a rename either way; at worst the next publication does the work again.
+    If the lock is not free within half a minute, its holder hangs or the file system reports it wrongly. The writer
+    then publishes without the lock. A rename replaces the index in any case, so at worst the next publication repeats
+    the work.
 
     Args:
-        wait: called with seconds to wait; may raise.
+        wait: called with the seconds to wait; may raise.
     """
     lock = _lock(layout.publish_lock)
     until = time.monotonic() + _PATIENCE
@@ -127,12 +131,12 @@ def publish_lock(layout: Layout, modes: Modes, wait: Callable[[float], None]) ->
 
 
 def _lock(path: Path) -> filelock.BaseFileLock:
-    """No soft lock where the file system has none: a file that is there for good would then be held for good."""
+    """Returns a lock object without the fallback to a soft lock: our lock file always exists, so that would block."""
     return filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
 
 
 def _take(lock: filelock.BaseFileLock, path: Path, modes: Modes) -> None:
-    """Takes the lock, or raises `filelock.Timeout`. The library would insist on the mode of a file that it makes."""
+    """Takes the lock, or raises `filelock.Timeout`. Creates the file first, as the library would set its own mode."""
     with contextlib.suppress(FileExistsError):
         create_exclusive(path, modes.file, exact=modes.exact).close()
     lock.acquire(timeout=0)

@@ -1,6 +1,6 @@
-"""Files on their way in. Each has one owner, whose host and process its name tells.
+"""Part files in `incoming/`. Each has one owner; the file's name holds the owner's host and process id.
 
-A part of weights has a sidecar that says what it is a part of, so that a later fetch can go on with it (`adopt`).
+A part file of weights has a sidecar that describes the whole object, so that a later fetch can continue it (`adopt`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def process_lives(pid: int) -> bool:
-    """Whether a process of this host runs, be it somebody else's. One that nobody has waited for yet writes no more."""
+    """Returns whether a process of this host runs, under any account. A zombie counts as gone: it writes no more."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -47,21 +47,21 @@ def process_lives(pid: int) -> bool:
 
 
 def process_age(pid: int) -> float | None:
-    """Seconds for which a process of this host has run at most; None where the system does not tell.
+    """Returns the seconds since a process of this host began; None where the system does not tell.
 
-    One that this account may not look at began after the boot like any other.
+    For a process that this account may not inspect, returns the seconds since the boot, which is the upper bound.
     """
     if sys.platform != "linux":
         return None
     facts = _process_facts(pid)
     began = int(facts[19]) / os.sysconf("SC_CLK_TCK") if len(facts) > 19 else 0.0
-    # By the clock that counts from the boot, as the kernel dates processes: no wall clock that is set changes it.
+    # The kernel dates processes by the clock since the boot, which does not change when the wall clock is set.
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - began
     return age if age >= 0 else None
 
 
 def _process_facts(pid: int) -> list[str]:
-    """What Linux says of a process, from its state on: the fields of proc(5)'s `stat` after the name."""
+    """Returns the fields of Linux's /proc/PID/stat (see proc(5)) after the name, the state first; empty on errors."""
     try:
         with open(f"/proc/{pid}/stat", errors="replace") as stream:
             return stream.read().rpartition(")")[2].split()
@@ -70,29 +70,29 @@ def _process_facts(pid: int) -> list[str]:
 
 
 def is_as_old(process_age: float | None, silence: float) -> bool:
-    """Whether a process that runs was there when a file was last written; one that began later has the writer's number.
+    """Returns whether a process existed when a file was last written. A younger one only reuses the writer's id.
 
     Args:
-        process_age: seconds; None where nothing tells, which speaks for it.
+        process_age: seconds since the process began; None when unknown, which counts as old enough.
         silence: seconds since the file was written.
     """
     return process_age is None or process_age >= silence
 
 
 ABANDONED_AFTER = 7 * 86400.0
-"""Seconds of silence after which any file is taken for abandoned, whoever it seems to belong to."""
+"""Seconds without a write after which any file counts as abandoned, whoever owns it."""
 
 KEPT_FOR = 7 * 86400.0
-"""Seconds that a part is kept for a later fetch to go on with, since it last grew."""
+"""Seconds that a part file is kept for a later fetch to continue, counted from the last time it grew."""
 
 SILENT_AFTER = 600.0
-"""Seconds of silence after which any part may be adopted; a stalled writer gives up long before."""
+"""Seconds without a write after which any part file may be adopted. A stalled writer gives up long before."""
 
 _WRITE_BACK = 16 << 20
-"""Bytes after which the disk is told to begin."""
+"""Bytes written after which the system is told to begin writing them to the disk."""
 
 _written_here: set[str] = set()
-"""Names of the parts that this process has open: its own id says nothing about those that it has let go."""
+"""Names of the part files that this process has open. Its id alone does not tell, as it may have closed some."""
 
 _TEMPORARY = re.compile(
     r"\.(catalog\.sqlite|run\.json|run\.holder\.json|FORMAT|CACHEDIR\.TAG)\.\d+\.[0-9a-f]+\.tmp(-journal)?"
@@ -101,11 +101,11 @@ _PART = re.compile(r"(?P<what>.+)\.(?P<host>[A-Za-z0-9_-]+)\.(?P<pid>\d{1,18})\.
 
 
 class Part:
-    """A new, empty file in `incoming/` that nobody else writes to.
+    """A new, empty part file in `incoming/` that nobody else writes to.
 
     Args:
-        origin: what it will be a part of. It is written beside the file before the first byte, and lets the part
-            outlive its process; without it, the part is worth nothing once its process is gone.
+        origin: describes the whole object. It is written to the sidecar before the first byte, so that a later process
+            can continue the part file. Without an origin the part file is useless once its process is gone.
     """
 
     def __init__(self, folder: Path, modes: Modes, what: str = "weights", origin: Origin | None = None) -> None:
@@ -133,14 +133,14 @@ class Part:
         """The open file.
 
         Raises:
-            ValueError: it is closed.
+            ValueError: the file is closed.
         """
         if self._stream is None:
             raise ValueError(f"{self.path.name} is closed")
         return self._stream
 
     def write(self, data: bytes | memoryview) -> None:
-        """Takes the next bytes.
+        """Appends bytes to the file.
 
         Raises:
             NoSpaceError: the disk is full.
@@ -153,7 +153,7 @@ class Part:
             self._begun = self._written
 
     def beside(self) -> BinaryIO:
-        """A file without a name, for what comes before its turn.
+        """Opens a file without a name in the same folder, for bytes that arrive out of order.
 
         Raises:
             NoSpaceError: the disk is full.
@@ -162,18 +162,18 @@ class Part:
             return unnamed(self.path.parent)
 
     def close(self) -> None:
-        """Closes the file; for the one who has renamed it."""
+        """Closes the file and removes its sidecar. Call it after renaming the file."""
         if self._close():
             _unlink(sidecar(self.path))
 
     def discard(self) -> None:
-        """Removes the file. May be called twice."""
+        """Closes and removes the file and its sidecar. May be called twice."""
         if self._close():
             _unlink(self.path)
             _unlink(sidecar(self.path))
 
     def keep(self) -> None:
-        """Closes the file and leaves it for a later fetch to adopt; one without an origin is discarded."""
+        """Closes the file and leaves it for a later fetch to adopt. Without an origin, discards it."""
         if self._origin is None:
             self.discard()
         else:
@@ -198,9 +198,9 @@ class IncomingFile:
     """A file in `incoming/`.
 
     Attributes:
-        host, pid: of its owner; None when its name does not tell.
-        age: seconds since it was written. Where its time is still to come, a clock was wrong then or is wrong now, and
-            nobody has written to it since: the seconds until then.
+        host, pid: the owner's; None when the file's name does not hold them.
+        age: seconds since the file was written. A modification time in the future means that a clock was or is wrong;
+            then this is the number of seconds until that time.
     """
 
     path: Path
@@ -211,24 +211,25 @@ class IncomingFile:
 
 
 def abandoned(found: IncomingFile, here: str, alive: Callable[[int], bool]) -> bool:
-    """Whether nobody writes to a file any more: its process on this host is gone, or nothing came for a week.
+    """Returns whether nobody writes to a file any more: its process on this host is gone, or it is a week old.
 
-    The week holds for a process that lives as well: nobody can say for sure that it is not another one by now.
+    The week applies to a running process as well, because its id may belong to another process by now.
     """
     gone = found.host == here and found.pid is not None and not alive(found.pid)
     return gone or found.age > ABANDONED_AFTER
 
 
 def is_abandoned(found: IncomingFile) -> bool:
-    """The same, of a file as it is here and now."""
+    """Returns `abandoned` for a file, with the name and the processes of this host."""
     return abandoned(found, host_name(), lambda _: lives(found))
 
 
 def adoptable(found: IncomingFile, here: str, alive: Callable[[int], bool]) -> bool:
-    """Whether another fetch may go on with a part: its process on this host is gone, or nothing came for minutes.
+    """Returns whether another fetch may continue a part file: its process on this host is gone, or it is silent.
 
-    Silence has to do where a process cannot be asked for: a container that was killed comes back as another host, or
-    with somebody else under the old number. A writer that lives after all loses its part and tries again.
+    Silence for `SILENT_AFTER` must suffice where the process cannot be checked: a killed container restarts under
+    another host name, or with another process under the old id. A writer that still lives loses its part file and
+    tries again.
     """
     if found.pid is None:
         return False
@@ -236,23 +237,26 @@ def adoptable(found: IncomingFile, here: str, alive: Callable[[int], bool]) -> b
 
 
 def is_adoptable(found: IncomingFile) -> bool:
-    """The same, of a file as it is here and now."""
+    """Returns `adoptable` for a file, with the name and the processes of this host."""
     return adoptable(found, host_name(), lambda _: lives(found))
 
 
 def lives(found: IncomingFile) -> bool:
-    """Whether a file's process runs, when it is one of this host. A part of this very process knows it is written."""
+    """Returns whether the process that owns a file runs, assuming that it is of this host.
+
+    For a part file of this very process, returns whether the process still has the file open.
+    """
     if found.pid == os.getpid() and sidecar(found.path).exists():
         return found.path.name in _written_here
     if found.pid is None or not process_lives(found.pid):
         return False
-    # Only of a file that is silent for minutes: the clock of a share may be another than this host's, and one that has
-    # just been set makes a file look old until it is written to again.
+    # Compare ages only when the file is silent for minutes: the clock of a network share may differ from this host's,
+    # and a clock that was just set makes a file look old until the next write.
     return found.age <= SILENT_AFTER or is_as_old(process_age(found.pid), found.age)
 
 
 def coming_elsewhere(folder: Path) -> list[tuple[int, int]]:
-    """The parts of weights that other processes write at this moment: bytes that are here, and bytes of the whole."""
+    """Returns, for each part file that other processes are writing, its bytes so far and the bytes of the whole."""
     several = listing(folder, lambda name: name.startswith("weights.") and not is_written_here(name))
     coming = []
     for found in several:
@@ -263,7 +267,7 @@ def coming_elsewhere(folder: Path) -> list[tuple[int, int]]:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Removes abandoned files of ours and says which; a part that a later fetch can go on with is kept for a week.
+    """Removes abandoned files of ours and returns their paths. Keeps part files that a later fetch can continue.
 
     A writer that was wrongly taken for dead fails and tries again.
     """
@@ -278,7 +282,7 @@ def sweep(folder: Path) -> list[Path]:
 
 
 def _is_kept(found: IncomingFile) -> bool:
-    """Whether a file of a dead process is a part to go on with, or the sidecar of one."""
+    """Returns whether an abandoned file is a part file that a later fetch can continue, or the sidecar of any."""
     if found.path.name.endswith(SIDECAR):
         return found.path.with_name(found.path.name.removesuffix(SIDECAR)).exists()
     origin = read_origin(sidecar(found.path))
@@ -286,15 +290,15 @@ def _is_kept(found: IncomingFile) -> bool:
 
 
 def has_grown(found: IncomingFile, origin: Origin) -> bool:
-    """Whether a part has got bytes since a fetch last went on with it."""
+    """Returns whether a part file has grown since a fetch last adopted it."""
     return origin.kept is not None and found.size > origin.kept
 
 
 def has_not_helped(found: IncomingFile, origin: Origin) -> bool:
-    """Whether a part is given up: nothing has come to it for a week.
+    """Returns whether a part file has not grown for a week and so should be removed.
 
-    Its own time says so only where it has grown since it was last gone on with, which makes a new file of it each time;
-    else the sidecar does. A date that is still to come, or none, is as good as an old one.
+    Each adoption copies the file and so renews its modification time. That time counts alone only when the file has
+    grown since then; otherwise `started_at` in the sidecar counts as well, and a missing or future one counts as old.
     """
     if has_grown(found, origin):
         return found.age > KEPT_FOR
@@ -304,9 +308,9 @@ def has_not_helped(found: IncomingFile, origin: Origin) -> bool:
 
 
 def sweep_root(root: Path) -> None:
-    """Removes what killed writers left beside the root's own files: copies that had not got their name yet.
+    """Removes temporary files of the root's own files that killed writers left before the rename.
 
-    The caller holds the run lock, so nobody else is about to name one of them.
+    The caller holds the run lock, so no other run is about to rename one of them.
     """
     for leftover in root.glob(".*.tmp*"):
         if _TEMPORARY.fullmatch(leftover.name):
@@ -315,20 +319,20 @@ def sweep_root(root: Path) -> None:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a name in `incoming/` is one that this package gives."""
+    """Returns whether a name in `incoming/` has the form that this package gives its files."""
     return _PART.fullmatch(name) is not None
 
 
 def is_written_here(name: str) -> bool:
-    """Whether this process has a part of this name open."""
+    """Returns whether this process has a part file of this name open."""
     return name in _written_here
 
 
 def listing(folder: Path, among: Callable[[str], bool] = lambda _name: True) -> list[IncomingFile]:
-    """What lies in `incoming/`.
+    """Returns the files in `incoming/`, sorted by name.
 
     Args:
-        among: says by its name whether a file is looked at.
+        among: is called with a file's name and returns whether to include the file.
     """
     found = []
     try:
@@ -336,7 +340,7 @@ def listing(folder: Path, among: Callable[[str], bool] = lambda _name: True) -> 
     except FileNotFoundError:
         return []
     for name in names:
-        with contextlib.suppress(OSError):  # it was published or removed in between
+        with contextlib.suppress(OSError):  # the file may have been published or removed since
             path = folder / name
             owner = _PART.fullmatch(path.name)
             status = path.lstat()

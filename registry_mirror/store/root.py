@@ -1,4 +1,4 @@
-"""Making a folder a root, and opening one to write."""
+"""Prepares a folder as a root, checks its layout, watches that it stays the same, and lists its blobs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _OURS = frozenset({
 
 
 def prepare(layout: Layout, modes: Modes) -> None:
-    """Makes the root ready to be written to; creates what is missing and leaves the rest as it is.
+    """Prepares the root for writing. Creates what is missing and leaves the rest as it is.
 
     Raises:
-        ConfigurationError: the folder holds something else, or a layout of a newer version, or cannot be written, or
-            lies on more than one file system.
-        NoSpaceError: its disk is full.
+        ConfigurationError: the folder holds other files, has the layout of a newer version, cannot be written, or
+            spans more than one file system.
+        NoSpaceError: the root's disk is full.
     """
     refuse_file(layout.root)
     try:
@@ -62,7 +62,7 @@ def _prepare(layout: Layout, modes: Modes) -> None:
 
 
 def _check_folder(root: Path, folder: Path) -> None:
-    """Files are made in incoming/ and renamed into the other folders, which is one act on one file system only."""
+    """Refuses a folder on another file system than the root: files are renamed into it from incoming/."""
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{folder.name} is not a folder")
     if is_apart(root, folder):
@@ -73,19 +73,19 @@ def _check_folder(root: Path, folder: Path) -> None:
 
 
 def is_apart(one: Path, other: Path) -> bool:
-    """Whether nothing can be renamed from one folder to the other: another disk, or a mount of its own of the same."""
+    """Returns whether files cannot be renamed from one folder to the other: they are on two disks or two mounts."""
     if os.stat(one).st_dev != os.stat(other).st_dev:
         return True
     name = f".{os.getpid()}.absent"
     try:
-        os.rename(one / name, other / name)  # of a file that is not there: the system looks at the mounts first
+        os.rename(one / name, other / name)  # the file does not exist, but the system compares the mounts first
     except OSError as error:
         return error.errno == errno.EXDEV
     return False
 
 
 def _refuse_odd(layout: Layout) -> None:
-    """Refuses what stands in place of our folders and files: a writer would write, and remove, somewhere else."""
+    """Refuses links in place of the root's folders and files: a writer would write and remove files elsewhere."""
     for folder in (layout.blobs, layout.incoming, layout.quarantine):
         if folder.is_symlink():
             raise ConfigurationError(
@@ -101,7 +101,7 @@ def _refuse_odd(layout: Layout) -> None:
 
 
 def _adopt(layout: Layout) -> None:
-    """Refuses a folder in use for something else: a slip in --root must not strew files over somebody's home."""
+    """Refuses a folder that holds other files: a mistyped --root must not scatter files over somebody's home."""
     if not layout.root.exists():
         return
     strangers = foreign(os.listdir(layout.root))
@@ -113,15 +113,15 @@ def _adopt(layout: Layout) -> None:
 
 
 def foreign(names: Iterable[str]) -> list[str]:
-    """The names that no root holds. Hidden files and a file system's own `lost+found` do not count."""
+    """Returns the names that no root holds, sorted. Hidden files and a file system's `lost+found` do not count."""
     return sorted(name for name in names if name not in _OURS and name != "lost+found" and not name.startswith("."))
 
 
 def check_format(layout: Layout) -> None:
-    """Refuses a layout that is newer than this version or leads out of the root. One without a number is none yet.
+    """Refuses a layout that is newer than this version or leads out of the root. A root without `FORMAT` passes.
 
     Raises:
-        ConfigurationError: it is newer, no number, or one of its names is a link or no file.
+        ConfigurationError: the layout is newer, `FORMAT` holds no number, a folder is a link, or a file is irregular.
     """
     _refuse_odd(layout)
     try:
@@ -142,17 +142,17 @@ def check_format(layout: Layout) -> None:
 
 
 class RootWatch:
-    """Makes sure that a root is the folder that it was when the work began.
+    """Checks that a root is still the same folder as when the work began.
 
-    Where a mount went away, its empty mount point has the root's name: what is written there fills another disk, and
-    comes to light when the mount is back and hides it.
+    When a mount is lost, its empty mount point has the root's path. Files written there would fill another disk, and
+    would be hidden once the mount is back.
     """
 
     def __init__(self, root: Path) -> None:
         self._root, self._identity = root, _identity(root)
 
     def check(self) -> None:
-        """Raises StoreError when it is not."""
+        """Raises StoreError when the root is another folder now, or is gone."""
         if _identity(self._root) != self._identity:
             raise StoreError(
                 f"the root {self._root} is no longer the folder that it was when this run began",
@@ -170,9 +170,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def inventory(layout: Layout) -> dict[str, int]:
-    """The names of all blobs (`ab/abcdef….onnx`) with their sizes in bytes. No file is opened.
+    """Returns the sizes in bytes of all blobs by their names (`ab/abcdef….onnx`). No file is opened.
 
-    What has a blob's name and is no file, as a link is none, is no blob.
+    Only regular files count; links and folders are skipped.
     """
     found: dict[str, int] = {}
     try:
@@ -187,7 +187,7 @@ def inventory(layout: Layout) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[int | Path]:
-    """A folder for `os.scandir`, by descriptor where that can be done: no file's path is looked up from the root."""
+    """Yields a folder for `os.scandir`, as a descriptor where possible, so that no path is looked up for each file."""
     if os.scandir not in os.supports_fd:
         yield folder
         return
@@ -204,5 +204,5 @@ def _note_sizes(found: dict[str, int], prefix: str, folder: int | Path) -> None:
             try:
                 if blob.is_file(follow_symlinks=False):
                     found[prefix + blob.name] = blob.stat(follow_symlinks=False).st_size
-            except FileNotFoundError:  # it was moved away in between
+            except FileNotFoundError:  # the blob was moved away meanwhile
                 continue

@@ -1,7 +1,7 @@
-"""The sidecar of a part: what its bytes are the beginning of. It holds no address and no key.
+"""The sidecar of a part file. It describes the whole object, and holds no address and no API key.
 
-It is read with suspicion: a killed writer may have torn it, and where several accounts write into one root, anybody
-may have put it there.
+The reader checks everything in it: a killed writer may have left it incomplete, and when several accounts write to one
+root, any of them may have put it there.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 SIDECAR = ".json"
 _LIMIT = 16 * 1024
 _MD5 = re.compile(r"[0-9a-f]{32}")
-# What may go into a request header; line ends above all may not.
+# Only characters that may go into a request header. Above all, line ends may not.
 _ETAG = re.compile(r'"[\x21\x23-\x7e]{0,1000}"')
 _DATE = re.compile(r"[A-Za-z0-9,:+ -]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The object of which a part holds the first bytes.
+    """The object whose first bytes a part file holds.
 
     Attributes:
-        key: whose weights they are, `model id/format`.
+        key: `model id/format`.
         size: bytes of the whole object.
         md5: of the whole object, as storage declared it.
-        etag: strong, verbatim.
-        last_modified: verbatim, where it can serve as a validator, or beside one.
-        digests: further ones of the whole object in hex, by algorithm.
-        started_at: when the first byte came, or when a part that had grown was last gone on with. ISO 8601.
-        kept: bytes that were here then; None where an older version has not said so.
+        etag: the strong ETag, verbatim.
+        last_modified: the header verbatim, if it is a validator by itself or there is one beside it.
+        digests: further digests of the whole object in hex, by algorithm.
+        started_at: when the part file was begun, or when it was last adopted after it had grown. ISO 8601.
+        kept: bytes that the last adoption copied (0: never adopted); None when an older version wrote the sidecar.
     """
 
     key: str
@@ -53,19 +53,19 @@ class Origin:
     kept: int | None = None
 
     def encode(self) -> bytes:
-        """As the sidecar holds it."""
+        """Returns the bytes of the sidecar."""
         stamped = {**asdict(self), "started_at": self.started_at or format_time(utc_now()), "kept": self.kept or 0}
         return json.dumps(stamped, indent=1).encode() + b"\n"
 
     def same_object(self, other: Origin) -> bool:
-        """Whether two parts are of one object, as far as storage told."""
+        """Returns whether two part files are of one object, by what storage declared."""
         return all(
             getattr(self, name) == getattr(other, name) for name in ("size", "md5", "etag", "last_modified", "digests")
         )
 
 
 def parse_origin(data: bytes) -> Origin | None:
-    """What a sidecar says; None for anything but a sound one that gives a way to notice a changed object."""
+    """Parses a sidecar. Returns None when it is malformed or holds nothing by which a changed object is noticed."""
     try:
         said = json.loads(data)
     except (ValueError, RecursionError):
@@ -109,12 +109,12 @@ def _are_digests(digests: object) -> bool:
 
 
 def sidecar(part: Path) -> Path:
-    """Where the origin of a part stands."""
+    """Returns the path of a part file's sidecar."""
     return part.with_name(part.name + SIDECAR)
 
 
 def read_origin(path: Path) -> Origin | None:
-    """The sidecar's words; None when there is none, or none to rely on."""
+    """Reads a sidecar. Returns None when it is missing, unreadable, too long or malformed."""
     view = memoryview(bytearray(_LIMIT + 1))
     try:
         with open_part(path) as stream:
@@ -125,14 +125,14 @@ def read_origin(path: Path) -> Origin | None:
 
 
 class UnreadableError(Exception):
-    """A file that was left cannot be read; what is written elsewhere fails as an OSError."""
+    """A part file or sidecar that was left cannot be read. Errors of the file being written stay OSErrors."""
 
 
 def open_part(path: Path) -> BinaryIO:
-    """Opens a part, or its sidecar, for reading.
+    """Opens a part file, or its sidecar, for reading.
 
     Raises:
-        UnreadableError: it cannot be opened, or is no file.
+        UnreadableError: the file cannot be opened, or is not a regular file.
     """
     try:
         return open_regular(path)
@@ -141,7 +141,7 @@ def open_part(path: Path) -> BinaryIO:
 
 
 def read_into(stream: BinaryIO, view: memoryview) -> int:
-    """Reads the next bytes; 0 at the end.
+    """Reads the next bytes into `view`. Returns how many were read; 0 at the end.
 
     Raises:
         UnreadableError: the disk fails.
