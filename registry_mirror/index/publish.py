@@ -1,8 +1,8 @@
-"""Publishing the index: built beside the old one, made durable, renamed over it. Standard library only.
+"""Publishes the index: builds a new file, calls fsync, and renames it over the old one. Standard library only.
 
-A reader opens the index without a lock, so the file must never change once it has its name. Each publication is a new
-file: a copy of the last one with what has changed since, or all of it anew. SQLite copies the rows from the catalog,
-which is attached and only read: a transaction never writes to both files.
+A reader opens the index without a lock, so the file must never change once it has its name. Each publication makes a
+new file: either a copy of the last index with the changes since, or one built from scratch. SQLite copies the rows
+from the attached catalog, which is only read, so no transaction writes to both files.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _SIDE_FILES = ("-journal", "-wal", "-shm")
 _BUSY = 30
 
 _LOST = "EXISTS (SELECT 1 FROM catalog.checks k WHERE k.md5 = w.md5 AND k.format = w.format AND k.lost_at IS NOT NULL)"
-# Table of the index, the column of its model's id, its columns, and where they come from in the catalog. Weights come
-# before models, whose rank depends on them; weights whose blob is lost are left out.
+# For each table of the index: its name, the column with the model's id, its columns, and their source in the catalog.
+# Weights come before models, because a model's rank depends on them. Weights whose blob is lost are left out.
 _COPIES = (
     (
         "weights",
@@ -78,26 +78,27 @@ def publish(
     sound: bool = True,
     publishing: Callable[[str], None] = lambda _digest: None,
 ) -> bool:
-    """Brings the index at `path` to the catalog's revision.
+    """Brings the index at `path` to the catalog's revision. After any failure the old index is unchanged.
 
     Args:
         path: the index.
-        building: a folder on the same file system, where the new file grows.
-        catalog: the catalog's file. Its writers wait for the moment that the copying takes.
-        meta: texts for readers, with the catalog's `catalog_id` and `revision`. An index of another catalog is built
-            anew. The revision only ever grows, so an index ahead of it comes from a catalog that was put back.
-            `published_at` and `built_at` are added, and `built_before` where the clock went back.
+        building: a folder on the same file system, in which the new file is built.
+        catalog: the catalog's file. Its writers must wait while rows are copied.
+        meta: texts for readers, including the catalog's `catalog_id` and `revision`. The index is built from scratch
+            when the present one is of another catalog, or has a higher revision: revisions only grow, so that catalog
+            was restored from a backup. This function adds `published_at` and `built_at`, and `built_before` when the
+            clock went back.
         modes: permissions of the new file.
-        sound: whether the present index is what was published; on another one nothing is built.
-        publishing: told the new file's digest before it gets its name.
+        sound: whether the present index is the one that was published. If not, the new one is built from scratch.
+        publishing: is called with the new file's digest before the rename.
 
     Returns:
-        False when the index was already there, with no date that is still to come, and nothing was touched.
+        False when the present index had the same `meta` and no date in the future, so that nothing was written.
 
     Raises:
-        NoSpaceError: the disk is full. After any failure the old index stands as it was.
+        NoSpaceError: the disk is full.
         sqlite3.Error: the catalog cannot be read.
-        ValueError: `meta` has a date that is set here.
+        ValueError: `meta` holds a date that this function sets.
     """
     if taken := schema.DATES & meta.keys():
         raise ValueError(f"meta keys that publish itself sets: {sorted(taken)}")
@@ -112,23 +113,23 @@ def publish(
         os.fsync(stream.fileno())
         publishing(digest_of(part))
         os.replace(part, path)
-    _remove_side_files(path)  # left by a tool that opened the old file for writing; they would spoil the new one
+    _remove_side_files(path)  # a tool that wrote to the old file may have left them; SQLite would apply them
     fsync_directory(path.parent)
     return True
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 and size of an index, by which a writer knows its own again: `HEX:BYTES`.
+    """Returns the SHA-256 and the size of an index as `HEX:BYTES`, by which a writer recognises its own index.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with open_regular(path) as stream:
         return f"{hashlib.file_digest(stream, 'sha256').hexdigest()}:{stream.tell()}"
 
 
 def published_revision(path: Path) -> tuple[str, int] | None:
-    """The catalog that the index at `path` was made of, and that one's revision; None when nothing tells."""
+    """Returns the id and the revision of the catalog that the index was made from; None when they are unknown."""
     present = _meta_of(path) or {}
     catalog_id, revision = present.get(schema.CATALOG_ID), present.get(schema.REVISION, "")
     return (catalog_id, int(revision)) if catalog_id and revision.isdecimal() else None
@@ -139,7 +140,7 @@ def _undated(meta: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_ahead(meta: Mapping[str, str]) -> bool:
-    """Whether an index is dated by a clock that was ahead of the present one."""
+    """Returns whether an index has a date in the future, set by a clock that was ahead of the present one."""
     return any(_to_come(meta.get(key)) for key in (schema.PUBLISHED_AT, schema.BUILT_AT))
 
 
@@ -149,14 +150,14 @@ def _to_come(date: str | None) -> bool:
 
 
 def _extends(present: Mapping[str, str], meta: Mapping[str, str]) -> bool:
-    """Whether the catalog that `meta` names is the present index's, at its revision or later."""
+    """Returns whether `meta` is of the present index's catalog, at the same or a later revision."""
     same = present.get(schema.CATALOG_ID) == meta[schema.CATALOG_ID]
     base = present.get(schema.REVISION, "")
     return same and base.isdecimal() and int(base) <= int(meta[schema.REVISION])
 
 
 def _meta_of(path: Path) -> dict[str, str] | None:
-    """The meta table of an index of this very format; None for anything else."""
+    """Returns the meta table of an index, or None when the file is missing, damaged or of another format."""
     if not path.is_file():
         return None
     try:
@@ -170,26 +171,26 @@ def _meta_of(path: Path) -> dict[str, str] | None:
 
 
 def _update(stream: BinaryIO, part: Path, path: Path, catalog: Path, meta: Mapping[str, str]) -> bool:
-    """Fills the new file with the old index and what changed since; False when the old one is not fit for that."""
+    """Fills the new file with the old index and the changes since. Returns False when the old index cannot be used."""
     try:
         with path.open("rb", buffering=0) as old:
             clone_or_copy(old, stream)
     except FileNotFoundError:
         return False
-    present = _meta_of(part)  # asked of the copy: the file at `path` may be another one by now
+    present = _meta_of(part)  # read the copy, since `path` may be another file by now
     if present is None or not _extends(present, meta):
         return False
     try:
         with _opened(part, catalog) as connection, _transaction(connection):
-            _run(connection, schema.CHECKS)  # an index of an older version has none
+            _run(connection, schema.CHECKS)  # an index of an older version lacks this table
             _run(connection, schema.PINS_AND_EVICTED)
             _copy(connection, int(present[schema.REVISION]))
             _set_meta(connection, meta, present)
     except sqlite3.DatabaseError as error:
-        # A new one would meet a full disk and a locked catalog as well, and wait for the lock once more.
+        # Building from scratch would fail on a full disk or a locked catalog too, and wait for the lock once more.
         if database_full(error, part.parent, "the index") or error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             raise
-        return False  # damage beyond the first page
+        return False  # the old index is damaged beyond its first page
     return True
 
 
@@ -202,14 +203,14 @@ def _build(stream: BinaryIO, part: Path, catalog: Path, meta: Mapping[str, str])
             _run(connection, schema.PINS_AND_EVICTED)
             _copy(connection, None)
             _set_meta(connection, meta)
-        with _transaction(connection):  # the catalog's writers need not wait for it
+        with _transaction(connection):  # a second transaction, for which the catalog's writers need not wait
             _run(connection, schema.INDEXES)
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {schema.USER_VERSION}")
 
 
 def _copy(connection: sqlite3.Connection, base: int | None) -> None:
-    """Copies from the catalog what changed after the revision `base`, everything for None."""
+    """Copies the rows from the catalog that changed after the revision `base`, or all rows when it is None."""
     if base is None:
         chosen = "1"
     else:
@@ -227,7 +228,7 @@ def _copy(connection: sqlite3.Connection, base: int | None) -> None:
 
 @contextlib.contextmanager
 def _part(building: Path, modes: Modes) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new file in `building`, which must be renamed inside the block; when it fails, nothing is left."""
+    """Creates a new file in `building`, which the block must rename. When the block fails, removes the file."""
     part = building / part_name("index")
     stream = create_exclusive(part, modes.file, exact=modes.exact)
     try:
@@ -242,9 +243,10 @@ def _part(building: Path, modes: Modes) -> Iterator[tuple[Path, BinaryIO]]:
 
 @contextlib.contextmanager
 def _opened(part: Path, catalog: Path) -> Iterator[sqlite3.Connection]:
-    """The new file, which nobody else knows: no journal, no sync and no lock, which some shares refuse.
+    """Opens the new file and attaches the catalog.
 
-    The catalog is attached with its locks, and may be written to only to roll back what a killed writer left.
+    Nobody else uses the new file, so it needs no journal, no sync and no lock; some network shares refuse locks. The
+    catalog is opened with locks, and for writing only so that SQLite can roll back what a killed writer left.
     """
     uri = schema.uri(part, "mode=rw&nolock=1")
     with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)) as connection:
@@ -269,7 +271,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:
-    # Not executescript(): it would end the transaction first.
+    # executescript() would commit the transaction first.
     for statement in script.split(";"):
         if statement.strip():
             connection.execute(statement)
@@ -278,10 +280,10 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
 def _set_meta(
     connection: sqlite3.Connection, meta: Mapping[str, str], present: Mapping[str, str] | None = None
 ) -> None:
-    """Writes the texts, with the revision that was copied: a writer may have raised it since it was asked for.
+    """Writes the meta table, with the revision that was really copied: it may have risen since `meta` was made.
 
     Args:
-        present: of the index that this one goes on from; None where the whole of it is new.
+        present: meta of the index that this one extends; None when this one is built from scratch.
     """
     query = "SELECT value FROM catalog.facts WHERE key = ?"
     (revision,) = connection.execute(query, (schema.REVISION,)).fetchone()
@@ -291,10 +293,10 @@ def _set_meta(
 
 
 def _dates(present: Mapping[str, str]) -> dict[str, str]:
-    """When an index is published, and when it was last built anew.
+    """Returns the dates for the meta table: when the index is published, and when it was last built from scratch.
 
-    A date that is still to come was set by a clock that was ahead, or the present one is behind. So now takes its
-    place, and it is kept as well: it counts again should its time come before the grace period is over.
+    A build date in the future means that the clock was ahead then or is behind now. It is replaced by the present time
+    and kept as `built_before`, since it counts again if its time comes before the grace period is over.
     """
     now = str(format_time(utc_now()))
     built = present.get(schema.BUILT_AT) or now
@@ -311,7 +313,7 @@ def _remove_side_files(path: Path) -> None:
 
 @contextlib.contextmanager
 def _full_disk_named(folder: Path) -> Iterator[None]:
-    """Names a full disk whether Python met it or SQLite."""
+    """Raises NoSpaceError for a full disk, whether Python or SQLite reports it."""
     with no_space_named("the index"):
         try:
             yield

@@ -1,4 +1,4 @@
-"""The questions that the index answers, each a function of one open picture of it. Standard library only."""
+"""The queries of the index, as methods of one open snapshot of it. Standard library only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FROM models m LEFT JOIN weights w ON w.rowid = (
 """
 _DOCUMENTS = "SELECT m.document, m.first_seen, m.created, m.updated, m.id FROM models m"
 _COUNT = "SELECT count(*) FROM models m"
-# One row a blob; NULLs of `checks` where nobody has checked it, or the index is older than checks are.
+# One row per blob. The columns of `checks` are NULL when the blob was never checked or the index lacks that table.
 _BLOBS = """
 SELECT w.md5, w.format, max(w.size), group_concat(DISTINCT w.sha256), c.checked_at, c.size, c.mtime_ns, c.lost_at
 FROM weights w LEFT JOIN {checks} c ON c.md5 = w.md5 AND c.format = w.format
@@ -50,7 +50,7 @@ _NO_CHECKS = (
     "(SELECT NULL AS md5, NULL AS format, NULL AS checked_at, NULL AS size, NULL AS mtime_ns, NULL AS lost_at WHERE 0)"
 )
 _TALLY = f"SELECT {TALLY} FROM models m"  # noqa: S608 - nothing in it comes from outside
-# An id wins over a name, and of one name the model that it means; both subqueries are answered from an index alone.
+# An id wins over a name, and a name means its best-ranked model. SQLite answers both subqueries from an index alone.
 _CURRENT = """
 SELECT md5, size FROM weights WHERE model_id = coalesce(
     (SELECT id FROM models WHERE id = ?1),
@@ -65,7 +65,7 @@ SELECT document, first_seen, gone_at IS NOT NULL FROM models WHERE id = coalesce
 )
 """
 _REMEMBERED = 10_000
-# Letters of documents, and what an answer costs beside them.
+# Characters of documents to remember in all, and what each answer counts besides its document and name.
 _RECORDS = 4 << 20
 _RECORD_COSTS = 1 << 10
 _LARGEST_RECORD = _RECORDS // 8
@@ -73,9 +73,9 @@ _ASKED_SINGLY = 8
 _WEIGHTS = "SELECT format, version, md5, sha256, size, fetched_at, current FROM weights"
 
 
-# An index from before there were pins, evictions or checks lacks their tables; they are empty then.
+# An index of an older version may lack the tables of pins, evictions or checks. They count as empty then.
 class Snapshot:
-    """One whole picture of the index: whatever is published meanwhile, its answers fit together."""
+    """One snapshot of the index. Its answers are consistent with each other, whatever is published meanwhile."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -87,30 +87,30 @@ class Snapshot:
         self._room = _RECORDS
 
     def rest(self) -> None:
-        """Lets go of what a listing has gathered; what is bounded, or true of the whole picture, is kept."""
+        """Forgets the namesakes that a listing collected, whose number has no limit. The other caches stay."""
         self._namesakes.clear()
 
     def meta(self) -> dict[str, str]:
-        """What the writer says of the whole: `catalog_id`, `revision`, `published_at` and more."""
+        """Returns the writer's texts about the index: `catalog_id`, `revision`, `published_at` and more."""
         return dict(self._connection.execute("SELECT key, value FROM meta"))
 
     def by_id(self, model_id: str, weights_format: str) -> ModelRow | None:
-        """The model with this id."""
+        """Returns the model with this id, or None."""
         values = {"id": storable(model_id), "format": weights_format}
         row = self._connection.execute(f"{_MODELS} WHERE m.id = :id", values).fetchone()
         return None if row is None else self._model(row)
 
     def by_name(self, name: str, weights_format: str, limit: int = 100) -> list[ModelRow]:
-        """The models with this name, the one that it means first."""
+        """Returns the models with this name. The first is the one that the name means."""
         values = {"name": storable(name), "format": weights_format, "limit": limit}
         query = f"{_MODELS} WHERE m.name = :name ORDER BY m.rank, {_LIST_ORDER} LIMIT :limit"
         return [self._model(row) for row in self._connection.execute(query, values)]
 
     def record(self, ids: tuple[str, ...], name: str) -> Record | None:
-        """The document of the model with one of up to two ids, the first that is there, or else that a name means.
+        """Returns the document of the first of up to two ids that exists, else of the model that the name means.
 
-        It is the model that `by_id` and then `by_name` find, in one question and without its weights. Some MiB of
-        answers are remembered: many machines ask for the same few models.
+        This finds the same model as `by_id` and then `by_name`, in one query and without its weights. A few MiB of
+        answers are remembered, because many machines ask for the same few models.
         """
         asked = (ids, name)
         if asked in self._records:
@@ -129,7 +129,7 @@ class Snapshot:
         return found
 
     def models(self, selection: Condition, weights_format: str, limit: int = -1, offset: int = 0) -> Iterator[ModelRow]:
-        """Models newest first; read as they are asked for."""
+        """Yields models newest first, reading each row when the caller asks for it."""
         where, values = selection.where()
         query = f"{_MODELS} WHERE {where} ORDER BY {_LIST_ORDER} LIMIT :limit OFFSET :offset"
         for row in self._connection.execute(
@@ -140,13 +140,13 @@ class Snapshot:
     def documents(
         self, selection: Selection, limit: int, offset: int = 0, after: Place | None = None
     ) -> list[Document]:
-        """The JSON texts of models, newest first.
+        """Returns the JSON texts of models, newest first.
 
-        Of those of one name the one that it means comes first: SDKs before 1.61.0 take that row and look at no other.
+        When a name is selected, the model that it means comes first: SDKs before 1.61.0 read only the first row.
 
         Args:
-            after: begins behind this place, which costs no more at the end than at the beginning. Only where every
-                model has a place (`all_dated`), and not by name.
+            after: starts behind this place, which is as fast at the end of the list as at its beginning. It may be
+                given only when every model has a place (`all_dated`), and not together with a name.
         """
         where, values = selection.where()
         bounds: dict[str, Any] = {"limit": limit, "offset": offset}
@@ -161,36 +161,39 @@ class Snapshot:
         ]
 
     def all_dated(self) -> bool:
-        """Whether every model has both its times, and so a place of its own in lists."""
+        """Returns whether every model has both its times, and so its own place in lists."""
         query = "SELECT EXISTS (SELECT 1 FROM models WHERE created IS NULL OR updated IS NULL)"
         return not self._connection.execute(query).fetchone()[0]
 
     def count(self, selection: Selection) -> int:
-        """How many models a selection has."""
+        """Returns how many models a selection has."""
         where, values = selection.where()
         return int(self._connection.execute(f"{_COUNT} WHERE {where}", values).fetchone()[0])
 
     def tally(self, text: str) -> dict[State, int]:
-        """How many of the models that a search for `text` finds are in each state."""
+        """Returns, for each state, how many models a search for `text` finds in it."""
         where, values = Search(text, None).where()
         row = self._connection.execute(f"{_TALLY} WHERE {where}", values).fetchone()
         return dict(zip(State, row, strict=True))
 
     def has_type(self, model_type: str) -> bool:
-        """Whether any model is of this type."""
+        """Returns whether any model is of this type."""
         query = "SELECT EXISTS (SELECT 1 FROM models WHERE model_type = ?)"
         return bool(self._connection.execute(query, (storable(model_type),)).fetchone()[0])
 
     def weights(self, model_id: str) -> list[WeightsEntry]:
-        """Every file of a model that the store has: current ones first, then the newest."""
+        """Returns every file of a model that the index names: current ones first, then the newest."""
         query = f"{_WEIGHTS} WHERE model_id = ? ORDER BY current DESC, fetched_at DESC, format"
         return [_weights(row) for row in self._connection.execute(query, (storable(model_id),))]
 
     def current(self, model: str, weights_format: str) -> tuple[str, int] | None:
-        """MD5 and size of the current weights of the model that an id or a name means; None when it is not so simple.
+        """Returns MD5 and size of the current weights of the model that an id or a name means.
 
-        What `lookup.choose` finds, in one question and without the document. Answers are remembered, as a program asks
-        for the same few models again and again.
+        This finds what `lookup.choose` finds, in one query and without the document. Answers are remembered, because a
+        program asks for the same few models again and again.
+
+        Returns:
+            None unless exactly one row matches.
         """
         if (model, weights_format) not in self._current:
             if len(self._current) >= _REMEMBERED:
@@ -200,13 +203,13 @@ class Snapshot:
         return self._current[model, weights_format]
 
     def by_md5(self, md5: str, weights_format: str) -> WeightsEntry | None:
-        """A file with this MD5 that some model has, or had; thousands may have the same one."""
+        """Returns one file with this MD5, of any model that has or had it; None when there is none."""
         query = f"{_WEIGHTS} WHERE md5 = ? AND format = ? LIMIT 1"
         row = self._connection.execute(query, (storable(md5), weights_format)).fetchone()
         return None if row is None else _weights(row)
 
     def blobs(self, model_ids: Collection[str] | None = None) -> Iterator[BlobRecord]:
-        """Every blob that weights name, or those of some models."""
+        """Yields every blob that weights name, or only the blobs of the given models."""
         table = "checks" if has_table(self._connection, "checks") else _NO_CHECKS
         where = "" if model_ids is None else "WHERE w.model_id IN (SELECT value FROM json_each(:ids))"
         query = f"{_BLOBS.format(checks=table)} {where} GROUP BY w.md5, w.format"
@@ -214,7 +217,7 @@ class Snapshot:
             yield _blob(row)
 
     def holders(self, md5: str, weights_format: str) -> list[tuple[str, str, bool]]:
-        """Id and name of the models that have a blob, and whether it is their current one."""
+        """Returns id and name of each model that has a blob, and whether the blob is its current one."""
         query = (
             "SELECT m.id, m.name, w.current FROM weights w JOIN models m ON m.id = w.model_id"
             " WHERE w.md5 = ? AND w.format = ? ORDER BY m.name, m.id"
@@ -222,7 +225,7 @@ class Snapshot:
         return [(row[0], row[1], bool(row[2])) for row in self._connection.execute(query, (md5, weights_format))]
 
     def check_totals(self) -> CheckTotals:
-        """How well the stored bytes are known."""
+        """Returns how many blobs were never checked or are lost, and when the oldest check was."""
         if not has_table(self._connection, "checks"):
             (never,) = self._connection.execute("SELECT count(DISTINCT md5 || format) FROM weights").fetchone()
             return CheckTotals(never)
@@ -231,19 +234,19 @@ class Snapshot:
             " LEFT JOIN checks c ON c.md5 = w.md5 AND c.format = w.format AND c.checked_at <= ?",
             (
                 micros(utc_now() + timedelta(seconds=CLOCK_SKEW)),
-            ),  # one that is still to come is none: a clock was wrong
+            ),  # a check in the future does not count: a clock was wrong
         ).fetchone()
         (lost,) = self._connection.execute("SELECT count(*) FROM checks WHERE lost_at IS NOT NULL").fetchone()
         return CheckTotals(never or 0, moment(oldest), lost)
 
     def failures(self, model_id: str) -> list[FailureEntry]:
-        """The open failures of a model, the latest first."""
+        """Returns the open failures of a model, the latest first."""
         query = "SELECT format, error, attempts, first_failed_at, last_failed_at FROM failures WHERE model_id = ?"
         rows = self._connection.execute(f"{query} ORDER BY last_failed_at DESC", (storable(model_id),))
         return [_failure(row) for row in rows]
 
     def evicted(self, model_id: str) -> list[EvictedEntry]:
-        """Weights of a model that made room for others."""
+        """Returns the weights of a model that were evicted to make room."""
         if not has_table(self._connection, "evicted"):
             return []
         query = "SELECT format, md5, size, evicted_at FROM evicted WHERE model_id = ? ORDER BY format"
@@ -251,7 +254,7 @@ class Snapshot:
         return [EvictedEntry(name, md5, size, known_moment(at)) for name, md5, size, at in rows]
 
     def pinned(self) -> frozenset[str]:
-        """The ids of the pinned models."""
+        """Returns the ids of the pinned models."""
         if self._pinned is None:
             there = has_table(self._connection, "pins")
             rows = self._connection.execute("SELECT model_id FROM pins") if there else ()
@@ -259,11 +262,11 @@ class Snapshot:
         return self._pinned
 
     def blob_keys(self) -> set[tuple[str, str]]:
-        """MD5 and format of every file that the index names, superseded ones included."""
+        """Returns MD5 and format of every file that the index names, superseded ones included."""
         return set(self._connection.execute("SELECT DISTINCT md5, format FROM weights"))
 
     def open_failures(self, limit: int = -1) -> list[OpenFailure]:
-        """The open failures, the latest first; all of them without a limit."""
+        """Returns up to `limit` open failures, the latest first; all of them when it is -1."""
         query = (
             "SELECT f.model_id, m.name, f.format, f.error, f.attempts, f.first_failed_at, f.last_failed_at"
             " FROM failures f JOIN models m ON m.id = f.model_id ORDER BY f.last_failed_at DESC, f.model_id, f.format"
@@ -272,12 +275,12 @@ class Snapshot:
         return [OpenFailure(row[0], row[1], _failure(row[2:])) for row in self._connection.execute(query, (limit,))]
 
     def count_failures(self) -> int:
-        """How many failures are open."""
+        """Returns how many failures are open."""
         query = "SELECT count(*) FROM failures f JOIN models m ON m.id = f.model_id"
         return int(self._connection.execute(query).fetchone()[0])
 
     def names(self, like: str, limit: int) -> list[str]:
-        """Names to look for a slip in: those that are `like` but for ASCII case, then up to `limit` of all."""
+        """Returns names to suggest for a mistyped one: names equal but for ASCII case, then up to `limit` others."""
         same = self._connection.execute(
             "SELECT DISTINCT name FROM models WHERE name = ? COLLATE NOCASE LIMIT 10", (storable(like),)
         )
@@ -285,7 +288,7 @@ class Snapshot:
         return [*dict.fromkeys(name for rows in (same, rest) for (name,) in rows)]
 
     def totals(self) -> Totals:
-        """Sums over the whole."""
+        """Returns sums over the whole index."""
         ask = self._connection.execute
         (gone,) = ask("SELECT count(*) FROM models WHERE gone_at IS NOT NULL").fetchone()
         statuses = dict(ask("SELECT status, count(*) FROM models WHERE gone_at IS NULL GROUP BY status"))
@@ -301,7 +304,7 @@ class Snapshot:
         return Totals(statuses, gone, files, size, cached, waiting, self._count_evicted(), len(self.pinned()))
 
     def _count_evicted(self) -> int:
-        """How many files of live and ready models made room for others."""
+        """Returns how many files of live and ready models were evicted to make room."""
         if not has_table(self._connection, "evicted"):
             return 0
         query = (
@@ -326,7 +329,7 @@ class Snapshot:
         )
 
     def _is_pinned(self, model_id: str) -> bool:
-        # One by one at first: a lookup in a picture of its own is not to read thousands of pins.
+        # Query the first few models singly: a single lookup should not read thousands of pins.
         if self._pinned is None and self._singly > 0:
             self._singly -= 1
             query = "SELECT 1 FROM pins WHERE model_id = ?"
@@ -335,7 +338,7 @@ class Snapshot:
         return model_id in self.pinned()
 
     def _shadows(self, model_id: str, name: str) -> tuple[str, ...]:
-        # Once for each name: a name that thousands share would cost the square of them.
+        # Query once for each name. Otherwise a name shared by thousands of models would cost quadratic time.
         if name not in self._namesakes:
             query = "SELECT id, rank FROM models WHERE name = ? ORDER BY rank, created DESC, updated DESC, id DESC"
             self._namesakes[name] = self._connection.execute(query, (name,)).fetchall()

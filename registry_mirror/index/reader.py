@@ -1,8 +1,8 @@
-"""Reading the index: never a lock, never a write, and never a half-changed picture. Standard library only.
+"""Reads the index without a lock and without writing, always from one consistent snapshot. Standard library only.
 
-The file is replaced, not changed, so it is opened as immutable, which SQLite then reads without locks and from
-read-only media. On a network share the old file may go away under a reader that has it open: a failed read is
-tried once more on the file that has the name now.
+The file is replaced and never changed. So SQLite opens it as immutable and reads it without locks, even from read-only
+media. On a network share the old file may vanish while a reader has it open, so a failed read is tried once more on
+the file that has the name now.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _Identity = tuple[int, int, int, int]
 
 NOT_SYNCED_HINT = "`mirror sync` has not run here yet, or --root names another folder"
 _DAMAGED_HINT = "run `mirror sync` or `mirror verify` where it is synced: they see damage, and publish it anew"
-# What a damaged file makes of a query, beside what SQLite sees itself: values that nobody wrote.
+# Errors that a query of a damaged file may raise: SQLite notices some damage, and returns odd values for other.
 _SIGNS = (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError, TypeError, AttributeError)
 
 
@@ -40,11 +40,11 @@ class _Handle:
     connection: sqlite3.Connection
     identity: _Identity
     snapshot: Snapshot
-    """Kept with the connection, for the file never changes: what it has found out once stays true."""
+    """Kept with the connection: the file never changes, so the answers that it remembers stay true."""
 
 
 class IndexReader:
-    """The index at `path`, opened when first asked. Threads may share it; each read has a connection of its own."""
+    """Reads the index at `path`, opened at the first read. Threads may share it: each read has its own connection."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,21 +53,21 @@ class IndexReader:
         self._closed = False
 
     def close(self) -> None:
-        """Closes what is open. Reads that are under way finish first."""
+        """Closes idle connections now, and those in use when their reads end. Later reads raise ValueError."""
         with self._lock:
             self._closed = True
         self._drop_idle()
 
     def __del__(self) -> None:
-        # A lookup in one line, `Mirror(root).models.path(name)`, closes nothing itself and is to leave nothing open.
+        # A one-line lookup such as `Mirror(root).models.path(name)` never calls close(), yet must leave nothing open.
         for handle in self.__dict__.get("_idle", ()):
             handle.connection.close()
 
     def read(self, query: Callable[[Snapshot], T]) -> T:
-        """The answer of `query`, all of it from one picture of the index.
+        """Returns the result of `query`, which gets one snapshot of the index. May call `query` twice.
 
         Raises:
-            NoIndexError: there is no index here, or none that this version can read.
+            NoIndexError: the index is missing, damaged or of a format that this version cannot read.
         """
         try:
             return self._once(query)
@@ -81,9 +81,12 @@ class IndexReader:
             raise self._unreadable(error) from error
 
     def stream(self, selection: Selection, weights_format: str) -> Iterator[ModelRow]:
-        """Models newest first, from one picture of the index however long the caller takes.
+        """Yields models newest first, from one snapshot of the index however long the caller takes.
 
-        When the picture is lost (a stale handle on a network share), it goes on after the last model in the new one.
+        When the snapshot is lost (a stale handle on a network share), continues after the last model in a new one.
+
+        Raises:
+            NoIndexError: as `read` does.
         """
         last: tuple[int, int, str] | None = None
         lost = 0
@@ -102,14 +105,14 @@ class IndexReader:
                     raise self._unreadable(error) from error
 
     def _once(self, query: Callable[[Snapshot], T]) -> T:
-        # As `_handle` does it, without a generator: this is most of what a lookup costs.
+        # Repeats `_handle` without its generator, which would be most of the cost of a lookup.
         handle = self._take()
         try:
             answer = query(handle.snapshot)
         except sqlite3.Error:
             handle.connection.close()
             raise
-        except Exception:  # that there is no such model is an answer too, and leaves the connection as it was
+        except Exception:  # such as NotFoundError: the connection is still good
             self._give_back(handle)
             raise
         except BaseException:
@@ -120,7 +123,7 @@ class IndexReader:
 
     @contextlib.contextmanager
     def _handle(self) -> Iterator[_Handle]:
-        """A connection to the present index for this caller alone. One that failed is not used again."""
+        """Yields a connection to the present index for this caller alone. Closes it when the block fails."""
         handle = self._take()
         try:
             yield handle
@@ -170,7 +173,7 @@ class IndexReader:
             raise NoIndexError(f"no index in {self._path.parent}", hint=NOT_SYNCED_HINT) from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise NoIndexError(f"the index {self._path} cannot be read: {error}") from error
-        if not stat.S_ISREG(found.st_mode):  # SQLite would wait for a pipe
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would block
             raise NoIndexError(
                 f"the index {self._path} is no file",
                 hint="move it away and run `mirror sync`, which publishes a new one",
@@ -181,7 +184,7 @@ class IndexReader:
         uri = schema.uri(self._path, "mode=ro&immutable=1")
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA trusted_schema = OFF")  # the file may have come on somebody's stick
+            connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from an untrusted disk
             connection.execute("PRAGMA temp_store = MEMORY")
             self._check_marks(*schema.marks(connection))
         except BaseException:
@@ -210,10 +213,10 @@ class IndexReader:
         return NoIndexError(f"the index {self._path} cannot be read: {error}", hint=_DAMAGED_HINT)
 
     def _raise_unless_unreadable(self, error: Exception) -> None:
-        """A file that cannot be read is reported; a query that is wrong is a bug and must look like one."""
+        """Returns when the index is unreadable; otherwise raises `error`, because a wrong query is a bug of ours."""
         if type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError, UnicodeDecodeError):
             return
-        from ..damage import damage_of  # not at the top: nobody needs it who reads a sound index
+        from ..damage import damage_of  # imported only here, as readers of a sound index do not need it
 
         if isinstance(error, sqlite3.Error) or damage_of(self._path, "mode=ro&immutable=1") is None:
             raise error

@@ -1,8 +1,8 @@
-"""A new catalog from the published index, by SQL: the catalog was lost, or the folder is a copy that never had one.
+"""Fills a new catalog from the published index, by SQL, when a root has lost its catalog or was copied without it.
 
-The weights of archived and gone models come from no listing again. What the index names is therefore on record before
-anything is published over it. No index tells when models were archived and when weights were superseded: both count
-from now, so retention waits the longer. Standard library only.
+No listing brings back the weights of archived and gone models. So the catalog takes over what the index names before a
+new index replaces it. The index does not hold when models were archived or weights superseded. Both dates are set to
+now, which makes retention keep them longer. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Weights without a SHA-256 cannot be on record. An empty stamp is that of no model: the next listing looks at each of
-# them again, and nothing vouches for their bytes before they were hashed.
+# The catalog cannot hold weights without a SHA-256. An empty stamp equals no model's stamp, so the next sync looks at
+# all weights again, and hashes their blobs before it trusts them.
 _STEPS = (
     """
     INSERT INTO facts SELECT key, value FROM old.meta
@@ -42,8 +42,8 @@ _STEPS = (
     FROM old.weights WHERE sha256 IS NOT NULL AND model_id IN (SELECT id FROM old.models)
     """,
 )
-# An index of an older version may lack these tables. Evictions get the stamp that the document tells: while the model
-# is the same, a sync does not fetch its weights again.
+# An index of an older version may lack these tables. Evictions get the stamp computed from the document, so a sync does
+# not fetch evicted weights again while the model is unchanged.
 _LATER_STEPS = {
     "pins": "INSERT INTO pins SELECT model_id, pinned_at FROM old.pins WHERE model_id IN (SELECT id FROM old.models)",
     "evicted": """
@@ -56,17 +56,17 @@ _log = logger()
 
 
 def rebuild_from_index(catalog: Path, index: Path, stamp_of: Callable[[str], str]) -> int:
-    """Fills a new catalog, all of it or nothing, with what the index names. A damaged index gives nothing.
+    """Copies the content of the index into a new catalog in one transaction. Copies nothing from a damaged index.
 
     Args:
-        catalog: has its tables, and no model yet.
-        stamp_of: the stamp of a model by its document.
+        catalog: must have its tables, and no models yet.
+        stamp_of: returns a model's stamp for its document.
 
     Returns:
-        How many models came.
+        How many models were copied.
 
     Raises:
-        sqlite3.Error: the catalog fails, or its disk is full.
+        sqlite3.Error: the catalog cannot be written, or its disk is full.
     """
     if not index.is_file():
         return 0

@@ -5,9 +5,9 @@ MODEL on a command line or in a call is an id or a name:
 1. An id wins over a name.
 2. Names are exact and case-sensitive. Among the models of one name: live and ready first, then live ones in any other
    state (with cached weights before without), then archived ones, then those gone from the upstream.
-3. Within one rank the newest wins: by creation, then by update, then by id, so that the answer never depends on luck.
+3. Within one rank the newest wins: by creation, then by update, then by id, so that the answer is always the same.
 
-The index stores the rank, so a change of it needs a new `USER_VERSION`. Standard library only.
+The index stores the rank, so changing these rules needs a new `USER_VERSION`. Standard library only.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ RANK = f"""CASE
     WHEN m.status = '{ModelStatus.READY}' THEN {READY}
     WHEN {_CACHED} THEN {LIVE_CACHED}
     ELSE {LIVE} END"""
-"""SQL for the place of a row `m` of models among those of its name; the lowest wins. `weights` are the index's own."""
+"""SQL for the rank of a row `m` of models among those of its name; the lowest wins. It reads the index's `weights`."""
 
 
 def shadowed(model_id: str, namesakes: list[tuple[str, int]]) -> tuple[str, ...]:
-    """The live and ready models that `model_id` hides, newest first.
+    """Returns the ids of the live and ready models that `model_id` hides, newest first.
 
-    `namesakes` are id and rank of every model of the name, best first. Only the first of them hides others: whoever
-    asks for another one by its id is not in doubt.
+    `namesakes` holds id and rank of every model of the name, best first. Only the first one hides others, since the
+    others are found only by their ids.
     """
     if not namesakes or namesakes[0][0] != model_id:
         return ()
     return tuple(other for other, place in namesakes[1:] if place == READY)
 
 
-APPLICATION_ID = 0x52474D31  # "RGM1"; `file` and the reader know the index by it
+APPLICATION_ID = 0x52474D31  # "RGM1"; `file` and the reader recognise the index by it
 USER_VERSION = 1
-# A document with its metrics fits one page, and a network share is asked half as often as with SQLite's own 4096.
+# A document with its metrics fits one page, and a network share gets half the reads of SQLite's default 4096.
 PAGE_SIZE = 8192
 
 CATALOG_ID, REVISION, PUBLISHED_AT, BUILT_AT = "catalog_id", "revision", "published_at", "built_at"
 BUILT_BEFORE = "built_before"
 DATES = frozenset({PUBLISHED_AT, BUILT_AT, BUILT_BEFORE})
 
-# Times are integers, microseconds since 1970 in UTC. `document` stands last: what stands after a long value is slow.
+# Times are integers, microseconds since 1970 in UTC. `document` is last, since columns after a long value read slowly.
 TABLES = """
 CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE models (
@@ -96,7 +96,7 @@ CREATE TABLE failures (
 );
 """
 
-# Younger than format 1 and no reason for a new one: a reader that does not know it misses nothing that it knew.
+# Added after format 1 without a new format: a reader that does not know the table does not need it.
 CHECKS = """
 CREATE TABLE IF NOT EXISTS checks (
     md5 TEXT NOT NULL,
@@ -109,7 +109,7 @@ CREATE TABLE IF NOT EXISTS checks (
 ) WITHOUT ROWID;
 """
 
-# They came later, and an index without them is of the same format: a reader takes them for empty, a writer adds them.
+# Added after format 1 without a new format: a reader treats missing tables as empty, and a writer adds them.
 PINS_AND_EVICTED = """
 CREATE TABLE IF NOT EXISTS pins (
     model_id TEXT NOT NULL PRIMARY KEY,
@@ -125,7 +125,7 @@ CREATE TABLE IF NOT EXISTS evicted (
 ) WITHOUT ROWID;
 """
 
-# Made after the load: sorting once is several times faster than inserting in place.
+# Created after the rows are loaded: sorting once is several times faster than inserting in place.
 INDEXES = """
 CREATE UNIQUE INDEX models_by_id ON models (id);
 CREATE INDEX models_by_name ON models (name, rank, created DESC, updated DESC, id DESC);
@@ -139,10 +139,10 @@ CREATE INDEX failures_by_model ON failures (model_id);
 
 
 def storable(text: str) -> str:
-    r"""`text` in a form that UTF-8 can carry.
+    r"""Returns `text` in a form that UTF-8 can encode.
 
     JSON may hold half a surrogate pair, and so may an argument with bytes that the locale cannot decode. Such a half
-    becomes `\udXXX`, which inside a JSON text means the same, and elsewhere keeps two names apart.
+    becomes the text `\udXXX`. In JSON that means the same, and elsewhere it keeps two names distinct.
     """
     try:
         text.encode()
@@ -152,18 +152,18 @@ def storable(text: str) -> str:
 
 
 def uri(path: Path, parameters: str) -> str:
-    """`path` as SQLite reads it in a URI, whatever characters it is made of."""
+    """Returns a URI with `path` for SQLite, whatever characters the path holds."""
     return f"file:{quote(os.fsencode(os.path.abspath(path)))}?{parameters}"
 
 
 def marks(connection: sqlite3.Connection) -> tuple[int, int]:
-    """`application_id` and `user_version` of an open file."""
+    """Returns `application_id` and `user_version` of an open file."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (user_version,) = connection.execute("PRAGMA user_version").fetchone()
     return application_id, user_version
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
-    """Whether an index has a table that not every one of its format has."""
+    """Returns whether an index has a table. Some tables were added without a new format."""
     query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
     return connection.execute(query, (name,)).fetchone() is not None

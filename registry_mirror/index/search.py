@@ -1,4 +1,4 @@
-"""Which models a person looks for: by a few letters, and by how they are. Pure, standard library only."""
+"""Searches models by a few letters and by their state. Pure, standard library only."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from .schema import storable
 _LIVE = "m.gone_at IS NULL"
 _HERE = "EXISTS (SELECT 1 FROM weights h WHERE h.model_id = m.id AND h.current)"
 _KNOWN = ", ".join(f"'{status}'" for status in ModelStatus)
-# Types are written with underscores and read without.
+# Types are stored with underscores, and people read them with spaces.
 _PLACES = ("m.name", "m.id", "m.architecture", "m.model_type", "replace(m.model_type, '_', ' ')")
 
 
 class State(StrEnum):
-    """How a model is for whoever looks at the mirror. Gone goes before every status."""
+    """The state of a model as the mirror shows it. A gone model is GONE whatever its status."""
 
     LIVE = "live"
     """Neither archived nor gone."""
     READY = "ready"
     MISSING = "missing"
-    """Ready, and its weights are not here."""
+    """Ready, but without current weights in the store."""
     TRAINING = "training"
     FAILED = "failed"
     OTHER = "other"
-    """A status that nobody knew when this was written."""
+    """A status that this version does not know."""
     ARCHIVED = "archived"
     GONE = "gone"
 
@@ -47,17 +47,17 @@ TALLY = ", ".join(f"coalesce(sum({_TERMS[state]}), 0)" for state in State)
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Models whose name, id, architecture or type has `text` in it, whatever its case; None for models in any state.
+    """Models whose name, id, architecture or type contains `text` in any case. `state` None means any state.
 
-    SQLite knows the case of ASCII letters alone. Others are looked for as they were typed, and in small and in capital
-    letters, so that a name that mixes the cases of several of those is found by its own spelling only.
+    SQLite ignores the case of ASCII letters only. A text with other letters is searched as typed, in lower case, in
+    upper case and capitalised, so a name that mixes the case of such letters is found only by its exact spelling.
     """
 
     text: str = ""
     state: State | None = State.LIVE
 
     def where(self) -> tuple[str, dict[str, str]]:
-        """The condition, and the values in it."""
+        """Returns the SQL condition and the values of its parameters."""
         terms = ["1"] if self.state is None else [_TERMS[self.state]]
         values = {}
         if self.text:
@@ -73,7 +73,7 @@ def _patterns(text: str) -> list[str]:
 
 
 def _literal(text: str) -> str:
-    """`text` as LIKE reads it when it means nothing but itself."""
+    """Returns `text` escaped for LIKE, so that it matches only itself."""
     for special in ("\\", "%", "_"):
         text = text.replace(special, f"\\{special}")
     return text

@@ -1,4 +1,4 @@
-"""What is asked of the index and what it finds, as values. Standard library only."""
+"""The values that queries of the index take and return. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WeightsEntry:
-    """One file of a model that is in the store, now or from before.
+    """One file of a model that is in the store, current or superseded.
 
     Attributes:
-        version: the upstream's name for it; None when it has none.
+        version: the upstream's name for this version; None when it has none.
         md5, sha256: lower-case hex digests of the bytes.
         size: bytes.
         fetched_at: aware UTC.
@@ -35,7 +35,7 @@ class WeightsEntry:
 
 @dataclass(frozen=True, slots=True)
 class FailureEntry:
-    """Weights that could not be fetched and have not been since. Times are aware UTC."""
+    """Weights that could not be fetched, and were not fetched since. Times are aware UTC."""
 
     format: str
     error: str
@@ -46,7 +46,7 @@ class FailureEntry:
 
 @dataclass(frozen=True, slots=True)
 class EvictedEntry:
-    """Weights that made room for others. The upstream can give them again. `evicted_at` is aware UTC."""
+    """Weights that were evicted to make room. They can be fetched again. `evicted_at` is aware UTC."""
 
     format: str
     md5: str
@@ -59,10 +59,10 @@ class ModelRow:
     """One model of the index.
 
     Attributes:
-        rank: its place among those of its name (see `rank`).
-        order: its place in lists, the largest first.
+        rank: its rank among the models of its name (see `schema.RANK`).
+        order: its place in lists; the largest comes first.
         first_seen, gone_at: aware UTC.
-        weights: the current ones of the asked format, else of any other, else None.
+        weights: the current weights in the requested format, else in any other format, else None.
         shadows: ids of live and ready models that this one hides, newest first.
         document: the upstream's JSON text.
         pinned: whether the operator wants its weights kept.
@@ -82,7 +82,7 @@ class ModelRow:
 
 
 Place = tuple[int, int, str]
-"""Where a model stands in lists: created, updated, id."""
+"""A model's place in lists: created, updated, id."""
 
 
 class Document(NamedTuple):
@@ -94,7 +94,7 @@ class Document(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One model as the upstream sent it, when it was first seen, and whether it is gone from there."""
+    """One model as the upstream sent it, when it was first seen, and whether it is gone from the upstream."""
 
     text: str
     first_seen: datetime
@@ -103,7 +103,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OpenFailure:
-    """Weights that are wanted and could not be fetched so far."""
+    """An open failure, with the id and the name of its model."""
 
     model_id: str
     name: str
@@ -119,8 +119,8 @@ class Totals:
         gone: models gone from the upstream, whatever their last status.
         files, bytes: distinct blobs that the index names, superseded ones included.
         cached_models: models with current weights.
-        ready_not_cached: live and ready models without.
-        evicted: files that made room for others, of the live and ready models.
+        ready_not_cached: live and ready models without current weights.
+        evicted: files of live and ready models that were evicted to make room.
         pinned: models whose weights the operator wants kept.
     """
 
@@ -135,20 +135,20 @@ class Totals:
 
 
 class Condition(Protocol):
-    """What some models of the table `m` meet."""
+    """A condition on models. In its SQL, `m` is the table of models."""
 
     def where(self) -> tuple[str, dict[str, str]]:
-        """The condition, and the values in it."""
+        """Returns the SQL condition and the values of its parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckTotals:
-    """How well the stored bytes are known.
+    """How many blobs were checked, and how long ago.
 
     Attributes:
-        never: blobs of which no check is on record, or one that is still to come, or whose file had changed since it.
-        oldest: the last check of the blob that has waited longest; None when none was ever checked.
-        lost: blobs that are known to be damaged or missing, and have not come again.
+        never: blobs without a recorded check, with one dated in the future, or whose file changed since the check.
+        oldest: when the blob that has waited longest was last checked; None when no blob was ever checked.
+        lost: blobs that are known to be damaged or missing, and were not fetched again.
     """
 
     never: int = 0
@@ -158,9 +158,9 @@ class CheckTotals:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which models a list shows. Archived ones also show when `status` asks for them.
+    """Which models a list shows. Archived models are also shown when `status` asks for them.
 
-    `types` and `statuses` are what the asker can read: a model of another one is not there for it.
+    `types` and `statuses` are those that the client can read; a model with any other is left out.
     """
 
     status: str | None = None
@@ -172,7 +172,7 @@ class Selection:
     statuses: tuple[str, ...] | None = None
 
     def where(self) -> tuple[str, dict[str, str]]:
-        """The condition, and the values in it."""
+        """Returns the SQL condition and the values of its parameters."""
         terms, values = ["1"], {"archived": str(ModelStatus.ARCHIVED)}
         for column, value in (("status", self.status), ("model_type", self.model_type), ("name", self.name)):
             if value is not None:
