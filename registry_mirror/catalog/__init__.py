@@ -1,4 +1,4 @@
-"""The catalog: what the mirror knows, history included. Only writers open it; readers have the index."""
+"""The catalog: all that the mirror knows, history included. Only writers open it; readers use the index."""
 
 from .catalog import Catalog
 from .checks import Holder, Verified

@@ -1,4 +1,4 @@
-"""An open catalog: its database, the records of the last runs, and a small object for each other kind of thing."""
+"""An open catalog: its database, with one object for each group of tables, and the records of the last runs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _NEWEST_FIRST = runs.c.id.desc()
 
 
 class Runs:
-    """One row a run."""
+    """The records of the last runs, one row per run."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Keeps the record of a run, the last thousand of them."""
+        """Adds the record of a run, and deletes all but the last thousand."""
         finished_at = micros(parse_time(record["finished_at"]))
         with self._database.writing() as connection:
             values = {"finished_at": finished_at, "outcome": record["outcome"], "record": json.dumps(record)}
@@ -43,18 +43,18 @@ class Runs:
             connection.execute(delete(runs).where(runs.c.id <= newest - _KEPT))
 
     def last_ok(self) -> datetime | None:
-        """When the last run ended that fetched all there was to fetch."""
+        """Returns when the last run ended whose outcome was ok; None when there was none."""
         chosen = select(runs.c.finished_at).where(runs.c.outcome == "ok").order_by(_NEWEST_FIRST).limit(1)
         with self._database.reading() as connection:
             return moment(connection.scalar(chosen))
 
     def last(self) -> datetime | None:
-        """When the last run ended, however it did."""
+        """Returns when the last run ended, whatever its outcome; None when there was none."""
         with self._database.reading() as connection:
             return moment(connection.scalar(select(runs.c.finished_at).order_by(_NEWEST_FIRST).limit(1)))
 
     def last_listing(self) -> datetime | None:
-        """When the last run ended, if it read the whole listing and did not fail; None otherwise."""
+        """Returns when the last run ended, if that run read the whole listing and did not fail; None otherwise."""
         with self._database.reading() as connection:
             found = connection.scalar(select(runs.c.record).order_by(_NEWEST_FIRST).limit(1))
         run = json.loads(found or "{}")
@@ -65,14 +65,14 @@ class Catalog(Database):
     """The catalog at `path`, which must exist and have the present schema.
 
     Attributes:
-        models: the models of the listing, and what is known of each before a sync.
+        models: the models of the listing, and what a sync must know of each.
         weights: the files of models, and the failures to fetch them.
-        checks: whether the stored bytes are right, one row a blob.
-        retention: what `gc` lets go, and the grace periods of blobs without a name.
-        pins: the models whose weights stay.
+        checks: whether the stored bytes are right, one row per blob.
+        retention: the rows that `gc` deletes, and the grace periods of blobs that no row names.
+        pins: the models whose weights are kept.
         runs: the records of the last syncs.
 
-    Raises, from every method: CatalogError when the database fails, NoSpaceError when the disk is full.
+    Every method raises CatalogError when the database fails, and NoSpaceError when the disk is full.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Checks of the stored bytes: one row a blob, whichever models have it.
+"""Checks of the stored bytes: one row per blob, however many models have it.
 
-A blob that is lost keeps its weights on record, and is left out of the index until it comes again.
+Weights of a lost blob stay in the catalog, and are left out of the index until the blob is fetched again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A blob whose bytes were hashed and right, and what its file was like."""
+    """A blob whose bytes matched their digests, with the size and the modification time of its file."""
 
     md5: str
     format: str
@@ -37,7 +37,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A model that has a blob, now (`current`) or from before."""
+    """A model that has a blob as its current weights (`current`) or as superseded ones."""
 
     model_id: str
     name: str
@@ -45,14 +45,14 @@ class Holder:
 
 
 def is_lost() -> ColumnElement[bool]:
-    """The condition that the blob of a row of `weights` is lost."""
+    """Returns the SQL condition that the blob of a row of `weights` is lost."""
     return exists().where(
         checks.c.md5 == weights.c.md5, checks.c.format == weights.c.format, checks.c.lost_at.is_not(None)
     )
 
 
 def found_again(connection: Connection, names: Sequence[Name]) -> None:
-    """Ends the loss of blobs whose bytes have come; they wait for their first check."""
+    """Marks lost blobs as no longer lost, after they were stored again. They count as never checked."""
     lost = checks.c.lost_at.is_not(None)
     for batch in batches(list(dict.fromkeys(names))):
         key = tuple_(checks.c.md5, checks.c.format).in_(batch)
@@ -64,13 +64,13 @@ def found_again(connection: Connection, names: Sequence[Name]) -> None:
 
 
 class Checks:
-    """What is known of the stored bytes."""
+    """The results of checks of the stored bytes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def blobs(self, model_ids: Collection[str] | None = None) -> list[BlobRecord]:
-        """Every blob on record, or those of some models."""
+        """Returns every blob that weights name, or only the blobs of the given models."""
         joined = weights.outerjoin(checks, (checks.c.md5 == weights.c.md5) & (checks.c.format == weights.c.format))
         columns = (weights.c.md5, weights.c.format, weights.c.model_id, weights.c.size, weights.c.sha256)
         checked = (checks.c.checked_at, checks.c.size.label("then"), checks.c.mtime_ns, checks.c.lost_at)
@@ -85,7 +85,7 @@ class Checks:
         return list(found.values())
 
     def record(self, several: Sequence[Verified], now: datetime) -> None:
-        """Records blobs whose bytes are right. One that was taken for lost is lost no more."""
+        """Records blobs whose bytes are right. A blob that was recorded as lost is no longer lost."""
         if not several:
             return
         names = [(each.md5, each.format) for each in several]
@@ -104,16 +104,16 @@ class Checks:
             )
 
     def record_doubts(self, names: Sequence[Name]) -> None:
-        """Forgets the last check of blobs whose files have changed since, so that they are checked first."""
+        """Forgets the last check of blobs whose files changed since then, so that they are checked first."""
         if not names:
             return
         with self._database.writing() as connection:
             _set(connection, names, {"checked_at": None})
 
     def record_lost(self, md5: str, weights_format: str, reason: str, now: datetime) -> None:
-        """Records that a blob is damaged or missing. The index leaves it out from now on, and a sync fetches it.
+        """Records that a blob is damaged or missing. The index then leaves it out, and a sync fetches it again.
 
-        The models whose present weights it was have a failure on record until it comes.
+        Also records a failure for each model whose current weights it holds. The failure ends with the next fetch.
         """
         name, now_micros = (md5, weights_format), micros(now)
         current = select(weights.c.model_id).where(weights.c.md5 == md5, weights.c.format == weights_format)
@@ -125,7 +125,7 @@ class Checks:
                 put_failure(connection, model_id, weights_format, reason, now_micros)
 
     def holders(self, md5: str, weights_format: str) -> list[Holder]:
-        """The models that have a blob or had it, by name."""
+        """Returns the models that have or had a blob, sorted by name."""
         joined = weights.join(models, models.c.id == weights.c.model_id)
         chosen = select(models.c.id, models.c.name, weights.c.current).select_from(joined)
         chosen = chosen.where(weights.c.md5 == md5, weights.c.format == weights_format)
@@ -135,14 +135,14 @@ class Checks:
 
 
 def _put(connection: Connection, name: Name, values: dict[str, Any]) -> None:
-    """Sets values of one check, which may be the first of its blob. The caller marks the revision."""
+    """Sets values of a blob's check, and inserts the row if it is missing. The caller must set the revision."""
     key = (checks.c.md5 == name[0]) & (checks.c.format == name[1])
     if connection.execute(update(checks).where(key).values(values)).rowcount == 0:
         connection.execute(insert(checks), {"md5": name[0], "format": name[1], "revision": 0, **values})
 
 
 def _set(connection: Connection, names: Sequence[Name], values: dict[str, Any]) -> None:
-    """Sets values of checks that there are."""
+    """Sets values of existing checks, and gives them a new revision."""
     key = (checks.c.md5 == bindparam("key_md5")) & (checks.c.format == bindparam("key_format"))
     keys = [{"key_md5": md5, "key_format": weights_format} for md5, weights_format in names]
     marked = {**values, "revision": next_revision(connection)}
@@ -154,7 +154,7 @@ def _mark(connection: Connection, names: Sequence[Name]) -> None:
 
 
 def _touch_holders(connection: Connection, names: Iterable[Name]) -> None:
-    """Marks the models that have one of these blobs, so that the index takes them anew."""
+    """Marks the models that have one of these blobs as changed, so that the next index copies them again."""
     for batch in batches(list(names)):
         key = tuple_(weights.c.md5, weights.c.format).in_(batch)
         ids = list(connection.scalars(select(weights.c.model_id).where(key).distinct()))
@@ -162,7 +162,7 @@ def _touch_holders(connection: Connection, names: Iterable[Name]) -> None:
 
 
 def put_failure(connection: Connection, model_id: str, weights_format: str, error: str, at: int | None) -> None:
-    """Records that weights could not be fetched; counts the attempts since they last could."""
+    """Records that weights could not be fetched, and counts the failed attempts since the last success."""
     key = (failures.c.model_id == model_id) & (failures.c.format == weights_format)
     older = connection.execute(select(failures).where(key)).first()
     clear_failure(connection, model_id, weights_format)
@@ -178,5 +178,5 @@ def put_failure(connection: Connection, model_id: str, weights_format: str, erro
 
 
 def clear_failure(connection: Connection, model_id: str, weights_format: str) -> None:
-    """Forgets the failure of one model in one format."""
+    """Deletes the failure of one model in one format."""
     connection.execute(delete(failures).where(failures.c.model_id == model_id, failures.c.format == weights_format))

@@ -1,7 +1,7 @@
-"""The open catalog: its connections, its transactions, its facts, and the revision that every change raises.
+"""The open catalog: its connections, its transactions, its facts, and its revision.
 
-Every change of a model raises the revision and marks the model with it, so that an index can be brought up to date from
-what changed since it was made, whoever made it and whatever was killed in between.
+Every change of a model raises the revision and is stored with the model. So any index can be brought up to date by the
+rows that changed after its revision, even if writers were killed in between.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _BUSY = 30
 _BATCH = 500
 _TURN = 5000
 _LET_IN = 0.15
-"""Seconds between two transactions in which a writer that waits gets its turn: SQLite's asks every 0.1 s."""
+"""Seconds of pause between two transactions, so that a waiting writer gets its turn: SQLite retries every 0.1 s."""
 
-# The driver's own errors too: some statements take its rows as they are.
+# The driver's own errors are listed too, because some statements read rows directly from the driver.
 _FAULTS = (DatabaseError, sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 class Database:
     """The connections to one catalog file. Transactions are short; each ends before a method of the catalog returns.
 
-    Raises, from every transaction: CatalogError when the database fails, NoSpaceError when the disk is full.
+    Every transaction raises CatalogError when the database fails, and NoSpaceError when the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,22 +57,25 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the catalog. Writers wait for its end before they commit."""
-        # When a mount has gone away, SQLite would go on with the old file and look for its journal in the new place.
+        """Opens a transaction that sees one state of the catalog. Writers cannot commit until it ends."""
+        # After a mount is lost, SQLite would go on with the old file but look for its journal under the new path.
         self._check_there()
         with self._errors_named(), self._engine.connect().execution_options(reading=True) as connection:
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that takes the write lock at once and commits at the end of the block."""
+        """Opens a transaction that takes the write lock at once and commits at the end of the block."""
         self._check_there()
         with self._errors_named(), self._engine.begin() as connection:
-            self._check_there()  # again: a migration may have held the write lock and put another file in its place
+            self._check_there()  # again, because a migration may have held the lock and replaced the file
             yield connection
 
     def facts(self) -> dict[str, str]:
-        """`catalog_id`, `revision`, and, once a listing was read, `base_url` and `organization_id`."""
+        """Returns all facts: `catalog_id`, `revision` and more, such as `base_url` once a listing was read.
+
+        Makes a `catalog_id` for a catalog that has none.
+        """
         with self.reading() as connection:
             found = {row.key: row.value for row in connection.execute(select(facts))}
         if "catalog_id" not in found:
@@ -81,20 +84,20 @@ class Database:
         return found
 
     def set_facts(self, values: Mapping[str, str]) -> None:
-        """Records facts, each in the place of an older one."""
+        """Records facts, replacing the older values."""
         with self.writing() as connection:
             for key, value in values.items():
                 set_fact(connection, key, value)
 
     def revision(self) -> int:
-        """The catalog's present revision."""
+        """Returns the catalog's present revision."""
         return int(self.facts()["revision"])
 
     def rename_if_behind(self, catalog_id: str, revision: int) -> bool:
-        """Takes a new `catalog_id` when an index of the present one has a later revision than the catalog.
+        """Takes a new `catalog_id` when the index made from this catalog has a higher revision. Returns whether it did.
 
-        Such a catalog was put back from a backup. What it records from now on would get numbers that the index knows
-        already, and the index would not follow.
+        Such a catalog was restored from a backup. Its next changes would get revisions that the index already has, so
+        the index would not be updated.
         """
         found = self.facts()
         if found["catalog_id"] != catalog_id or int(found["revision"]) >= revision:
@@ -119,7 +122,7 @@ class Database:
 
 
 def catalog_error(path: Path, reason: Exception) -> MirrorError:
-    """The error to raise when SQLite fails on the catalog at `path`: a full disk, damage, or what it said."""
+    """Returns the error to raise when SQLite fails on the catalog: for a full disk, for damage, or for any other."""
     if full := database_full(reason, path.parent, "the catalog"):
         return full
     code = getattr(reason, "sqlite_errorcode", 0) & 0xFF
@@ -137,14 +140,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def connect(path: Path, *, create: bool = True) -> Engine:
-    """An engine whose transactions take the write lock at once.
+    """Returns an engine whose transactions take the write lock at once.
 
     A transaction that reads first and writes later would fail, not wait, when another process writes in between.
 
     Args:
-        path: the catalog. It may be of any bytes, so it goes to SQLite itself; the name in SQLAlchemy's address only
-            says that it is a file with an absolute path, for which the present folder need not exist.
-        create: without it, a file that is absent is an error; SQLite would make an empty database of it.
+        path: the catalog. A path may hold any bytes, so it is passed to SQLite directly. The name in SQLAlchemy's URL
+            only says that it is a file with an absolute path, so that the working folder need not exist.
+        create: whether to create a missing file. If not, a missing file is an error.
     """
 
     def opened() -> sqlite3.Connection:
@@ -158,10 +161,10 @@ def connect(path: Path, *, create: bool = True) -> Engine:
 
 
 def _on_connect(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun below, not by the driver
-    # A rollback journal leaves one file at rest; a write-ahead log could not be read from a read-only folder.
-    # EXTRA: the folder is synced after the journal has gone. With FULL, a power cut could bring the journal back, and
-    # with it undo a commit that the index has followed already, or after which gc has removed a file.
+    connection.isolation_level = None  # `_on_begin` begins transactions, not the driver
+    # A rollback journal leaves a single file between transactions; a write-ahead log is unreadable in a read-only
+    # folder. EXTRA syncs the folder after the journal is deleted. With FULL, a power cut could bring the journal back
+    # and undo a commit that the index already reflects, or after which gc has removed a file.
     for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "foreign_keys = ON", "trusted_schema = OFF"):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -172,16 +175,16 @@ def _on_begin(connection: Connection) -> None:
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The items, as many at a time as one statement takes."""
+    """Yields the items in batches that fit one statement."""
     for start in range(0, len(items), _BATCH):
         yield items[start : start + _BATCH]
 
 
 def in_turns(items: Sequence[T], rest: Callable[[float], None]) -> Iterator[Sequence[T]]:
-    """The items, as many at a time as one transaction takes. Between two, the catalog is left to others for a moment.
+    """Yields the items in batches for one transaction each, and pauses in between so that other writers can work.
 
     Args:
-        rest: called with the seconds to leave it to them; may raise.
+        rest: called with the seconds to pause; may raise.
     """
     for start in range(0, len(items), _TURN):
         if start:
@@ -190,13 +193,13 @@ def in_turns(items: Sequence[T], rest: Callable[[float], None]) -> Iterator[Sequ
 
 
 def set_fact(connection: Connection, key: str, value: str) -> None:
-    """Records a fact in the place of an older one."""
+    """Records a fact, replacing the older value."""
     if connection.execute(update(facts).where(facts.c.key == key).values(value=value)).rowcount == 0:
         connection.execute(insert(facts), {"key": key, "value": value})
 
 
 def next_revision(connection: Connection) -> int:
-    """Raises the catalog's revision by one."""
+    """Raises the catalog's revision by one and returns it."""
     present = connection.scalar(select(facts.c.value).where(facts.c.key == "revision"))
     revision = int(present or 0) + 1
     set_fact(connection, "revision", str(revision))
@@ -204,7 +207,7 @@ def next_revision(connection: Connection) -> int:
 
 
 def touch(connection: Connection, ids: Sequence[str]) -> None:
-    """Marks models as changed, so that the index follows."""
+    """Marks models as changed, so that the next index copies them."""
     revision = next_revision(connection)
     for batch in batches(ids):
         connection.execute(update(models).where(models.c.id.in_(batch)).values(revision=revision))

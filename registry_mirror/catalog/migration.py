@@ -1,8 +1,8 @@
-"""Bringing a catalog to the present schema, or not at all.
+"""Brings a catalog to the present schema, completely or not at all.
 
 Alembic on SQLite is not transactional: a kill in the middle of an upgrade leaves half a schema. So the upgrade runs on
-a copy, which takes the catalog's name when it is done. Alembic is not even imported when there is nothing to do, or
-nothing to bring up to date.
+a copy, which is renamed over the catalog when it is done. Alembic is imported only when an old catalog must be
+upgraded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..errors import MirrorError
 
 HEAD = "0006"
-"""The revision that this version works with; a test holds it equal to the newest migration."""
+"""The schema that this version works with. A test checks that it is the newest migration."""
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", HEAD)
 
@@ -46,14 +46,14 @@ DAMAGED_HINT = "run `mirror verify`: it is put aside and built anew from the ind
 
 
 def needs_migration(path: Path) -> bool:
-    """Whether the catalog is absent or of an older schema.
+    """Returns whether the catalog is absent or of an older schema.
 
     Raises:
-        CatalogError: it is newer than this version, or no catalog.
+        CatalogError: the file has a newer schema than this version knows, or is no catalog.
     """
     if not path.exists():
         return True
-    if not path.is_file():  # SQLite would wait for a pipe
+    if not path.is_file():  # opening a pipe would block
         raise CatalogError(
             f"the catalog {path} is no file", hint="move it away and run `mirror sync`, which makes a new one"
         )
@@ -67,10 +67,10 @@ def needs_migration(path: Path) -> bool:
 
 
 def revision_of(path: Path) -> str | None:
-    """The schema's revision; None when there is none yet.
+    """Returns the catalog's schema revision; None when it has none yet.
 
     Raises:
-        CatalogError: the file is no SQLite database, or cannot be read.
+        CatalogError: the file is no SQLite database, cannot be read, or has a view or a trigger.
     """
     try:
         with contextlib.closing(sqlite3.connect(_uri(path), uri=True, timeout=30)) as database:
@@ -92,13 +92,16 @@ def revision_of(path: Path) -> str | None:
 def migrate(
     path: Path, modes: Modes = PRIVATE, *, target: str = HEAD, fill: Callable[[Path], object] | None = None
 ) -> None:
-    """Makes the catalog, or brings it to `target`. The caller holds the run lock: nobody else migrates it.
+    """Creates the catalog, or migrates it to `target`. The caller must hold the run lock, so that no other run does.
+
+    After any failure the old catalog is unchanged.
 
     Args:
-        fill: writes the first rows of a new catalog, which has them when it gets its name, or is not there.
+        fill: writes the first rows of a new catalog before the rename.
 
     Raises:
-        NoSpaceError: there is no room for the copy; the catalog is as it was.
+        NoSpaceError: the disk has no space for the copy.
+        CatalogError: SQLite fails.
     """
     temporary = sibling(path)
     try:
@@ -119,7 +122,7 @@ def migrate(
         for leftover in (temporary, temporary.with_name(f"{temporary.name}-journal")):
             with contextlib.suppress(OSError):
                 leftover.unlink()
-        reason: object = getattr(error, "orig", None) or error  # SQLAlchemy's errors hold that of SQLite
+        reason: object = getattr(error, "orig", None) or error  # SQLAlchemy wraps SQLite's error
         if isinstance(reason, sqlite3.Error):
             raise _failed(path, reason) from error
         raise
@@ -128,21 +131,21 @@ def migrate(
 
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[BinaryIO | None]:
-    """The present catalog, to which nobody writes until the new one has its name; None where there is none.
+    """Yields the present catalog and holds its write lock during the block; yields None when there is no catalog.
 
-    Writers that need no run lock, as `pin` and `download --fetch`, would write to the file that is being replaced. They
-    wait, and then see that theirs is the catalog no longer.
+    Without the lock, writers that need no run lock, such as `pin` and `download --fetch`, would write to the file that
+    is being replaced. They wait, and then notice that their file is no longer the catalog.
     """
     if not path.exists():
         yield None
         return
     with contextlib.ExitStack() as stack:
-        # Closed last: with it, the system would drop every lock that this process has on the file.
+        # Close this file last: closing it makes the system drop every lock that this process has on the catalog.
         source = stack.enter_context(open(path, "rb", buffering=0))
         database = sqlite3.connect(_uri(path), uri=True, timeout=30, isolation_level=None)
         stack.callback(database.close)
         try:
-            # It also rolls back what a killed writer left in the journal.
+            # This also rolls back what a killed writer left in the journal.
             database.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             raise _failed(path, error) from error
@@ -161,9 +164,9 @@ def _uri(path: Path) -> str:
 
 
 def _create(path: Path) -> None:
-    """A new catalog, as all migrations together make it; a test holds the two equal.
+    """Creates a new catalog with the schema that all migrations together give. A test checks that the two are equal.
 
-    To import Alembic takes longer than a first small run without it.
+    This avoids Alembic, whose import takes longer than a small first run.
     """
     from .database import connect
     from .schema import metadata
@@ -189,7 +192,7 @@ def _upgrade(path: Path, target: str) -> None:
     config = Config()
     config.set_main_option("script_location", migrations.__path__[0].replace("%", "%%"))
     engine = connect(path)
-    # A table that is built anew takes the place of one that others refer to.
+    # A migration may rebuild a table that foreign keys of other tables refer to.
     event.listen(engine, "connect", lambda driver, _record: driver.execute("PRAGMA foreign_keys = OFF"))
     try:
         with engine.begin() as connection:

@@ -1,6 +1,7 @@
-"""The models of the listing, and what a sync asks of them before it looks at the upstream.
+"""The models of the listing, and what a sync must know of them before it reads the listing.
 
-A hundred thousand models are read in a second: rows are the driver's own tuples, since SQLAlchemy's take twice as long.
+Rows are the driver's own tuples, because SQLAlchemy's rows take twice as long. That way a hundred thousand models are
+read in a second.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class KnownWeights:
 
     Attributes:
         size: bytes.
-        stamp: the model's when they were last seen to be its own.
-        lost: their blob was found damaged or missing, and has not come again since.
+        stamp: the model's stamp when these weights were last fetched or recognised.
+        lost: whether their blob was found damaged or missing, and was not stored again since.
     """
 
     format: str
@@ -46,11 +47,11 @@ class KnownWeights:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a plan asks about a model that the catalog has.
+    """What a plan must know about a model that the catalog has.
 
     Attributes:
-        absent: pairs of a format and the stamp at which the upstream had no weights in it.
-        evicted: pairs of a format and the stamp at which its weights made room for others.
+        absent: pairs of a format and the model's stamp when the upstream had no weights in that format.
+        evicted: pairs of a format and the model's stamp when its weights were evicted to make room.
     """
 
     name: str
@@ -63,30 +64,30 @@ class Known:
     evicted: frozenset[tuple[str, str]] = frozenset()
 
     def weights_of(self, weights_format: str) -> KnownWeights | None:
-        """The current weights in a format."""
+        """Returns the current weights in a format, or None."""
         return next((each for each in self.weights if each.format == weights_format), None)
 
 
 Recorded = tuple[str, str, str, str, "bytes | None"]
 """A model as it was recorded: id, status, stamp, fingerprint, digest of its text in the listing.
 
-The fingerprint is empty where the model was not recorded whole; the next run asks for it again. The digest is None
-where it is not known.
+The fingerprint is empty when the model was recorded without its details; then the next run asks for it again. The
+digest is None when it is unknown.
 """
 
 
 class ModelsTable:
-    """One row a model, gone ones included."""
+    """The table of models: one row per model, gone ones included."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def record(self, rows: Sequence[Mapping[str, Any]], now: datetime) -> None:
-        """Adds or replaces models; one that was gone is back.
+        """Adds or replaces models. A model that was gone is no longer gone.
 
         Args:
             rows: `id`, `name`, `status`, `model_type`, `architecture`, `created_at` and `updated_at` in microseconds,
-                `document`, `fingerprint`, `stamp`; `text_digest` where it is known.
+                `document`, `fingerprint`, `stamp`; and `text_digest` when it is known.
         """
         if not rows:
             return
@@ -112,7 +113,7 @@ class ModelsTable:
                 connection.execute(update(models).where(models.c.id == bindparam("key")).values(names), stale)
 
     def mark_gone(self, ids: Iterable[str], now: datetime) -> None:
-        """Marks models that the upstream answers 404 for. Their weights stay."""
+        """Marks models as gone, for which the upstream answers 404. Their weights stay."""
         gone = list(ids)
         if not gone:
             return
@@ -122,13 +123,13 @@ class ModelsTable:
                 connection.execute(update(models).where(models.c.id.in_(batch)).values(values))
 
     def ids_of(self, model: str) -> list[str]:
-        """The models that an id or a name means, gone ones included; an id wins."""
+        """Returns the ids of the models with this id or else this name, gone ones included."""
         with self._database.reading() as connection:
             by_id = list(connection.scalars(select(models.c.id).where(models.c.id == model)))
             return by_id or list(connection.scalars(select(models.c.id).where(models.c.name == model)))
 
     def known(self, ids: Collection[str] | None = None) -> dict[str, Known]:
-        """Models by id, gone ones included: those of some ids, every one for None."""
+        """Returns models by id, gone ones included: those with the given ids, or all when `ids` is None."""
         with self._database.reading() as connection:
             if ids is None:
                 return _known(connection, None)
@@ -138,7 +139,7 @@ class ModelsTable:
             return found
 
     def recorded(self) -> Iterator[Recorded]:
-        """Every model that is not gone. Writers wait while they are taken, so nothing else is done meanwhile."""
+        """Yields every model that is not gone. Writers wait meanwhile, so the caller should not work in between."""
         of = models.c
         chosen = select(of.id, of.status, of.stamp, of.fingerprint, of.text_digest).where(of.gone_at.is_(None))
         with self._database.reading() as connection:
@@ -146,13 +147,13 @@ class ModelsTable:
 
 
 def driver_rows(connection: Connection, chosen: Select[Any]) -> Iterator[Any]:
-    """Tuples of columns, as the driver gives them."""
+    """Yields the driver's own tuples of the chosen columns."""
     cursor: Any = connection.execute(chosen).cursor
     yield from cursor
 
 
 def _present(connection: Connection, ids: Sequence[str]) -> dict[str, int | None]:
-    """Those of the ids that are there, and since when they are archived."""
+    """Returns which of the ids exist, with the time since when each is archived, or None."""
     found: dict[str, int | None] = {}
     for batch in batches(ids):
         rows = connection.execute(select(models.c.id, models.c.archived_at).where(models.c.id.in_(batch)))
@@ -204,7 +205,7 @@ def _current_weights(connection: Connection, ids: Collection[str] | None) -> dic
 
 
 def _stamps(connection: Connection, table: Table, ids: Collection[str] | None) -> Stamps:
-    """Pairs of a format and a stamp by model."""
+    """Returns pairs of a format and a stamp, by model id."""
     chosen = _of(select(table.c.model_id, table.c.format, table.c.stamp), table.c.model_id, ids)
     found: Stamps = {}
     for model_id, weights_format, stamp in driver_rows(connection, chosen):

@@ -1,4 +1,4 @@
-"""What retention and `gc` ask of the catalog and record in it: rows that are let go, blobs without a name, pins."""
+"""What retention and `gc` read from the catalog and record in it: deleted rows, blobs that no row names, and pins."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One file of a model that is on record, with all that decides how long it stays.
+    """One row of weights, with all that decides how long it is kept.
 
     Attributes:
         model_id, name: of the model.
-        current: False once other weights of the format have taken its place, at `superseded_at`.
+        current: False once other weights of the same format superseded these, at `superseded_at`.
         status, archived_at, gone_at: of the model.
-        pinned: whether the operator wants it kept.
-        fresh: whether the model is still as it was when the upstream last gave these weights.
-        failing: whether the upstream could not give them at the last try.
+        pinned: whether the operator wants the model's weights kept.
+        fresh: whether the model's stamp is still the one with which these weights were recorded.
+        failing: whether the last attempt to fetch this format failed.
 
-    Times are aware UTC; `superseded_at` is None where it is not known.
+    Times are aware UTC; `superseded_at` is None when it is unknown.
     """
 
     model_id: str
@@ -55,7 +55,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A blob that no row wants: why it was let go (None: nobody knows), and since when no index is seen to name it."""
+    """A blob that no row names: why its row was deleted (None: unknown), and since when no index names it either."""
 
     reason: str | None
     since: datetime | None
@@ -63,7 +63,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A model whose weights stay."""
+    """A model whose weights are kept."""
 
     model_id: str
     name: str
@@ -71,7 +71,7 @@ class Pin:
 
 
 def wanted_again(connection: Connection, several: Sequence[tuple[str, str, str]]) -> None:
-    """Ends evictions, and the grace periods of blobs: the next time that nobody wants one, it has another.
+    """Ends evictions of weights and grace periods of blobs that a row names again. A later grace period starts anew.
 
     Args:
         several: model id, format and MD5 of each.
@@ -84,24 +84,24 @@ def wanted_again(connection: Connection, several: Sequence[tuple[str, str, str]]
 _EVICTION_OVER = delete(evictions).where(
     evictions.c.model_id == bindparam("of"), evictions.c.format == bindparam("in_format")
 )
-# A range, whatever format they are of ("/" comes after "."): the primary key finds them, and LIKE would read the whole
-# table for each row.
+# The range covers a blob's name with any format's ending, as "/" comes after ".". SQLite finds a range by the primary
+# key, while LIKE would read the whole table for each row.
 _NOTE_OVER = delete(unnamed).where(unnamed.c.blob >= bindparam("first"), unnamed.c.blob < bindparam("end"))
 
 
 class Retention:
-    """What `gc` reads and writes."""
+    """The part of the catalog that `gc` reads and writes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def holdings(self) -> list[Holding]:
-        """Every file on record."""
+        """Returns all rows of weights."""
         with self._database.reading() as connection:
             return list(_holdings(connection))
 
     def notes(self) -> dict[str, Note]:
-        """The blobs that no row wanted when `gc` last looked, by their names."""
+        """Returns the notes about blobs that no row names, by the blobs' names."""
         with self._database.reading() as connection:
             return {row.blob: Note(row.reason, moment(row.since)) for row in connection.execute(select(unnamed))}
 
@@ -113,19 +113,20 @@ class Retention:
         evicted_at: datetime | None = None,
         rest: Callable[[float], None] = time.sleep,
     ) -> list[Holding]:
-        """Takes rows off the record, so that the next index does not name them. Their blobs are noted and stay.
+        """Deletes rows of weights, so that the next index does not name them. Their blobs stay and get a note.
 
-        Many go in several transactions, and other writers come in between. Each is whole: a kill between two leaves
-        rows that are let go, and rows that are as they were.
+        Many rows are deleted in several transactions, between which other writers may work. A kill between two leaves
+        the remaining rows unchanged.
 
         Args:
-            reasons: what to let go and why. One that has changed in any way since is left as it is.
-            name_of: the blob of a row.
-            evicted_at: the weights make room for others, and a sync is not to fetch them again.
-            rest: called with seconds to leave the catalog to others; may raise.
+            reasons: the rows to delete, with the reason for each. A row that has changed since is left as it is.
+            name_of: returns the name of a row's blob.
+            evicted_at: the time of the eviction, if the weights make room for others: a sync then does not fetch them
+                again while the model is unchanged.
+            rest: called with the seconds to pause between transactions; may raise.
 
         Returns:
-            What was let go.
+            The rows that were deleted.
         """
         done: list[Holding] = []
         for turn in in_turns(list(reasons), rest):
@@ -138,9 +139,9 @@ class Retention:
         return done
 
     def note_unnamed(self, blobs: Collection[str], now: datetime, rest: Callable[[float], None] = time.sleep) -> None:
-        """Begins the grace period of blobs that neither a row nor the published index names.
+        """Starts the grace period of blobs that neither a row nor the published index names.
 
-        One that has begun goes on. `rest` as for `let_go`.
+        A grace period that has started already continues. `rest` is as in `let_go`.
         """
         since = micros(now)
         for turn in in_turns(list(blobs), rest):
@@ -148,7 +149,7 @@ class Retention:
                 connection.execute(_BEGIN_GRACE, [{"blob": blob, "reason": None, "since": since} for blob in turn])
 
     def forget_notes(self, blobs: Iterable[str]) -> None:
-        """Ends the grace period of blobs that are named again, or no longer there."""
+        """Ends the grace periods of blobs that are named again or are no longer in the store."""
         forgotten = list(blobs)
         if not forgotten:
             return
@@ -157,11 +158,14 @@ class Retention:
                 connection.execute(delete(unnamed).where(unnamed.c.blob.in_(batch)))
 
     def release(self, blob: str, md5: str, since: datetime, take: Callable[[Collection[str]], bool]) -> bool:
-        """Lets `take` take a blob out of the store while no row can come to want it.
+        """Calls `take` to remove a blob from the store, in a transaction that keeps others from adding a row for it.
 
         Args:
-            since: when its grace period began; nothing is taken when another one has begun.
-            take: is given the formats in which rows want this MD5, and says whether it took the blob.
+            since: when the blob's grace period began. If the catalog has another date, `take` is not called.
+            take: gets the formats in which rows name this MD5, and returns whether it removed the blob.
+
+        Returns:
+            Whether the blob was removed.
         """
         with self._database.writing() as connection:
             noted = connection.scalar(select(unnamed.c.since).where(unnamed.c.blob == blob))
@@ -177,20 +181,20 @@ class Retention:
 
 
 class Pins:
-    """The models whose weights stay, whatever retention says."""
+    """The models whose weights are kept, whatever the rules of retention say."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def all(self) -> list[Pin]:
-        """The pinned models by name."""
+        """Returns the pins, sorted by the models' names."""
         chosen = select(pins.c.model_id, models.c.name, pins.c.pinned_at).join(models, models.c.id == pins.c.model_id)
         with self._database.reading() as connection:
             rows = connection.execute(chosen.order_by(models.c.name, pins.c.model_id))
             return [Pin(row.model_id, row.name, moment(row.pinned_at)) for row in rows]
 
     def add(self, ids: Sequence[str], now: datetime) -> list[str]:
-        """Pins models that are in the catalog; says which were not pinned before."""
+        """Pins those models that are in the catalog. Returns the ids that were not pinned before."""
         with self._database.writing() as connection:
             known = set(connection.scalars(select(models.c.id).where(models.c.id.in_(ids))))
             before = set(connection.scalars(select(pins.c.model_id).where(pins.c.model_id.in_(ids))))
@@ -202,7 +206,7 @@ class Pins:
         return fresh
 
     def remove(self, ids: Sequence[str]) -> list[str]:
-        """Takes pins away; says which there were."""
+        """Removes pins. Returns the ids that were pinned."""
         with self._database.writing() as connection:
             before = set(connection.scalars(select(pins.c.model_id).where(pins.c.model_id.in_(ids))))
             if before:
@@ -212,7 +216,7 @@ class Pins:
 
 
 def _holdings(connection: Connection, model_ids: Collection[str] | None = None) -> Iterator[Holding]:
-    """The files on record of some models, of all for None."""
+    """Yields the rows of weights of the given models, or of all when `model_ids` is None."""
     pinned = exists().where(pins.c.model_id == weights.c.model_id)
     failing = exists().where(failures.c.model_id == weights.c.model_id, failures.c.format == weights.c.format)
     columns = (
@@ -247,7 +251,12 @@ def _holding(row: Row[Any]) -> Holding:
 
 
 def _let_go(connection: Connection, going: Mapping[Holding, tuple[str, str]], evicted_at: datetime | None) -> None:
-    """Takes rows off the record, each with the name of its blob and the reason; each statement once for all of them."""
+    """Deletes rows of weights, and notes their blobs with the reasons. Each statement runs once for all rows.
+
+    Args:
+        going: for each row, the name of its blob and the reason.
+        evicted_at: also records evictions with this time, unless it is None.
+    """
     keys = [{"of": held.model_id, "in_format": held.format, "under": held.md5, "bytes": held.size} for held in going]
     if evicted_at is not None:
         at = micros(evicted_at)

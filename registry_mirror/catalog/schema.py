@@ -1,6 +1,6 @@
-"""The catalog's tables. `migrations/` makes them; a test holds the two equal.
+"""The catalog's tables. `migrations/` creates the same; a test checks that the two are equal.
 
-Times are integers, microseconds since 1970 in UTC, as in the index, which SQLite makes from these tables.
+Times are integers, microseconds since 1970 in UTC, as in the index, whose rows SQLite copies from these tables.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The files of models: what is current, what the upstream does not have, and what could not be fetched.
+"""The files of models: which are current, which the upstream does not have, and which could not be fetched.
 
-Each statement takes many rows at once: a sync of many small files would otherwise spend as long on its rows as on their
-bytes.
+Each statement handles many rows at once. Otherwise a sync of many small files would spend as long on its rows as on
+their bytes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from .database import Database
 
 REBUILT = ""
-"""The stamp of weights that came from an index: no model has it, so the next listing looks at each of them again."""
+"""The stamp of weights that were taken over from an index. No model has it, so the next sync looks at them again."""
 
 Held = tuple[str, str, int, str]
-"""Current weights of a model, whose blob is not lost as far as is known: the model's id, MD5, size, stamp."""
+"""Current weights of a model, whose blob is not known to be lost: the model's id, MD5, size, stamp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class WeightsRecord:
     """Weights to record as current.
 
     Attributes:
-        version: the upstream's name for them; None when it has none.
+        version: the upstream's name for this version; None when it has none.
         size: bytes.
-        stamp: the model's when they were fetched or recognised.
-        declared_md5: whether storage named the MD5; otherwise it is ours alone.
+        stamp: the model's stamp when the weights were fetched or recognised.
+        declared_md5: whether storage declared the MD5; otherwise only we computed it.
         fetched_at: aware UTC.
     """
 
@@ -57,15 +57,16 @@ class WeightsRecord:
 
 
 class WeightsTable:
-    """One row for each file that a model has or had, and one for each failure."""
+    """The tables of weights (one row for each file that a model has or had), of absences and of failures."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def with_md5(self, md5: str) -> tuple[str, int] | None:
-        """SHA-256 and size of weights that were verified here under this MD5, whichever model they came with.
+        """Returns SHA-256 and size of weights that were verified here with this MD5, of whichever model.
 
-        None also for a blob that is lost, or that came from an index: its bytes must be hashed before it counts.
+        Returns None when there are none, and for a blob that is lost or was taken over from an index: such a blob must
+        be hashed before it is used.
         """
         chosen = select(weights.c.sha256, weights.c.size).where(weights.c.md5 == md5, _verified_here(), ~is_lost())
         with self._database.reading() as connection:
@@ -73,23 +74,23 @@ class WeightsTable:
         return None if row is None else (row.sha256, row.size)
 
     def sha256_of(self, md5: str) -> set[str]:
-        """Every SHA-256 on record under an MD5, also of blobs that are lost: the same bytes must come again."""
+        """Returns every SHA-256 that was verified here with this MD5, also of lost blobs, which must come back equal."""
         with self._database.reading() as connection:
             return set(connection.scalars(_SHA256_OF, {"under": md5}))
 
     def record(
         self, several: Sequence[WeightsRecord], there: Callable[[WeightsRecord], bool] | None = None
     ) -> list[WeightsRecord]:
-        """Makes each the model's current weights in its format; older ones stay on record. Failures of it are over.
+        """Makes each record the model's current weights in its format, and ends failures of that model and format.
 
-        A blob that was lost is found again by this, for every model that has it.
+        Older weights stay in the table as superseded. A blob that was lost is no longer lost, for all its models.
 
         Args:
-            there: whether the blob is in the store. It is asked inside the transaction: a `gc` that takes a blob asks
-                inside one of its own whether a row wants it, so one of the two sees what the other has done.
+            there: returns whether the blob is in the store. It is called inside the transaction. A `gc` that removes a
+                blob checks inside its own transaction that no row names it, so one of the two sees the other's change.
 
         Returns:
-            Those that were not recorded, because their blob is no longer there.
+            The records that were not written, because their blob is no longer in the store.
         """
         if not several:
             return []
@@ -103,7 +104,7 @@ class WeightsTable:
         return lost
 
     def record_absence(self, model_id: str, weights_format: str, stamp: str) -> None:
-        """Records that the upstream has no weights of a model in a format, until the model changes."""
+        """Records that the upstream has no weights of a model in a format. It holds while the model has this stamp."""
         with self._database.writing() as connection:
             key = (absences.c.model_id == model_id) & (absences.c.format == weights_format)
             connection.execute(delete(absences).where(key))
@@ -112,13 +113,13 @@ class WeightsTable:
             touch(connection, [model_id])
 
     def record_failure(self, model_id: str, weights_format: str, error: str, now: datetime) -> None:
-        """Records that weights could not be fetched; counts the attempts since they last could."""
+        """Records that weights could not be fetched, and counts the failed attempts since the last success."""
         with self._database.writing() as connection:
             touch(connection, [model_id])
             put_failure(connection, model_id, weights_format, error, micros(now))
 
     def clear_failures(self, model_ids: Iterable[str]) -> None:
-        """Forgets the failures of models of which nothing is to be fetched any more."""
+        """Deletes the failures of models for which nothing needs to be fetched any more."""
         over = self.failing() & set(model_ids)
         if not over:
             return
@@ -128,19 +129,19 @@ class WeightsTable:
                 connection.execute(delete(failures).where(failures.c.model_id.in_(batch)))
 
     def failing(self) -> set[str]:
-        """The models that have an open failure."""
+        """Returns the ids of models that have an open failure."""
         with self._database.reading() as connection:
             return set(connection.scalars(select(failures.c.model_id)))
 
     def held(self, weights_format: str) -> Iterator[Held]:
-        """Current weights in a format. Writers wait while they are taken."""
+        """Yields the current weights in a format that are not lost. Writers wait meanwhile."""
         chosen = select(weights.c.model_id, weights.c.md5, weights.c.size, weights.c.stamp)
         chosen = chosen.where(weights.c.format == weights_format, weights.c.current == 1, ~is_lost())
         with self._database.reading() as connection:
             yield from driver_rows(connection, chosen)
 
     def waived(self, weights_format: str) -> set[tuple[str, str]]:
-        """Models by id and stamp at which nothing is to be fetched in a format: absent upstream, or evicted here."""
+        """Returns pairs of model id and stamp for which a format is not fetched: absent upstream, or evicted here."""
         chosen = union_all(
             *(
                 select(each.c.model_id, each.c.stamp).where(each.c.format == weights_format)
@@ -169,7 +170,7 @@ _FAILURE_OVER = delete(failures).where(
 
 
 def _make_current(connection: Connection, several: Sequence[WeightsRecord]) -> None:
-    """Records weights as current, and ends what was noted while they could not be fetched."""
+    """Records weights as current. Ends their failures and evictions, and the grace periods of their blobs."""
     for part in _once_each(several):
         keys = [{"of": each.model_id, "in_format": each.format} for each in part]
         among = [{**key, "under": each.md5} for key, each in zip(keys, part, strict=True)]
@@ -182,7 +183,7 @@ def _make_current(connection: Connection, several: Sequence[WeightsRecord]) -> N
 
 
 def _once_each(several: Sequence[WeightsRecord]) -> Iterator[list[WeightsRecord]]:
-    """In parts that have no model twice in a format: of two, the later is the current one."""
+    """Splits records so that no part has a model and format twice. Of two, the later one becomes current."""
     part: dict[tuple[str, str], WeightsRecord] = {}
     for found in several:
         if (found.model_id, found.format) in part:
