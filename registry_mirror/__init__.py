@@ -4,13 +4,13 @@
     client = Client()               # online: the remote models API
     mirror = Mirror("/srv/models")  # offline: the same verbs, from the cache
 
-`Mirror` needs the standard library only. Every name is imported on first use: `Client` brings httpx, and the command
-has to be able to catch an interruption before the rest of it is there.
+`Mirror` needs the standard library only. Every name is imported on first use, because `Client` imports httpx, and
+because the command must be able to catch an interruption before its other modules are imported.
 """
 
 from __future__ import annotations
 
-# Not from typing, which takes ten milliseconds in which nobody would catch Ctrl-C.
+# Not imported from typing: that import takes ten milliseconds, during which nothing would catch Ctrl-C.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def __getattr__(name: str) -> Any:
         if words is None:
             raise
         raise ImportError(f"{name} {words}", name=error.name) from error
-    globals()[name] = value  # asked for once
+    globals()[name] = value  # later uses do not call __getattr__ again
     return value
 
 

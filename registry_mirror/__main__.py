@@ -1,7 +1,7 @@
-"""The way in, of `mirror` and of `python -m registry_mirror`.
+"""The entry point of `mirror` and of `python -m registry_mirror`.
 
-Imports nothing at first: Ctrl-C in the first moments comes while the rest is being imported, and ends with 130 and one
-line as it does later. A command line without click ends with one line too.
+This module imports nothing at its top, so that Ctrl-C during the imports ends with code 130 and one line, as it does
+later. A missing library, such as click, ends the command with one line too.
 """
 
 
@@ -10,8 +10,8 @@ def main() -> None:
     import gc
     import sys
 
-    # Imports and catalogs make objects by the hundred thousand that all stay. To look for cycles in them as often as
-    # Python does by itself takes a twentieth of a short run.
+    # Imports and catalogs create hundreds of thousands of objects that stay alive. Python's default threshold searches
+    # them for cycles so often that it takes a twentieth of a short run.
     gc.set_threshold(20_000)
     if not _clock_is_usable():
         sys.stderr.write(
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _clock_is_usable() -> bool:
-    """Whether Python can read the clock: nanoseconds in 64 bits end in 2262, and modules read it when imported."""
+    """Returns whether Python can read the clock, as modules do when imported: 64-bit nanoseconds end in 2262."""
     import time
 
     try:

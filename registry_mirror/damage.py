@@ -1,7 +1,7 @@
-"""What is wrong with one of the mirror's SQLite files: pages, schema, types, texts, JSON. Standard library only.
+"""Finds damage in the mirror's SQLite files: in pages, schema, types, texts and JSON. Standard library only.
 
-SQLite itself checks little of what it reads: a page of zeros or a flipped bit in a text goes unnoticed until somebody
-needs it, and a view or a trigger that somebody put there would be run.
+SQLite itself checks little of what it reads: a page of zeros or a flipped bit in a text goes unnoticed until it is
+used, and SQLite would run a view or a trigger that somebody added.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _LAST_TIME = 253_402_300_799_999_999  # microseconds; the end of the year 9999
 
 
 def damage_of(path: Path, parameters: str) -> str | None:
-    """What is wrong with a file; None when nothing.
+    """Returns what is wrong with a file; None when nothing is.
 
     Args:
-        parameters: of SQLite's URI, such as `mode=ro`.
+        parameters: parameters of SQLite's URI, such as `mode=ro`.
     """
-    if not path.is_file():  # SQLite would wait for a pipe
+    if not path.is_file():  # opening a pipe would block
         return "it is no file"
     try:
         with contextlib.closing(sqlite3.connect(_uri(path, parameters), uri=True, timeout=5)) as connection:
@@ -42,16 +42,17 @@ def _uri(path: Path, parameters: str) -> str:
 
 
 def contradiction(catalog: Path, index: Path) -> str | None:
-    """What a catalog lacks of the weights that the index which was published of it names; None when nothing.
+    """Returns which weights of the published index its catalog lacks; None when it lacks none.
 
-    A bit that flips in a digest leaves a digest: only the other file tells.
+    A digest with a flipped bit still looks like a digest, so only comparing the two files reveals it. Returns None as
+    well when the index was made from another revision or another catalog.
     """
     with contextlib.closing(sqlite3.connect(_uri(catalog, "mode=rw"), uri=True)) as both:
         both.execute("ATTACH ? AS published", (_uri(index, "mode=ro&immutable=1"),))
         told = both.execute("SELECT value FROM published.meta WHERE key IN ('catalog_id', 'revision') ORDER BY key")
         own = both.execute("SELECT value FROM main.facts WHERE key IN ('catalog_id', 'revision') ORDER BY key")
         if told.fetchall() != own.fetchall():
-            return None  # the catalog is ahead, or another one
+            return None  # the catalog has another revision, or the index is of another catalog
         columns = "model_id, format, md5, sha256, size"
         missing = both.execute(
             f"SELECT {columns} FROM published.weights EXCEPT SELECT {columns} FROM main.weights LIMIT 1"  # noqa: S608
@@ -60,10 +61,10 @@ def contradiction(catalog: Path, index: Path) -> str | None:
 
 
 def fault_in(connection: sqlite3.Connection) -> str | None:
-    """What is wrong with an open file; None when nothing.
+    """Returns what is wrong with an open file; None when nothing is.
 
     Raises:
-        sqlite3.Error, UnicodeDecodeError: what is wrong keeps it from being read.
+        sqlite3.Error, UnicodeDecodeError: the damage keeps the file from being read.
     """
     connection.execute("PRAGMA trusted_schema = OFF")
     (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -77,7 +78,7 @@ def fault_in(connection: sqlite3.Connection) -> str | None:
 
 
 def _values(connection: sqlite3.Connection, table: str) -> Iterator[str]:
-    """What is wrong with the values of a table."""
+    """Yields what is wrong with the values of a table, at most once per column."""
     for _, column, declared, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
         kind = _KINDS.get(declared.partition("(")[0].upper())
         wrong = [] if kind is None else [f"typeof({column}) NOT IN ('{kind}', 'null')"]
@@ -87,7 +88,7 @@ def _values(connection: sqlite3.Connection, table: str) -> Iterator[str]:
             wrong.append(f"length({column}) != {_DIGITS[column]} OR {column} GLOB '*[^0-9a-f]*'")
         if kind == "integer" and (column in _TIMES or column.endswith("_at")):
             wrong.append(f"abs({column}) > {_LAST_TIME}")
-        if kind == "text":  # each of them is decoded, which fails for what is no UTF-8
+        if kind == "text":  # reading decodes each value, which raises an error for invalid UTF-8
             for _ in connection.execute(f'SELECT {column} FROM "{table}" WHERE {column} IS NOT NULL'):  # noqa: S608
                 pass
         if wrong and connection.execute(f'SELECT 1 FROM "{table}" WHERE {" OR ".join(wrong)} LIMIT 1').fetchone():  # noqa: S608

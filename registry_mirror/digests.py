@@ -1,4 +1,4 @@
-"""Digests of weights: MD5 names them, SHA-256 tells a forgery from damage. Standard library only."""
+"""Digests of weights: MD5 names a blob, and SHA-256 reveals two contents with one MD5."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 _READ = 1 << 20
 
 HEAD = 4096
-"""First bytes that are kept beside the digests, by which a text is told from weights."""
+"""How many of the first bytes are kept beside the digests, to tell a text from weights."""
 
 LENGTHS = {"md5": 16, "sha-1": 20, "sha-256": 32, "sha-512": 64, "crc32": 4, "crc32c": 4}
-"""Bytes of a digest, by the algorithm's name in the registry of HTTP digests (RFC 9530) or in a storage's headers."""
+"""Length of a digest in bytes, by the algorithm's name in HTTP digest fields (RFC 9530) or in storage headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What some bytes are: lower-case hex digests and their count.
+    """The lower-case hex digests and the number of some bytes.
 
     Attributes:
-        others: further digests that were asked for, as pairs of algorithm and hex digits.
+        others: further digests, as pairs of algorithm and hex digits.
     """
 
     md5: str
@@ -35,7 +35,7 @@ class Digest:
     others: tuple[tuple[str, str], ...] = ()
 
     def of(self, algorithm: str) -> str | None:
-        """The digest by one algorithm of `LENGTHS`; None when it was not computed."""
+        """Returns the hex digest by one algorithm of `LENGTHS`; None when it was not computed."""
         return {"md5": self.md5, "sha-256": self.sha256, **dict(self.others)}.get(algorithm)
 
 
@@ -46,7 +46,7 @@ class _Algorithm(Protocol):
 
 
 class _Checksum:
-    """A CRC of 32 bits, with the methods of hashlib's digests."""
+    """A 32-bit CRC with the methods of hashlib's digests."""
 
     def __init__(self, extend: Callable[[int, bytes | memoryview], int]) -> None:
         self._extend, self._value = extend, 0
@@ -66,18 +66,19 @@ def _algorithm(name: str) -> _Algorithm:
     if name == "crc32c":
         import google_crc32c
 
-        # It takes no buffer that could change under it.
+        # The library accepts only immutable bytes.
         return _Checksum(lambda value, data: google_crc32c.extend(value, bytes(data)))
     return hashlib.new(name.replace("-", ""), usedforsecurity=False)
 
 
 class Hasher:
-    """MD5, SHA-256 and the size in one pass, and further digests where they are asked for.
+    """Computes MD5, SHA-256, the size and any further digests in one pass.
 
-    MD5 is a name here, not a seal, and says so: FIPS hosts refuse it otherwise (`fsspec/filesystem_spec#380`).
+    MD5 only names blobs and is marked as not used for security, because FIPS hosts refuse it otherwise
+    (`fsspec/filesystem_spec#380`).
 
     Args:
-        others: further algorithms, of `LENGTHS`.
+        others: further algorithms, as named in `LENGTHS`.
     """
 
     def __init__(self, others: Iterable[str] = ()) -> None:
@@ -87,7 +88,7 @@ class Hasher:
         self.size = 0
 
     def update(self, data: bytes | memoryview) -> None:
-        """Takes the next bytes."""
+        """Hashes the next bytes."""
         self._md5.update(data)
         self._sha256.update(data)
         for each in self._others.values():
@@ -96,28 +97,28 @@ class Hasher:
 
     @property
     def updates(self) -> tuple[Callable[[bytes | memoryview], object], ...]:
-        """What takes the next bytes for each digest, the slowest first, to be called on threads of their own.
+        """The update function of each digest, the slowest first, to be called on separate threads.
 
-        Whoever calls them counts `size` himself.
+        A caller that uses them must add to `size` itself.
         """
         return self._md5.update, self._sha256.update, *(each.update for each in self._others.values())
 
     def digest(self) -> Digest:
-        """The digests of what came so far."""
+        """Returns the digests of the bytes hashed so far."""
         others = tuple((name, each.hexdigest()) for name, each in self._others.items())
         return Digest(self._md5.hexdigest(), self._sha256.hexdigest(), self.size, others)
 
 
 def text_digest(text: bytes | memoryview) -> bytes:
-    """By which a JSON text is recognised: the same for the same bytes, and for no others."""
+    """Returns the SHA-256 of a JSON text, by which an unchanged text is recognised."""
     return hashlib.sha256(text).digest()
 
 
 def digest_file(path: Path) -> Digest:
-    """Reads the whole file, in constant memory.
+    """Reads and hashes the whole file, in constant memory.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read, or is not a regular file.
     """
     hasher = Hasher()
     buffer = bytearray(_READ)

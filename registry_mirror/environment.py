@@ -1,7 +1,7 @@
-"""What the environment says of the network: proxies and certificates. Standard library only.
+"""Reads the environment's settings of the network: proxies and certificates. Standard library only.
 
-The libraries that read these variables trip over some values with errors that name neither the variable nor the cure,
-or do so only when a connection is made. So they are read here, for the session that dials and for whoever checks first.
+The libraries that read these variables fail on some values with errors that name neither the variable nor the cure, or
+fail only when a connection is made. So this module reads them, both for making connections and for checking first.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """The URL of a proxy, which may hold a password, and what named it."""
+    """The URL of a proxy, which may hold a password, and the setting that it comes from."""
 
     url: str
     origin: str
 
 
 def check_network(proxy: str | None, ca_file: Path | None) -> None:
-    """Refuses an environment with which no call could be made.
+    """Refuses an environment with which no request could be sent.
 
     Args:
-        proxy: the configured one, beside which those of the environment do not count.
-        ca_file: the configured one, see `trusted`.
+        proxy: the configured proxy. When it is set, the environment's proxies are not used and not checked.
+        ca_file: the configured certificates, as in `trusted`.
 
     Raises:
-        ConfigurationError: a variable cannot be used; the message names it and shows no password.
+        ConfigurationError: a variable cannot be used. The message names the variable and shows no password.
     """
     if proxy is None:
         proxies()
@@ -47,10 +47,10 @@ def check_network(proxy: str | None, ca_file: Path | None) -> None:
 
 
 def proxies() -> dict[str, Proxy]:
-    """The proxies of the environment for `http`, `https` and `all`; where it has none, those of the system.
+    """Returns the environment's proxies for `http`, `https` and `all`; if it has none, those of the system.
 
     Raises:
-        ConfigurationError: one of them cannot be used.
+        ConfigurationError: one of the proxies cannot be used.
     """
     from urllib.request import getproxies
 
@@ -67,10 +67,10 @@ def _variable(scheme: str) -> str:
 
 
 def usable_proxy(given: Proxy) -> Proxy:
-    """The same with a URL that a client takes; one without a scheme is http.
+    """Returns the proxy with a URL that a client accepts. A URL without a scheme gets http.
 
     Raises:
-        ConfigurationError: it is no such URL.
+        ConfigurationError: the URL is no proxy's, or is of a SOCKS proxy and the package socksio is missing.
     """
     url = given.url.strip()
     url = url if "://" in url else f"http://{url}"
@@ -95,16 +95,16 @@ def _has_socks() -> bool:
 
 
 def proxy_for(scheme: str, host: str, port: int | None, named: Mapping[str, Proxy]) -> Proxy | None:
-    """Which of these proxies a call goes through; None for none, as for this machine and what NO_PROXY lists."""
+    """Returns the proxy for a host; None for a direct connection, as to this machine and to hosts in NO_PROXY."""
     proxy = named.get(scheme) or named.get("all")
     return None if proxy is None or is_loopback(host) or bypassed(host, port or _PORTS.get(scheme)) else proxy
 
 
 def bypassed(host: str, port: int | None = None) -> bool:
-    """Whether NO_PROXY lists a host.
+    """Returns whether NO_PROXY lists a host.
 
-    It takes names, which stand for what is below them as well, addresses, networks (`10.0.0.0/8`, `fd00::/8`), each
-    with or without brackets and a port, and patterns with `*`. What is none of these matches nothing.
+    An entry may be a name, which includes its subdomains, an address or a network (`10.0.0.0/8`, `fd00::/8`), each with
+    or without brackets and a port, or a pattern with `*`. Any other entry matches nothing.
     """
     entries = re.split(r"[,\s]+", os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "")
     return any(_lists(entry.rpartition("://")[2].lower(), host.lower().rstrip("."), port) for entry in entries if entry)
@@ -131,14 +131,14 @@ def _lists(entry: str, host: str, port: int | None) -> bool:
 
 
 def trusted(env: Mapping[str, str], ca_file: Path | None) -> ssl.SSLContext | None:
-    """TLS that trusts the certificates of SSL_CERT_FILE, else of SSL_CERT_DIR; None where neither is set.
+    """Returns a TLS context with the certificates of SSL_CERT_FILE, else of SSL_CERT_DIR; None when neither is set.
 
     Args:
-        ca_file: what the configuration trusts besides. Where it is set, a variable that cannot be used adds nothing:
-            not the usual certificates either, which the variable was to replace.
+        ca_file: certificates that the configuration trusts in addition. When it is set, a variable that cannot be used
+            gives a context without any certificates, since the variable was meant to replace the usual ones.
 
     Raises:
-        ConfigurationError: a variable, or SSLKEYLOGFILE, names what TLS could not use.
+        ConfigurationError: TLS cannot use the value of SSLKEYLOGFILE, or of a variable while `ca_file` is None.
     """
     import ssl
 
@@ -158,7 +158,7 @@ def _trusting_file(path: str) -> ssl.SSLContext:
     import ssl
 
     try:
-        if not os.path.isfile(path):  # a pipe would be waited for
+        if not os.path.isfile(path):  # opening a pipe would block
             os.stat(path)
             raise _refused("SSL_CERT_FILE", path, "is no file")
         return ssl.create_default_context(cafile=path)
@@ -169,7 +169,7 @@ def _trusting_file(path: str) -> ssl.SSLContext:
 
 
 def _trusting_folders(paths: str) -> ssl.SSLContext:
-    """OpenSSL looks into such a folder when it needs a certificate, and is silent about what is not there."""
+    """Checks that a folder holds certificates: OpenSSL reads it only when it needs one, and reports no missing ones."""
     import ssl
 
     reason = "holds no certificates under the names that `openssl rehash` gives them"
@@ -196,6 +196,6 @@ def _refused(variable: str, path: str, reason: str) -> ConfigurationError:
 
 
 def cores() -> int:
-    """How many cores this process may use. A container's quota of them is not seen in it."""
+    """Returns how many cores this process may use. A container's CPU quota does not lower the number."""
     usable: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1

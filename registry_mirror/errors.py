@@ -1,24 +1,24 @@
 """Every error that this package raises on purpose.
 
-    MirrorError                      1   anything that went wrong and is not named below
+    MirrorError                      1   anything that went wrong and is not listed below
     ├── ConfigurationError           2   a setting, a flag or the root is unusable
     │   └── NoIndexError             2   the root holds no index that this version can read
     ├── ApiError                     5   the upstream answered, and the answer is an error
-    │   ├── AuthError                5   401: it does not know the key
-    │   ├── ForbiddenError           5   403: it knows the key and refuses the call
+    │   ├── AuthError                5   401: the upstream does not know the key
+    │   ├── ForbiddenError           5   403: the upstream knows the key and refuses the call
     │   ├── PaymentRequiredError     5   402: the account's credit does not cover the call
     │   ├── NotFoundError            8   404: nobody knows such a model
     │   ├── ConflictError            9   409: the model has no weights to give
     │   ├── ValidationError          2   400, 422: an argument is refused
     │   ├── RateLimitError           5   429: too many calls
-    │   ├── ServerError              5   5xx: it failed
+    │   ├── ServerError              5   5xx: the upstream failed
     │   └── ProtocolError            5   the answer is not what the protocol says (HTML, cut JSON)
     ├── NetworkError                 5   no answer: name, connection or TLS failed
     │   └── RequestTimeoutError      5   no answer in time
     ├── ListingError                 1   the listing cannot be believed
     │   └── ShrinkError              1   too many models are missing from it at once
     ├── TransferError                1   one body could not be fetched whole
-    │   └── IntegrityError           4   bytes are not the bytes that they should be
+    │   └── IntegrityError           4   bytes do not match what was declared or recorded
     ├── CatalogError                 1   the catalog cannot be read or migrated
     ├── LockedError                  6   another run holds the root
     ├── StoreError                   1   the disk that holds the root fails or refuses
@@ -26,8 +26,8 @@
     ├── StaleError                  10   the mirror is older than was asked for
     └── Interrupted                130   a signal ended the work
 
-The number is the exit code that the command line ends with. Errors that carry the name of an HTTP status keep it online
-and offline, so that code written against `Client` works with `Mirror`.
+The number is the exit code of the command line. Errors named after an HTTP status are the same online and offline, so
+that code written for `Client` works with `Mirror`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ import sys
 
 
 def after_name(name: str | None, error: str) -> str:
-    """What went wrong with a model, where its name stands already: an error of one model begins with that name too."""
+    """Returns an error of one model without the name at its beginning, for a line that shows the name already."""
     return error.removeprefix(f"model {name!r}: ")
 
 
 class MirrorError(Exception):
-    """Base of them all. `hint` says what to do next, when there is something to do."""
+    """The base of all errors. `hint` says what to do next, if anything."""
 
     exit_code = 1
 
@@ -57,23 +57,24 @@ class MirrorError(Exception):
 
 
 class ConfigurationError(MirrorError):
-    """A setting, a flag or the root is unusable; nothing was sent, and nothing written.
+    """A setting, a flag, the root or an output file is unusable.
 
-    But for `run.json`, in a root that is there already, after a sync that it ended.
+    Most are raised before anything is sent or written. A sync that this error ends still writes `run.json`, if the
+    root exists.
     """
 
     exit_code = 2
 
 
 class NoIndexError(ConfigurationError):
-    """The root holds no index, or one of a newer format than this version reads."""
+    """The root holds no index, or one that this version cannot read."""
 
 
 class ApiError(MirrorError):
     """The upstream answered with an error.
 
-    `status` is the HTTP status (None when the answer came from the local mirror), `request_id` the upstream's own name
-    for the call, to quote to its support, `retry_after` the seconds that it asks to wait.
+    `status` is the HTTP status (None when the local mirror answered), `request_id` is the upstream's id of the request,
+    to quote to its support, and `retry_after` is how many seconds the upstream asks to wait.
     """
 
     exit_code = 5
@@ -106,7 +107,7 @@ class PaymentRequiredError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """404: no such model, or it belongs to another organisation."""
+    """404: the model does not exist, or belongs to another organisation."""
 
     exit_code = 8
 
@@ -118,7 +119,7 @@ class ConflictError(ApiError):
 
 
 class ValidationError(ApiError):
-    """400 or 422: an argument is refused, by the upstream or before anything was sent."""
+    """400 or 422: the upstream refuses an argument, or this package does before it sends anything."""
 
     exit_code = 2
 
@@ -150,14 +151,13 @@ class ListingError(MirrorError):
 
 
 class ShrinkError(ListingError):
-    """So many known models are missing from the listing at once that it is likelier to be wrong than they are gone."""
+    """So many known models are missing from the listing at once that the listing is probably wrong."""
 
 
 class TransferError(MirrorError):
-    """One body could not be fetched whole. The others go on.
+    """One body could not be fetched whole. Other fetches go on.
 
-    `transient` says that the same body may come whole at the next try, `retry_after` the seconds that its server asks
-    to wait.
+    `transient` says that another try may succeed, and `retry_after` is how many seconds the server asks to wait.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class TransferError(MirrorError):
 
 
 class IntegrityError(TransferError):
-    """Bytes are not the bytes that they should be."""
+    """Bytes do not match the digest or the size that was declared or recorded, or are missing."""
 
     exit_code = 4
 
@@ -187,7 +187,7 @@ class LockedError(MirrorError):
 class StoreError(MirrorError):
     """The disk that holds the root fails, refuses to be written to, or is gone.
 
-    `everywhere` says that every further write would meet the same.
+    `everywhere` says that every further write would fail as well.
     """
 
     def __init__(self, message: str, *, hint: str | None = None, everywhere: bool = False) -> None:
@@ -196,10 +196,10 @@ class StoreError(MirrorError):
 
 
 class NoSpaceError(MirrorError):
-    """The disk, or the quota on it, is full.
+    """The disk, or a quota on it, is full.
 
-    `scope` says for whom: "disk" for every further write, "file" for one that is too large for what is left, and
-    "quota" when `store.quota` is used up.
+    `scope` says what no longer fits: "disk" means that every further write fails, "file" that one file is too large for
+    the space left, and "quota" that `store.quota` is used up.
     """
 
     exit_code = 7
@@ -210,19 +210,22 @@ class NoSpaceError(MirrorError):
 
 
 class StaleError(MirrorError):
-    """The last good sync is older than was asked for."""
+    """The last good sync is older than the caller allows."""
 
     exit_code = 10
 
 
-class Interrupted(MirrorError):  # noqa: N818 - the field's word for it, beside KeyboardInterrupt
+class Interrupted(MirrorError):  # noqa: N818 - named like KeyboardInterrupt
     """A signal ended the work before it was done."""
 
     exit_code = 130
 
 
 def missing_library(error: ModuleNotFoundError) -> str | None:
-    """What is missing and what to do, to follow whatever needs it; None for a module of our own, which is a fault."""
+    """Returns words for a missing library and what to do, to follow the name of what needs it.
+
+    Returns None for a module of this package, whose absence is a fault of ours.
+    """
     name = (error.name or "").partition(".")[0]
     if not name or name == __name__.partition(".")[0]:
         return None
@@ -240,8 +243,11 @@ _SQLITE_CANTOPEN = 14
 
 
 def too_few_descriptors(error: BaseException) -> str | None:
-    """The cure where a process may open no more files; None for another error. SQLite only says that it cannot open."""
-    reason = getattr(error, "orig", None) or error  # SQLAlchemy's errors hold that of SQLite
+    """Returns what to do when this process may open no more files; None for any other error.
+
+    SQLite reports only that it cannot open a file, so for its error this counts the open files.
+    """
+    reason = getattr(error, "orig", None) or error  # SQLAlchemy wraps SQLite's error
     cannot_open = getattr(reason, "sqlite_errorcode", 0) & 0xFF == _SQLITE_CANTOPEN and _few_are_left()
     if cannot_open or getattr(reason, "errno", None) in _FEW:
         return "raise `ulimit -n`, or LimitNOFILE in a systemd unit: this process may have no more files open"
@@ -249,7 +255,7 @@ def too_few_descriptors(error: BaseException) -> str | None:
 
 
 def _few_are_left() -> bool:
-    """Whether nearly all descriptors are in use; by the time that one asks, others may have closed some."""
+    """Returns whether nearly all file descriptors are in use. Other threads may have closed some since the error."""
     try:
         import resource
 

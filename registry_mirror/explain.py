@@ -1,4 +1,4 @@
-"""Words for people about a model: why there is nothing to give, and what to know of what is given.
+"""Messages about a model for people: why it has no weights here, and what to know about the weights it has.
 
 Pure. Standard library only.
 """
@@ -31,14 +31,14 @@ _CURES = {
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The weights that somebody asks a model for; None takes any."""
+    """The weights of a model that the caller asks for. A `version` or `md5` of None accepts any."""
 
     format: str = "onnx"
     version: str | None = None
     md5: str | None = None
 
     def meets(self, weights: WeightsEntry) -> bool:
-        """Whether these weights are the ones. Without a version or an MD5, only current ones are."""
+        """Returns whether weights match the wish. Without a version and an MD5, only current weights match."""
         if weights.format != self.format:
             return False
         if self.version is None and self.md5 is None:
@@ -56,13 +56,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """All that bears on a model that has not the wished weights.
+    """What a message needs to know about a model that does not have the wished weights.
 
     Attributes:
-        namesakes: every model of its name.
-        weights: what the store has of it, in any format and version.
-        failures: its open ones.
-        evicted: what made room for other models' files.
+        namesakes: every model of the same name.
+        weights: the model's weights in the store, in any format and version.
+        failures: the model's open failures.
+        evicted: the model's weights that were evicted to make room.
     """
 
     row: ModelRow
@@ -74,20 +74,20 @@ class Situation:
 
 
 def quoted(text: str) -> str:
-    """`text` in quotation marks as a message may show it: on one line, no control characters, not endless."""
+    """Returns `text` in quotation marks for a message: on one line, without control characters, and shortened."""
     short = text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
     return repr(short)
 
 
 def unknown_model(model: str, names: Iterable[str]) -> NotFoundError:
-    """Nobody here knows `model`; the nearest of `names` are told."""
+    """Returns the error for an unknown model. Its hint suggests the nearest of `names`."""
     near = nearest(model, names)
     hint = f"did you mean {' or '.join(map(quoted, near))}?" if near else "`mirror list` shows what is here"
     return NotFoundError(f"no model {quoted(model)} in this mirror", hint=hint)
 
 
 def nearest(wanted: str, names: Iterable[str], most: int = 3) -> list[str]:
-    """The names most like `wanted`: the same but for case first, then by likeness."""
+    """Returns up to `most` names like `wanted`: those equal but for case, or else the most similar ones."""
     pool = list(names)
     folded = wanted.strip().casefold()
     same = [name for name in pool if name.strip().casefold() == folded][:most]
@@ -95,13 +95,13 @@ def nearest(wanted: str, names: Iterable[str], most: int = 3) -> list[str]:
         return same
     import difflib
 
-    # A much longer or shorter name is never near enough, and comparing it would take most of the time.
+    # A much longer or shorter name is never similar enough, and comparing such names would take most of the time.
     close = [name for name in pool if len(folded) <= 2 * len(name) <= 4 * len(folded)]
     return difflib.get_close_matches(wanted, close, n=most, cutoff=0.6)
 
 
 def no_weights(situation: Situation) -> ConflictError:
-    """The model is known and has not the wished weights."""
+    """Returns the error for a known model that does not have the wished weights."""
     row, wish = situation.row, situation.wish
     state = _state(row)
     cures = [*_other_files(situation), *_other_models(situation), *_cure(situation)]
@@ -151,7 +151,7 @@ def _back(row: ModelRow, evicted: EvictedEntry) -> str:
 
 
 def _other_files(situation: Situation) -> list[str]:
-    """What the model does have: other formats, or other versions of the format."""
+    """Returns words for the weights that the model does have: in other versions, or in other formats."""
     wish, lines = situation.wish, []
     same = [one for one in situation.weights if one.format == wish.format]
     if same:
@@ -176,12 +176,12 @@ def _other_models(situation: Situation) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """`text` on one line without control characters."""
+    """Returns `text` on one line, with control characters escaped."""
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def remarks(model: Model, weights: WeightsEntry | None = None) -> tuple[str, ...]:
-    """What somebody who is given cached weights ought to know. `weights` are the ones given, when they are known."""
+    """Returns what a user of a model's cached weights should know. `weights` are the ones given out, if known."""
     info = model.mirror
     if info is None:
         return ()

@@ -1,4 +1,4 @@
-"""Acts on files that more than one room needs: modes, durable replacement, copies. Standard library only."""
+"""File operations that several rooms need: modes, durable replacement, copies. Standard library only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_MODES = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
-_FEW_INODES, _FEW_BYTES = 100, 64 << 10  # what others give back while it is looked at
+_FEW_INODES, _FEW_BYTES = 100, 64 << 10  # counts as none: others may free that much before we look
 _SQLITE_IOERR, _SQLITE_FULL, _SQLITE_CANTOPEN = 10, 13, 14
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 _COPY_CHUNK = 8 << 20
@@ -28,9 +28,9 @@ _COPY_CHUNK = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Modes:
-    """Permissions of what this package creates. It never changes the mode of what it finds.
+    """Permissions of the files and folders that this package creates. It never changes the mode of existing ones.
 
-    `exact` applies a mode whatever the umask says: a group that shares a root cannot work under the usual 022.
+    `exact` sets a mode regardless of the umask: the usual 022 would keep a group from sharing a root.
     """
 
     file: int = 0o644
@@ -40,7 +40,7 @@ class Modes:
 
     @classmethod
     def for_sharing(cls, shared: str) -> Modes:
-        """The modes of `[store] shared`: "private" or "group"."""
+        """Returns the modes for the setting `[store] shared`: "private" or "group"."""
         if shared == "group":
             return cls(file=0o664, blob=0o444, directory=0o2775, exact=True)
         return cls()
@@ -51,7 +51,7 @@ PRIVATE = Modes()
 
 @contextlib.contextmanager
 def no_space_named(what: str) -> Iterator[None]:
-    """Turns a full disk or quota into `NoSpaceError`, which names what was being written."""
+    """Turns the OSError of a full disk or disk quota into a NoSpaceError that names what was being written."""
     try:
         yield
     except OSError as error:
@@ -61,7 +61,7 @@ def no_space_named(what: str) -> Iterator[None]:
 
 
 def no_space(when: str, error: OSError | None = None, folder: Path | None = None) -> NoSpaceError:
-    """The error for a disk that took no more. A file that could not be made says where inodes are to be counted."""
+    """Returns the error for a full disk. Says so if the disk lacks inodes in `folder`, or beside the error's file."""
     if error is not None and isinstance(error.filename, (str, bytes)):
         folder = Path(os.fsdecode(error.filename)).parent
     if folder is not None and _lacks_inodes(folder):
@@ -73,10 +73,10 @@ def no_space(when: str, error: OSError | None = None, folder: Path | None = None
 
 
 def database_full(error: Exception, folder: Path, what: str) -> NoSpaceError | None:
-    """The same for an error of SQLite; None for one of another kind.
+    """Returns the error for a full disk that SQLite met; None for any other error.
 
-    It has a word of its own for a full disk only. Where its journal cannot be made or synced for want of room, it says
-    that it cannot open a file, or that reading or writing failed.
+    SQLite does not always report a full disk as such. When its journal cannot be created or synced for lack of space,
+    it reports that it cannot open a file, or that reading or writing failed. So this looks at the free space too.
     """
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == _SQLITE_FULL or (code in (_SQLITE_IOERR, _SQLITE_CANTOPEN) and _lacks_room(folder)):
@@ -85,7 +85,7 @@ def database_full(error: Exception, folder: Path, what: str) -> NoSpaceError | N
 
 
 def _lacks_inodes(folder: Path) -> bool:
-    """Whether files cannot be made although there are bytes. Some file systems count none, and are never without."""
+    """Returns whether the disk has free bytes but no free inodes; False on file systems that do not count inodes."""
     found = _counted(folder)
     return found is not None and not _lacks_bytes(found) and found.f_files > 0 and found.f_favail < _FEW_INODES
 
@@ -102,14 +102,14 @@ def _lacks_bytes(found: os.statvfs_result) -> bool:
 def _counted(folder: Path) -> os.statvfs_result | None:
     try:
         return os.statvfs(folder)
-    except (OSError, AttributeError):  # gone, or a system that has no such call
+    except (OSError, AttributeError):  # the folder is gone, or the system has no statvfs
         return None
 
 
 def set_mode(file: int | Path, mode: int) -> None:
-    """Gives a file or a folder its permissions, where the file system has any.
+    """Sets the permissions of a file or a folder, if the file system has permissions.
 
-    FAT, exFAT and many shares refuse: what their mount says holds for every file, and the mirror works all the same.
+    FAT, exFAT and many shares refuse, because one mount option sets the mode of all files. That is ignored.
     """
     try:
         os.chmod(file, mode)
@@ -119,20 +119,20 @@ def set_mode(file: int | Path, mode: int) -> None:
 
 
 def make_directory(path: Path, modes: Modes = PRIVATE) -> None:
-    """Creates `path` and its missing parents; one that exists is left as it is."""
+    """Creates `path` and its missing parents. Leaves existing folders as they are."""
     missing = []
     while not path.exists():
         missing.append(path)
         path = path.parent
     for folder in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # another process was first
+        with contextlib.suppress(FileExistsError):  # another process created it first
             os.mkdir(folder, modes.directory & 0o777)
             if modes.exact:
                 set_mode(folder, modes.directory)
 
 
 def create_exclusive(path: Path, mode: int, *, exact: bool = False) -> BinaryIO:
-    """Opens a new file for reading and writing; it must not exist."""
+    """Creates a file and opens it for reading and writing. Raises FileExistsError when it exists."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode)
     if exact:
         set_mode(descriptor, mode)
@@ -140,14 +140,14 @@ def create_exclusive(path: Path, mode: int, *, exact: bool = False) -> BinaryIO:
 
 
 class NotAFileError(OSError):
-    """A folder, a link, a pipe or a device stands where a file is looked for."""
+    """The path is a folder, a link, a pipe or a device, and not a regular file."""
 
     def __init__(self, path: str | os.PathLike[str], mode: int) -> None:
         super().__init__(errno.EINVAL, f"it is {kind_of(mode)}, not a file", os.fspath(path))
 
 
 def kind_of(mode: int) -> str:
-    """What a file's mode says that it is, in words."""
+    """Returns in words what kind of file a mode describes."""
     for test, word in (
         (stat.S_ISDIR, "a folder"), (stat.S_ISLNK, "a link"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
     ):  # fmt: skip
@@ -157,18 +157,18 @@ def kind_of(mode: int) -> str:
 
 
 def open_regular(path: str | os.PathLike[str], *, follow: bool = False) -> io.FileIO:
-    """Opens a file for reading, unbuffered. A pipe is not waited for, and a link is not followed unless it is said.
+    """Opens a regular file for reading, unbuffered. Never blocks on a pipe, and follows a link only with `follow`.
 
     Raises:
-        NotAFileError: it is something else.
-        OSError: it cannot be opened.
+        NotAFileError: the path is not a regular file.
+        OSError: the file cannot be opened.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
         descriptor = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
     except OSError:
         if not follow:
-            regular_status(path)  # says what it is, where that is the reason
+            regular_status(path)  # raises the more exact NotAFileError if that is the reason
         raise
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
@@ -178,21 +178,21 @@ def open_regular(path: str | os.PathLike[str], *, follow: bool = False) -> io.Fi
 
 
 def read_regular(path: str | os.PathLike[str], *, follow: bool = False) -> bytes:
-    """The bytes of a file; a link is followed only when it is said.
+    """Returns the bytes of a regular file. Follows a link only with `follow`.
 
     Raises:
-        OSError: it cannot be read, or is no file.
+        OSError: the file cannot be read, or is not a regular file.
     """
     with open_regular(path, follow=follow) as stream:
         return stream.read()
 
 
 def regular_status(path: str | os.PathLike[str]) -> os.stat_result:
-    """What the system tells of a file; a link is none.
+    """Returns the status of a regular file, without following a link.
 
     Raises:
-        NotAFileError: it is something else.
-        OSError: it is not there, or may not be looked at.
+        NotAFileError: the path is not a regular file; a link counts as none.
+        OSError: the file is missing or inaccessible.
     """
     found = os.lstat(path)
     if not stat.S_ISREG(found.st_mode):
@@ -202,10 +202,10 @@ def regular_status(path: str | os.PathLike[str]) -> os.stat_result:
 
 @contextlib.contextmanager
 def opened_folder(path: Path) -> Iterator[int]:
-    """A folder by descriptor, so that what is done in it is done there, whatever stands under its path by then.
+    """Yields the descriptor of a folder, so that work in it stays in it even if its path is replaced meanwhile.
 
     Raises:
-        OSError: it is a link, no folder, or may not be entered.
+        OSError: the path is a link, is no folder, or is inaccessible.
     """
     flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
     try:
@@ -221,20 +221,20 @@ def opened_folder(path: Path) -> Iterator[int]:
 
 
 def unlink_in_folder(path: Path) -> None:
-    """Removes a file, of its own folder only: through no link.
+    """Removes a file, but only if its folder is not a link.
 
     Raises:
-        OSError: it cannot be removed, or its folder is a link.
+        OSError: the file cannot be removed, or its folder is a link.
     """
     with opened_folder(path.parent) as folder:
         os.unlink(path.name, dir_fd=folder)
 
 
 def refuse_linked(*folders: Path) -> None:
-    """Makes sure that nothing is renamed into or out of another place than it seems.
+    """Refuses folders that are links, so that a rename does not move files into or out of another place.
 
     Raises:
-        OSError: one of them is a link, or no folder.
+        OSError: one of the folders is a link, is no folder, or is missing.
     """
     for folder in folders:
         mode = os.lstat(folder).st_mode
@@ -245,30 +245,30 @@ def refuse_linked(*folders: Path) -> None:
 
 
 def unnamed(folder: Path) -> BinaryIO:
-    """A new file without a name on the disk of `folder`, for reading and writing; closing it gives its room back."""
+    """Opens a new file without a name on the disk of `folder`, for reading and writing. Closing it frees its space."""
     import tempfile
 
     return tempfile.TemporaryFile(dir=folder, buffering=0)
 
 
 def sibling(path: Path) -> Path:
-    """A fresh hidden name beside `path`, on the same file system, for a file that will be renamed over it."""
+    """Returns a new hidden name beside `path`, for a temporary file that will be renamed over it."""
     name = os.fsdecode(os.fsencode(path.name)[:80]) if len(os.fsencode(path.name)) > 80 else path.name
     return path.with_name(f".{name}.{os.getpid()}.{_token()}.tmp")
 
 
 def part_name(what: str) -> str:
-    """A fresh name in `incoming/` that tells its owner: `weights.host-4026531836.1234.9f8e7d6c.part`."""
+    """Returns a new name in `incoming/` that holds its owner: `weights.host-4026531836.1234.9f8e7d6c.part`."""
     return f"{what}.{host_name()}.{os.getpid()}.{_token()}.part"
 
 
 def _token() -> str:
-    # `secrets` would say the same, and bring half of the standard library's cryptography into every start.
+    # `secrets` would give the same, but would import much of the standard library's cryptography at every start.
     return os.urandom(4).hex()
 
 
 def host_name() -> str:
-    """This host and, on Linux, this namespace of processes: pids of two containers say nothing about each other."""
+    """Returns the host's name and, on Linux, its PID namespace: process ids of two containers are not comparable."""
     import socket
 
     name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:48] or "host"
@@ -280,9 +280,9 @@ def host_name() -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: int = 0o644, *, exact: bool = False, durable: bool = True) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when the block ends well, and leaves nothing when it does not.
+    """Yields a new file that replaces `path` when the block succeeds, and is removed when it fails.
 
-    With `durable`, the bytes are on the disk before the name is, and the name is before this returns.
+    With `durable`, the bytes are synced to the disk before the rename, and the rename before this returns.
     """
     temporary = sibling(path)
     stream = create_exclusive(temporary, mode, exact=exact)
@@ -301,27 +301,27 @@ def replacing(path: Path, mode: int = 0o644, *, exact: bool = False, durable: bo
 
 
 def write_atomically(path: Path, data: bytes, modes: Modes = PRIVATE) -> None:
-    """Replaces the contents of `path` as one act that a power cut cannot halve.
+    """Replaces the contents of `path` atomically: after a power cut they are the old or the new ones.
 
     Raises:
-        NoSpaceError: the disk is full; `path` is as it was.
+        NoSpaceError: the disk is full. `path` is unchanged.
     """
     with no_space_named(path.name), replacing(path, modes.file, exact=modes.exact) as stream:
         write_all(stream, data)
 
 
 def write_all(stream: BinaryIO, data: bytes | memoryview) -> None:
-    """Writes all of `data`: an unbuffered write may take less than it is given."""
+    """Writes all of `data` in a loop, because an unbuffered write may write only a part."""
     view = memoryview(data)
     while view:
         view = view[stream.write(view) :]
 
 
 def begin_writing_back(stream: BinaryIO, start: int, count: int) -> None:
-    """Lets the disk begin with bytes that were just written, so that the fsync at the end finds little left to do.
+    """Makes Linux start writing recent bytes to the disk, so that the fsync at the end has little left to do.
 
-    Linux writes what it is told will not be needed, and drops it from memory only once that is done. Elsewhere, and
-    where there is no disk, nothing happens.
+    When Linux is told that pages will not be needed, it writes the dirty ones before it drops them from memory. Other
+    systems do nothing.
     """
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):
@@ -329,7 +329,7 @@ def begin_writing_back(stream: BinaryIO, start: int, count: int) -> None:
 
 
 def fsync_directory(path: Path) -> None:
-    """Makes the names in `path` durable; a no-op where folders cannot be opened or synced (Windows, some shares)."""
+    """Syncs the names in a folder to the disk. Does nothing where folders cannot be synced (Windows, some shares)."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -344,7 +344,7 @@ def fsync_directory(path: Path) -> None:
 
 
 def clone_or_copy(source: BinaryIO, target: BinaryIO) -> str:
-    """Gives `target` the contents of `source`: "reflink" where the file system shares blocks, else "copy"."""
+    """Copies `source` to `target`. Returns "reflink" when the file system shares the blocks, else "copy"."""
     if reflink(source.fileno(), target.fileno()):
         return "reflink"
     copy(source, target)
@@ -352,7 +352,7 @@ def clone_or_copy(source: BinaryIO, target: BinaryIO) -> str:
 
 
 def reflink(source: int, target: int) -> bool:
-    """Shares the blocks of an open file with another (btrfs, XFS, bcachefs); False where that cannot be done."""
+    """Shares the blocks of an open file with another (btrfs, XFS, bcachefs). Returns False where that is impossible."""
     if sys.platform != "linux":
         return False
     import fcntl
@@ -367,7 +367,7 @@ def reflink(source: int, target: int) -> bool:
 
 
 def copy(source: BinaryIO, target: BinaryIO) -> None:
-    """Copies from the present positions to the end of `source`, inside the kernel where it can."""
+    """Copies from the present positions to the end of `source`, inside the kernel where possible."""
     if hasattr(os, "copy_file_range") and _copy_in_kernel(source.fileno(), target.fileno()):
         return
     buffer = memoryview(bytearray(1 << 20))
@@ -376,7 +376,7 @@ def copy(source: BinaryIO, target: BinaryIO) -> None:
 
 
 def _copy_in_kernel(source: int, target: int) -> bool:
-    """False when the kernel refused before the first byte, so that the caller can copy in the ordinary way."""
+    """Copies inside the kernel. Returns False when no byte was copied, so that the caller can copy by reading."""
     moved = 0
     while True:
         try:
@@ -386,6 +386,6 @@ def _copy_in_kernel(source: int, target: int) -> bool:
                 raise
             return False
         if count == 0:
-            # Some network file systems answer 0 at once instead of an error: let the ordinary copy decide.
+            # Some network file systems return 0 at once instead of an error. Then the ordinary copy must be tried.
             return moved > 0
         moved += count

@@ -1,13 +1,13 @@
-"""The package's log, for the modules that write to it. Readers do without: it takes as long to import as they do."""
+"""The package's log. Modules for readers do not import it: importing logging takes as long as all of them."""
 
 from __future__ import annotations
 
 import logging
 
-# A library says nothing where a program has not asked for its log.
+# A library should print nothing unless the program configures logging.
 logging.getLogger("registry_mirror").addHandler(logging.NullHandler())
 
 
 def logger(room: str | None = None) -> logging.Logger:
-    """The log of a room, or that of the package."""
+    """Returns the logger of a room, or the package's when `room` is None."""
     return logging.getLogger("registry_mirror" if room is None else f"registry_mirror.{room}")

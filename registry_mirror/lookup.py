@@ -1,4 +1,4 @@
-"""From a name or an id to weights in the store. Standard library only."""
+"""Finds a model's weights in the store by a name or an id. Standard library only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .index.values import ModelRow, WeightsEntry
     from .model import Model
 
-# Enough to find a slip of the finger in any real mirror, and bounded when there are a million names.
+# Enough to find a mistyped name in any real mirror, and bounded when there are a million names.
 NAMES_COMPARED = 20_000
 
 _PUT_ASIDE = "run `mirror sync` where the mirror is synced, which puts them aside and fetches them again"
@@ -26,7 +26,7 @@ _PUT_ASIDE = "run `mirror sync` where the mirror is synced, which puts them asid
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Weights in the store: their model, what is recorded of them, and their absolute path."""
+    """Weights in the store: their model, their entry in the index, and their absolute path."""
 
     model: Model
     entry: WeightsEntry
@@ -34,10 +34,10 @@ class Weights:
 
 
 def resolve(snapshot: Snapshot, model: str, weights_format: str) -> tuple[ModelRow, list[ModelRow]]:
-    """The model that `model` means, and all of its name.
+    """Returns the model that an id or a name means, and all models of its name.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: no model has this id or name.
     """
     row = snapshot.by_id(model, weights_format)
     if row is not None:
@@ -49,11 +49,11 @@ def resolve(snapshot: Snapshot, model: str, weights_format: str) -> tuple[ModelR
 
 
 def choose(snapshot: Snapshot, model: str, wish: Wish) -> tuple[ModelRow, WeightsEntry]:
-    """The model that `model` means, and those of its weights that meet the wish.
+    """Returns the model that an id or a name means, and the first of its weights that meet the wish.
 
     Raises:
-        NotFoundError: there is no such model.
-        ConflictError: it has no such weights.
+        NotFoundError: no model has this id or name.
+        ConflictError: the model has no such weights.
     """
     row, namesakes = resolve(snapshot, model, wish.format)
     weights = snapshot.weights(row.id)
@@ -64,11 +64,11 @@ def choose(snapshot: Snapshot, model: str, wish: Wish) -> tuple[ModelRow, Weight
 
 
 def check_file(found: Weights, *, verify: bool) -> None:
-    """Refuses to give out a blob that is not what was recorded of it; `verify` hashes it, else only its size counts.
+    """Checks that a blob matches its record: by its size and, with `verify`, by its digests.
 
     Raises:
-        IntegrityError: it is missing, or not what was recorded.
-        ConfigurationError: it cannot be read.
+        IntegrityError: the blob is missing, is not a regular file, or does not match its record.
+        ConfigurationError: the blob cannot be read.
     """
     what, entry = f"the weights of model {quoted(found.model.name)}", found.entry
     try:

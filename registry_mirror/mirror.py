@@ -1,6 +1,7 @@
 """`Mirror`: the registry's reading verbs, answered from a root on disk. Standard library only.
 
-Nothing here dials, locks, writes or migrates: it opens the index and blobs, and works on a read-only mount.
+It only reads the index and the blobs: it uses no network, takes no lock, migrates nothing and works on a read-only
+mount. Only `download` writes, to the caller's own file.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ LARGEST_LIMIT = 500
 
 
 class Mirror:
-    """A root, read offline. Threads may share one; it sees what a sync publishes while it is open.
+    """A root, read offline. Threads may share it. It sees each index that a sync publishes while it is open.
 
     Args:
-        root: the folder; None takes `MIRROR_ROOT`, or the user's data folder.
+        root: the folder; None means `MIRROR_ROOT`, or the user's data folder.
     """
 
     def __init__(self, root: str | Path | None = None) -> None:
@@ -46,10 +47,10 @@ class Mirror:
         self.models = MirrorModels(self._layout, self._reader)
 
     def status(self) -> MirrorStatus:
-        """Counts, bytes, ages, open failures, the last run, and how well the stored bytes are known.
+        """Returns counts, bytes, ages, open failures, the last run, and the state of the checks of stored bytes.
 
         Raises:
-            NoIndexError: there is no index here.
+            NoIndexError: the root has no index, or none that this version can read.
         """
         from .status import MirrorStatus, read_last_run
 
@@ -97,21 +98,21 @@ class MirrorModels:
         include_archived: bool = False,
         include_gone: bool = False,
     ) -> _Page:
-        """The newest models, newest first.
+        """Returns the newest models, newest first.
 
         Args:
-            limit: how many at most, 1 to 500.
+            limit: the largest number of models, 1 to 500.
             status: only models of this status; "archived" shows archived ones.
             model_type: only models of this type.
-            include_archived: archived models too.
-            include_gone: models too that the upstream no longer has.
+            include_archived: whether to include archived models.
+            include_gone: whether to include models that the upstream no longer has.
 
         Returns:
-            The models, each with what the mirror knows of it in `mirror`.
+            The models. The attribute `mirror` of each holds what the mirror knows about it.
 
         Raises:
             ValidationError: `limit` is out of range.
-            NoIndexError: there is no index here, or none that this version can read.
+            NoIndexError: the root has no index, or none that this version can read.
             MirrorError: the document of a model cannot be read.
         """
         _check_count("limit", limit)
@@ -128,11 +129,11 @@ class MirrorModels:
         include_archived: bool = False,
         include_gone: bool = False,
     ) -> Iterator[Model]:
-        """All models, newest first, from one picture of the index, in constant memory.
+        """Iterates over all models, newest first, from one snapshot of the index and in constant memory.
 
         Args:
-            page_size: 1 to 500, for code that also runs against `Client`; nothing is paged here.
-            status, model_type, include_archived, include_gone: as for `list`.
+            page_size: 1 to 500. It has no effect here, and is accepted for code that also runs against `Client`.
+            status, model_type, include_archived, include_gone: as in `list`.
 
         Returns:
             An iterator over the models. It raises NoIndexError and MirrorError as `list` does.
@@ -145,14 +146,14 @@ class MirrorModels:
         return self._stream(selection)
 
     def get(self, model: str) -> Model:
-        """One model, with what the mirror knows of it in `mirror`.
+        """Returns one model. Its attribute `mirror` holds what the mirror knows about it.
 
         Args:
-            model: an id or a name. An id wins; of one name the newest model that is live and ready.
+            model: an id or a name. An id wins; a name means the newest live and ready model of that name, if any.
 
         Raises:
             NotFoundError: no model here has this id or name.
-            NoIndexError: there is no index here, or none that this version can read.
+            NoIndexError: the root has no index, or none that this version can read.
             MirrorError: the document of the model cannot be read.
         """
         return self._model(self._reader.read(lambda snapshot: resolve(snapshot, model, DEFAULT_FORMAT)[0]))
@@ -161,18 +162,18 @@ class MirrorModels:
         self,
         model: str,
         *,
-        format: str = DEFAULT_FORMAT,  # noqa: A002 - the platform's own word for it
+        format: str = DEFAULT_FORMAT,  # noqa: A002 - the platform's API uses this name
         version: str | None = None,
         md5: str | None = None,
         verify: bool = False,
     ) -> Path:
-        """The absolute path of a model's weights; no bytes are moved.
+        """Returns the absolute path of a model's weights, without copying them.
 
         Args:
-            model, format, version, md5, verify: as for `weights`.
+            model, format, version, md5, verify: as in `weights`.
 
         Returns:
-            The blob. It is read-only, and must stay as it is.
+            The path of the blob. The blob is read-only and must not be changed.
 
         Raises:
             NotFoundError, ConflictError, IntegrityError, NoIndexError: as `weights` does.
@@ -190,22 +191,22 @@ class MirrorModels:
         md5: str | None = None,
         verify: bool = False,
     ) -> Weights:
-        """A model's cached weights, whatever its status is now.
+        """Returns a model's cached weights, whatever the model's status is now.
 
         Args:
             model: an id or a name.
             format: `onnx`, `pytorch`, ...
-            version, md5: a file that has been superseded, by either; without them, the current one.
-            verify: hash the file first. Without it, only its size is looked at.
+            version, md5: select a file by either, also a superseded one; without them, the current file is meant.
+            verify: whether to hash the file first. If not, only its size is checked.
 
         Returns:
-            The file with its digests, its size in bytes and its model.
+            The file's path, its digests, its size in bytes and its model.
 
         Raises:
             NotFoundError: no model here has this id or name.
-            ConflictError: it has no such weights here.
-            IntegrityError: the file is missing, or is not what was recorded.
-            NoIndexError: there is no index here, or none that this version can read.
+            ConflictError: the model has no such weights here.
+            IntegrityError: the file is missing, or does not match its record.
+            NoIndexError: the root has no index, or none that this version can read.
         """
         wish = Wish(format, version, None if md5 is None else md5.strip().lower())
         row, entry = self._reader.read(lambda snapshot: choose(snapshot, model, wish))
@@ -225,14 +226,14 @@ class MirrorModels:
         link: Literal["hard", "symbolic"] | None = None,
         verify: bool = False,
     ) -> Path:
-        """A model's weights as a file of your own.
+        """Copies a model's weights to a file of your own, or links it to the blob.
 
         Args:
-            model, format, version, md5, verify: as for `weights`.
-            output_path: the file; an older one is replaced once the new one is whole.
+            model, format, version, md5, verify: as in `weights`.
+            output_path: the file to write. An existing file is replaced once the new one is whole.
             progress: called with the bytes done and the bytes in all.
-            link: "hard" or "symbolic" for a link to the blob instead of a copy. The blob is read-only and must stay as
-                it is.
+            link: "hard" or "symbolic" for a link to the blob instead of a copy. The blob is read-only and must not be
+                changed.
 
         Returns:
             `output_path`.
@@ -240,7 +241,7 @@ class MirrorModels:
         Raises:
             ConfigurationError: `output_path` cannot be written.
             NoSpaceError: the disk is full.
-            ValidationError: `link` is something else.
+            ValidationError: `link` is not one of the listed values.
             NotFoundError, ConflictError, IntegrityError, NoIndexError: as `weights` does.
         """
         from .store.deliver import deliver, output_file
@@ -251,9 +252,9 @@ class MirrorModels:
         return output
 
     def _current(self, model: str, weights_format: str) -> Path | None:
-        """The file of a model's current weights; None when anything is not as it should be, which `weights` explains.
+        """Returns the file of a model's current weights; None in any unusual case, which `weights` then explains.
 
-        A third of its time: for one stat and one question, no document is read and no model made.
+        This takes a third of the time of `weights`: it makes one query and one stat, and reads no document.
         """
         found = self._reader.read(lambda snapshot: snapshot.current(model, weights_format))
         if found is None:

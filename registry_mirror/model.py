@@ -1,6 +1,6 @@
-"""The words that every room speaks: a model, its status, its type, and what the mirror knows of it.
+"""The types that every room uses: a model, its status, its type, and what the mirror knows about it.
 
-Standard library only: readers import this on boxes where nothing else is installed.
+Standard library only: readers import this on machines where nothing else is installed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=StrEnum)
 
 ITS_FILE = "its file "
-"""What a failure begins with that is no fetch's: weights whose stored file was found damaged or missing."""
+"""The beginning of a failure's text when no fetch failed but a stored file was found damaged or missing."""
 
 _OBEYED = "[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
-"""Characters that a terminal obeys or hides: C1 controls, directions of writing, those without a width."""
+"""Characters that a terminal obeys or hides: DEL, C1 controls, marks of writing direction, and zero-width ones."""
 
 CLOCK_SKEW = 60.0
 """Seconds by which the clocks of two machines may differ."""
@@ -35,7 +35,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class ModelStatus(StrEnum):
-    """Life of a model, as the platform's models page lists it."""
+    """The status of a model, as the platform's models page lists it."""
 
     TRAINING = "training"
     READY = "ready"
@@ -54,15 +54,15 @@ class ModelType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MirrorInfo:
-    """What the mirror knows of a model beyond the upstream's document.
+    """What the mirror knows about a model beyond the upstream's document.
 
     Attributes:
-        cached: whether current weights of the asked format are in the store.
-        path: their file, absolute; None when not cached.
+        cached: whether the store has current weights of the model, in the requested format or else in any other.
+        path: absolute path of the weights described here (the current ones, unless others were requested), or None.
         md5, sha256: lower-case hex digests of the bytes.
         size: bytes.
-        first_seen, fetched_at, gone_at: aware UTC; None where it has not happened.
-        shadows: ids of other live models of the same name that this one hides, newest first.
+        first_seen, fetched_at, gone_at: aware UTC; None if it has not happened.
+        shadows: ids of other live and ready models of the same name that this one hides, newest first.
         pinned: whether the operator wants its weights kept.
     """
 
@@ -97,9 +97,9 @@ class MirrorInfo:
 class Model:
     """One trained model.
 
-    The fields are those of the platform's models page; `document` is the JSON object exactly as the upstream sent it,
-    fields unknown to this version included. A status or type that nobody knew when this was written is kept as a
-    string. `mirror` is None for a model that was read online.
+    The fields are those of the platform's models page. `document` is the JSON object as the upstream sent it, including
+    fields that this version does not know. A status or type that this version does not know is kept as a string.
+    `mirror` is None for a model that was read online.
     """
 
     id: str
@@ -163,9 +163,10 @@ class BlobCheck:
     """What the last check of a blob found. Times are aware UTC.
 
     Attributes:
-        checked_at: when its bytes were last hashed and right; None when never, or when its file has changed since.
-        size, mtime_ns: bytes of its file then, and when it was last modified, in nanoseconds since 1970.
-        lost_at: since when it is known to be damaged or missing; such a blob is nobody's weights in the index.
+        checked_at: when the bytes last matched their digests; None when never, or when the file changed since.
+        size, mtime_ns: bytes and modification time of the file at that check, in nanoseconds since 1970.
+        lost_at: when the blob was found damaged or missing; None if it was not. The index names no weights of a lost
+            blob.
     """
 
     checked_at: datetime | None = None
@@ -176,12 +177,12 @@ class BlobCheck:
 
 @dataclass(frozen=True, slots=True)
 class BlobRecord:
-    """A blob that weights on record name, whichever models have it.
+    """A blob that recorded weights name, whichever models have it.
 
     Attributes:
         size: bytes.
-        sha256: every SHA-256 that is recorded for it; several are a fault of the record.
-        check: without any value when nobody has checked it.
+        sha256: every SHA-256 that is recorded for the blob; more than one means that the records are wrong.
+        check: the last check; all its values are None when the blob was never checked.
     """
 
     md5: str
@@ -192,9 +193,9 @@ class BlobRecord:
 
 
 def class_names(mapping: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Class names in index order; empty when there are none.
+    """Returns class names in index order; empty when there are none.
 
-    The upstream's page documents index -> name, its SDK also reads `{"classes": [...]}`.
+    The upstream documents a mapping from index to name, and its SDK also reads `{"classes": [...]}`.
     """
     if not mapping:
         return ()
@@ -206,7 +207,7 @@ def class_names(mapping: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def known_or_text(kind: type[E], value: object) -> E | str | None:
-    """The member of `kind` for `value`, the text itself when no member has it, None for anything but a text."""
+    """Returns the member of `kind` for a text, the text itself when no member matches, and None for a non-text."""
     if not isinstance(value, str):
         return None
     try:
@@ -216,7 +217,7 @@ def known_or_text(kind: type[E], value: object) -> E | str | None:
 
 
 def parse_time(value: object) -> datetime | None:
-    """An ISO-8601 text with `Z`, an offset or nothing (then UTC) as aware UTC; None for anything else."""
+    """Parses an ISO-8601 text with `Z`, an offset or neither (meaning UTC). Returns aware UTC; None for any other."""
     if not isinstance(value, str):
         return None
     try:
@@ -232,41 +233,41 @@ def parse_time(value: object) -> datetime | None:
 
 
 def format_time(moment: datetime | None) -> str | None:
-    """Aware time as `2026-03-02T09:30:00Z`, in UTC, to the second; None for None."""
+    """Formats an aware time as `2026-03-02T09:30:00Z`, in UTC, to the second. Returns None for None."""
     if moment is None:
         return None
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def micros(moment: datetime | None) -> int | None:
-    """An aware time as microseconds since 1970 in UTC, as both databases keep it; None for None."""
+    """Returns an aware time as microseconds since 1970 in UTC, as both databases store it; None for None."""
     return None if moment is None else (moment - _EPOCH) // _MICROSECOND
 
 
 def moment(value: int | None) -> datetime | None:
-    """The aware UTC time that `micros` gave as a number; None for None."""
+    """Returns the aware UTC time for microseconds since 1970; None for None. The inverse of `micros`."""
     return None if value is None else _EPOCH + timedelta(microseconds=value)
 
 
 def known_moment(value: int) -> datetime:
-    """The time of a column that is never NULL."""
+    """Returns the same as `moment`, for a database column that is never NULL."""
     return _EPOCH + timedelta(microseconds=value)
 
 
 def is_to_come(moment: datetime, now: datetime) -> bool:
-    """Whether a time on record is in the future by more than clocks of two machines differ: one of them is wrong."""
+    """Returns whether a recorded time is more than `CLOCK_SKEW` in the future, so that some clock must be wrong."""
     return (moment - now).total_seconds() > CLOCK_SKEW
 
 
 def utc_now() -> datetime:
-    """The present, aware, in UTC."""
+    """Returns the present time, aware, in UTC."""
     return datetime.now(UTC)
 
 
 def json_bytes(value: object, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> bytes:
-    r"""JSON in UTF-8 whatever the locale. NaN and the infinities, which JSON does not have, become null.
+    r"""Encodes a value as JSON in UTF-8, whatever the locale. NaN and the infinities, which JSON lacks, become null.
 
-    Half a surrogate pair goes out as it came in, as `\udXXX`, and so does what a terminal would obey or hide.
+    Half a surrogate pair is escaped as `\udXXX`. Characters that a terminal would obey or hide are escaped likewise.
     """
 
     def text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""A text that must not be seen. Standard library only."""
+"""A text that must not be shown, such as an API key. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ MASK = "****"
 
 
 class Secret:
-    """Holds a text that no log, repr, traceback or pickle may show; only `reveal()` gives it out.
+    """Holds a text that no log, repr, traceback or pickle may show; only `reveal()` returns it.
 
-    Two secrets are compared in constant time. There is no hash, because a dict would compare in its own way.
+    Two secrets are compared in constant time. A secret has no hash, because a dict would compare hashes first.
     """
 
     __slots__ = ("_text",)
@@ -22,7 +22,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself, for the one place that sends it."""
+        """Returns the text itself, for the code that sends it."""
         return self._text
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""How the mirror is: what `Mirror.status()` answers. Standard library only."""
+"""The state of the mirror, as `Mirror.status()` returns it. Standard library only."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from .store.layout import Layout
 
 LONGEST_LOOK = 2.0
-"""Seconds that a status spends on looking at files; a slow network share has time for some of them."""
+"""Seconds that a status may spend on checking files. On a slow network share that suffices only for some."""
 
 COARSEST_TIME = 2_000_000_000
-"""Nanoseconds by which a copy may change a file's time: FAT keeps even seconds only."""
+"""Nanoseconds by which copying may change a file's time: FAT stores only even seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """What `run.json` says.
+    """The content of `run.json`.
 
     Attributes:
         record: the run record; None when no run has ended yet, or the file cannot be read.
-        last_synced_at: end of the last run whose listing was whole.
-        problem: why the file cannot be read; None when it can, or is not there.
+        last_synced_at: end of the last run that read the whole listing, did not fail and did not end early.
+        problem: why the file cannot be read; None when it can be read or does not exist.
     """
 
     record: Mapping[str, Any] | None = None
@@ -44,19 +44,19 @@ class LastRun:
 
     @property
     def gaps(self) -> list[Mapping[str, Any]]:
-        """Where a listing brought fewer models than it says it has, as the record tells it."""
+        """The gaps in the record: listings that gave fewer models than they say they have."""
         found = (self.record or {}).get("listing_gaps")
         return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files of blobs against what is recorded of them. None is opened.
+    """Counts of the blobs' files, compared with their records. No file is opened.
 
     Attributes:
-        looked_at: how many, of how many `of`; a slow mount is not asked for all of them.
-        damaged: missing, or of another size.
-        touched: of another time than at their last check. They count as unchecked: nothing is known of their bytes.
+        looked_at: how many of the `of` files were compared; on a slow mount that may be fewer than all.
+        damaged: files that are missing or have another size.
+        touched: files whose modification time differs from their last check. They count as unchecked.
     """
 
     looked_at: int = 0
@@ -67,12 +67,12 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """How well the stored bytes are known.
+    """The state of the stored bytes: their checks, their files, and the quarantine.
 
     Attributes:
         checks: sums over the checks of single blobs.
         last: the summary of the last verify; None when there was none.
-        quarantine_files, quarantine_bytes: what lies in `quarantine/`.
+        quarantine_files, quarantine_bytes: number and total size of the files in `quarantine/`.
     """
 
     checks: CheckTotals
@@ -107,14 +107,14 @@ class MirrorStatus:
 
     @property
     def last_synced_at(self) -> datetime | None:
-        """End of the last run whose listing was whole, aware UTC."""
+        """End of the last run that read the whole listing, did not fail and did not end early; aware UTC."""
         return self.last_run.last_synced_at
 
     @property
     def age_seconds(self) -> float | None:
-        """Seconds since then; None when there was no such run, or when it is still to come: then a clock is wrong.
+        """Seconds since `last_synced_at`; None when there was no such run, or when its date is in the future.
 
-        Clocks of two machines may differ by a minute, which makes 0.
+        A date in the future by at most a minute gives 0, since the clocks of two machines may differ by that much.
         """
         if self.last_synced_at is None or self.ahead:
             return None
@@ -122,15 +122,15 @@ class MirrorStatus:
 
     @property
     def ahead(self) -> bool:
-        """Whether the last sync is dated in the future, so that nobody knows how old the mirror is."""
+        """Whether the last sync is dated in the future, so that the mirror's age is unknown."""
         return self.last_synced_at is not None and is_to_come(self.last_synced_at, self.at)
 
     def stale(self, max_age: float) -> bool:
-        """Whether the mirror is older than `max_age` seconds, was never synced, or of an age that nobody knows."""
+        """Returns whether the mirror is older than `max_age` seconds, was never synced, or has an unknown age."""
         return self.age_seconds is None or self.age_seconds > max_age
 
     def counts(self) -> dict[str, int]:
-        """Models by status. A gone one counts as gone, whatever its status was."""
+        """Returns the number of models by status. A gone model counts as gone, whatever its status was."""
         statuses, gone = self.totals.statuses, self.totals.gone
         known = {str(status): statuses.get(status, 0) for status in ModelStatus}
         live = sum(statuses.values())
@@ -145,7 +145,7 @@ class MirrorStatus:
         }
 
     def as_json(self, max_age: float | None = None) -> dict[str, Any]:
-        """The object that `status --json` prints; "stale" is null unless a `max_age` in seconds was given."""
+        """Returns the object that `status --json` prints. "stale" is null unless `max_age` (in seconds) is given."""
         age = self.age_seconds
         return {
             "root": str(self.root),
@@ -181,12 +181,12 @@ def _failure_json(one: OpenFailure) -> dict[str, Any]:
 
 
 def look_at_files(layout: Layout, blobs: Iterable[BlobRecord], seconds: float = LONGEST_LOOK) -> Files:
-    """Looks at size and time of each blob's file, for at most so long.
+    """Compares size and modification time of each blob's file with its record, for at most so many seconds.
 
-    Times may differ by two seconds: a FAT stick keeps no finer ones.
+    Times may differ by two seconds, because FAT stores no finer ones.
     """
     until = time.monotonic() + seconds
-    folder = f"{layout.blobs}{os.sep}"  # a text: a `Path` for each file takes longer than the look
+    folder = f"{layout.blobs}{os.sep}"  # a string, because making a `Path` for each file takes longer than the stat
     looked = of = damaged = touched = 0
     for blob in blobs:
         of += 1
@@ -205,7 +205,7 @@ def look_at_files(layout: Layout, blobs: Iterable[BlobRecord], seconds: float = 
 
 
 def last_verify(meta: Mapping[str, str]) -> Mapping[str, Any] | None:
-    """The summary of the last verify in the index's meta; None when it says nothing that can be read."""
+    """Returns the summary of the last verify from the index's meta; None when it is missing or unreadable."""
     try:
         found = json.loads(meta.get("last_verify", "null"))
     except ValueError:
@@ -214,7 +214,7 @@ def last_verify(meta: Mapping[str, str]) -> Mapping[str, Any] | None:
 
 
 def folder_size(folder: Path) -> tuple[int, int]:
-    """Files in a folder, and their bytes. One that is not there, or may not be looked into, has none."""
+    """Returns the number of files in a folder and their bytes. A missing or unreadable folder counts as empty."""
     files = size = 0
     try:
         with os.scandir(folder) as entries:
@@ -227,7 +227,7 @@ def folder_size(folder: Path) -> tuple[int, int]:
 
 
 def read_last_run(path: Path) -> LastRun:
-    """Reads `run.json`. One that is absent or torn is an answer too: a status must always be given."""
+    """Reads `run.json`. Never raises for a missing or damaged file, because a status must always be given."""
     try:
         content = json.loads(read_regular(path))
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Standard input, output and error as a command may rely on them. Imports nothing that is not there at the start.
+"""Makes standard input, output and error reliable for a command. Imports only what Python has loaded at its start.
 
-A service manager may start a command with any of the three closed, and whoever reads them may go away at any moment.
+A service manager may start a command with any of the three closed, and the reader of a pipe may exit at any moment.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class Output(io.FileIO):
-    """Standard output. That its reader has gone is no failure: what it would have got is dropped.
+    """Standard output. When its reader has gone, further output is dropped without an error.
 
-    Any other refusal is an OSError whose `filename` says what could not be written.
+    Any other failure raises an OSError whose `filename` is "standard output".
     """
 
     gone = False
 
     def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
-        """Writes some of `data`, all of it where nobody reads any more."""
+        """Writes some of `data` and returns how many bytes; drops all of it when the reader has gone."""
         if self.gone:
             return len(data)
         try:
@@ -37,7 +37,7 @@ class Output(io.FileIO):
         return written
 
     def _wait(self) -> None:
-        """Until it takes more: one that whoever started us set to be non-blocking is full for a moment."""
+        """Waits until the stream takes more: the parent process may have made it non-blocking, so it can be full."""
         import select
 
         ready = select.poll()
@@ -46,43 +46,43 @@ class Output(io.FileIO):
 
 
 class Messages(io.FileIO):
-    """Standard error: what it does not take is lost. A full log disk is no reason to stop the work."""
+    """Standard error. Output that cannot be written is dropped, because a full log disk must not stop the work."""
 
     def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
-        """Writes some of `data`, or drops it."""
+        """Writes some of `data` and returns how many bytes; drops all of it on any error."""
         try:
-            return super().write(data) or len(data)  # None: the other end takes nothing now
+            return super().write(data) or len(data)  # None means that a non-blocking stream is full
         except OSError:
             return len(data)
 
 
 def secure_streams() -> None:
-    """Gives the three streams a descriptor and an object each, before anything else is opened.
+    """Gives each of the three streams a descriptor and an object, before anything else is opened.
 
-    Otherwise the first file that is opened, a catalog for instance, gets the number of a stream that was closed, and
-    what is said there is written into it.
+    Otherwise the first opened file, such as a catalog, would get the number of a closed stream, and output to that
+    stream would be written into the file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
-            # A command that is started would find it closed, and trip over the same.
-            os.set_inheritable(number, True)  # noqa: FBT003 - it takes no names
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            # Without this, a child process would find the stream closed and have the same problem.
+            os.set_inheritable(number, True)  # noqa: FBT003 - the function takes no keyword
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - stays open as long as the process
     sys.stdout = _text(Output(1, "w", closefd=False), sys.stdout)
     sys.stderr = _text(Messages(2, "w", closefd=False), sys.stderr)
 
 
 def reader_gone() -> bool:
-    """Whether nobody reads standard output any more, so that a long answer may end."""
+    """Returns whether the reader of standard output has gone, so that a long output may stop."""
     raw = _raw_output()
     return raw is not None and raw.gone
 
 
 def forget_output() -> None:
-    """Drops what standard output has refused and still holds; it would be tried again, and fail, at the exit."""
+    """Drops buffered output that standard output has refused. Otherwise Python would fail on it again at exit."""
     if (raw := _raw_output()) is not None:
         raw.gone = True
 
@@ -93,7 +93,7 @@ def _raw_output() -> Output | None:
 
 
 def _text(raw: io.FileIO, present: TextIO | None) -> io.TextIOWrapper:
-    """A stream of text on `raw`, in the encoding of the present one. A name that it cannot carry is escaped."""
+    """Returns a text stream on `raw` with the present stream's encoding. Characters it cannot encode are escaped."""
     encoding, errors = getattr(present, "encoding", "utf-8"), getattr(present, "errors", None)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),

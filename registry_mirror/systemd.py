@@ -1,4 +1,4 @@
-"""Telling systemd that the daemon is ready and alive (sd_notify(3)). A no-op when it is not the parent."""
+"""Tells systemd that the daemon is ready and alive (sd_notify(3)). Does nothing when systemd did not start it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Notifier:
         self._told = float("-inf")
 
     def ready(self, status: str) -> None:
-        """The daemon is up."""
+        """Tells that the daemon has started."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def status(self, status: str) -> None:
-        """One line for `systemctl status`."""
+        """Sends one line for `systemctl status`."""
         self._send(f"STATUS={status}")
 
     def stopping(self) -> None:
-        """The daemon ends in good order."""
+        """Tells that the daemon is shutting down."""
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """Feeds the watchdog; cheap enough for every second."""
+        """Feeds the watchdog when it is due. Cheap enough to call several times a second."""
         if self._every is not None and time.monotonic() - self._told >= self._every:
             self._told = time.monotonic()
             self._send("WATCHDOG=1")
@@ -42,7 +42,7 @@ class Notifier:
     def _send(self, message: str) -> None:
         if not self._address:
             return
-        # A leading @ stands for the abstract namespace.
+        # A leading @ means an abstract socket.
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.connect(address)
@@ -50,7 +50,7 @@ class Notifier:
 
 
 def watchdog_interval(env: Mapping[str, str], pid: int) -> float | None:
-    """Seconds between two signs of life: a third of what systemd allows; None when it does not watch this process."""
+    """Returns the seconds between two signs of life, a third of what systemd allows; None without a watchdog."""
     microseconds = env.get("WATCHDOG_USEC", "")
     if not re.fullmatch("[0-9]{1,18}", microseconds) or env.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None

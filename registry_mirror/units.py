@@ -1,7 +1,7 @@
-"""Sizes, durations and counts as people write them: "5 GiB", "1h30m", "1 file". Standard library only.
+"""Parses and formats sizes, durations and counts: "5 GiB", "1h30m", "1 file". Standard library only.
 
-Decimal units are decimal and binary ones binary: 1 MB is 1,000,000 bytes, 1 MiB is 1,048,576. A bare letter is binary
-(1 G is 1 GiB), as in `dd`, `du -h` and `ls -h`. Case does not matter.
+1 MB is 1,000,000 bytes and 1 MiB is 1,048,576. A bare letter is binary (1 G is 1 GiB), as in `dd`, `du -h` and `ls -h`.
+Case does not matter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LONG = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def parse_size(value: str | int) -> int:
-    """Bytes; part of a byte is dropped.
+    """Returns the number of bytes, rounded down.
 
     Raises:
         ValueError: the text is not a size, or the number is negative.
@@ -44,12 +44,12 @@ def parse_size(value: str | int) -> int:
     else:
         base = 1000 if unit and unit.lower() == "b" else 1024
         factor = base ** (_SIZE_LETTERS.index(letter.lower()) + 1)
-    # In whole numbers: a float would round sizes above 8 PiB.
+    # Computed in integers, because a float would round sizes above 8 PiB.
     return int(whole + fraction) * factor // int(10 ** len(fraction))
 
 
 def parse_duration(value: str | float) -> float:
-    """Seconds; a bare number is seconds.
+    """Returns seconds. A bare number means seconds.
 
     Raises:
         ValueError: the text is not a duration, or the number is negative or not finite.
@@ -66,12 +66,12 @@ def parse_duration(value: str | float) -> float:
 
 
 def counted(count: object, word: str) -> str:
-    """`1 file`, `2 files`; any other thing in place of a number stands as it is, before the plural."""
+    """Returns `1 file` or `2 files`. A `count` that is no number is printed as it is, with the plural."""
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def format_size(size: int) -> str:
-    """`1.2 GiB`: binary units, one decimal from KiB up."""
+    """Returns a size as `1.2 GiB`: in binary units, with one decimal from KiB up."""
     amount = float(size)
     for unit in _BINARY:
         if unit == "B" and amount < 1024:
@@ -83,7 +83,10 @@ def format_size(size: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`2 h 5 min`: the two largest units, the rest dropped; `0 s` for a negative one, which a changed clock makes."""
+    """Returns a duration as `2 h 5 min`: the two largest units, the rest dropped, and `ms` below one second.
+
+    A negative duration, which a changed clock may cause, gives `0 s`.
+    """
     if 0 < seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     rest = max(0, round(seconds))

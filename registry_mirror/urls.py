@@ -1,6 +1,6 @@
-"""Verdicts on the URLs that an operator gives. Pure; standard library only.
+"""Checks the URLs that an operator gives. Pure; standard library only.
 
-The rooms that dial and the room that reads the configuration ask the same questions, so the answers stand here.
+Both the rooms that make connections and the room that reads the configuration need these checks.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def check_base_url(url: str, allow_http: bool = False) -> str:  # noqa: FBT001, FBT002 - the setting of that name
-    """The base URL as it is used from here on: no white space around it, no slash at its end, scheme and host in lower
-    case, no default port, so that one upstream has one spelling. A path prefix is kept.
+    """Returns the base URL in its normal form, so that one upstream has one spelling.
 
-    The API key travels to this URL, so it is https; http is for loopback, or where `allow_http` says that the
-    network in between is trusted.
+    The normal form has no white space around it, no slash at its end, scheme and host in lower case and no default
+    port. A path prefix is kept. The URL must be https, because the API key is sent to it; http is accepted for loopback
+    addresses, or when `allow_http` says that the network in between is trusted.
 
     Raises:
-        ConfigurationError: it is not such a URL. The message shows no password, query or fragment of it.
+        ConfigurationError: the URL is not such a URL. The message shows no password, query or fragment of it.
     """
     parts = _split(url, "base URL", _BASE_EXAMPLE)
     shown = hide_secrets(url.strip())
-    if "@" in url:  # also in the path: "https://user:1/x@host" is a password with a slash in it, and names host "user"
+    if "@" in url:  # also in the path: in "https://user:1/x@host" the password holds a slash, and the host is "user"
         raise ConfigurationError(
             f"the base URL {shown!r} carries a user or a password",
             hint="leave it out: the API key is the only credential",
@@ -46,10 +46,10 @@ def check_base_url(url: str, allow_http: bool = False) -> str:  # noqa: FBT001, 
 
 
 def check_proxy(url: str) -> str:
-    """A proxy's URL, white space and slashes at its end dropped; it may carry a user and a password.
+    """Returns a proxy's URL without white space around it and slashes at its end. It may hold a user and a password.
 
     Raises:
-        ConfigurationError: it is not an http or https URL with a host. The message shows no password of it.
+        ConfigurationError: the URL is not an http or https URL with a host. The message shows no password of it.
     """
     parts = _split(url, "proxy", _PROXY_EXAMPLE)
     if parts.path.strip("/") or "?" in url or "#" in url:
@@ -61,7 +61,7 @@ def check_proxy(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine without asking a resolver: `localhost`, 127.0.0.0/8 or ::1."""
+    """Returns whether a host is this machine (`localhost`, 127.0.0.0/8 or ::1), without asking a resolver."""
     import ipaddress
 
     if host.lower() == "localhost":
@@ -76,17 +76,17 @@ def is_loopback(host: str) -> bool:
 
 
 def hide_secrets(url: str) -> str:
-    """A URL as it may be shown: whatever stands before an @, and a query or fragment, become `****`.
+    """Returns a URL that may be shown: the part before an @, and any query or fragment, become `****`.
 
-    It works on any text, because a URL with a mistake in it is shown in an error and may carry a password all the same.
+    It accepts any text, because an error shows even a malformed URL, which may still hold a password.
     """
-    if "@" in url and re.search(r"[?#]", url):  # which of them ends the password cannot be told, so neither is trusted
+    if "@" in url and re.search(r"[?#]", url):  # the password may end at either character, so hide everything
         return f"{_scheme(url)}****"
     return re.sub(r"[?#].*$", "?****", hide_password(url), flags=re.DOTALL)
 
 
 def hide_password(url: str) -> str:
-    """A URL with whatever stands between the scheme and its last @ masked; any other part is kept."""
+    """Returns a URL with everything between the scheme and the last @ masked. All other parts are kept."""
     _, at, rest = url.rpartition("@")
     return f"{_scheme(url)}****@{rest}" if at else url
 
@@ -97,14 +97,14 @@ def _scheme(url: str) -> str:
 
 
 def _split(url: str, what: str, example: str) -> SplitResult:
-    """The parts of an http or https URL with a host and a sound port."""
+    """Returns the parts of an http or https URL with a host and a valid port, or raises ConfigurationError."""
     from urllib.parse import urlsplit
 
     text = url.strip()
     shown = hide_secrets(text)
     if not text:
         raise ConfigurationError(f"the {what} is empty", hint=example)
-    # urlsplit drops tabs and line ends in silence, so that the URL checked would not be the URL given.
+    # urlsplit silently drops tabs and line ends, so the checked URL would differ from the given one.
     if any(character.isspace() or not character.isprintable() or character == "\\" for character in text):
         raise ConfigurationError(f"the {what} {shown!r} has white space or a backslash in it", hint=example)
     try:

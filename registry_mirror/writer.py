@@ -1,4 +1,4 @@
-"""Writing to a root without an upstream: the catalog opened, and the index that follows it."""
+"""Opens a root for writing: its catalog, and the publication of its index. Needs no upstream."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from .config import Settings
 
 LAST_VERIFY = "last_verify"
-"""The fact that holds the record of the last verify, as JSON; the index tells it to readers."""
+"""The fact that holds the record of the last verify, as JSON. It is copied to the index for readers."""
 
 PUBLISHED = "published_index"
-"""The fact that holds the digests of the index that was published, and of the one before it."""
+"""The fact that holds the digests of the last published index and of the one before it."""
 
 _TOLD = ("catalog_id", "revision", "base_url", "organization_id", "chain", LAST_VERIFY)
 _IMMUTABLE = "mode=ro&immutable=1"
@@ -43,8 +43,8 @@ class Writer:
     """A root that is open for writing.
 
     Attributes:
-        wait: called with seconds to wait, as while another writer publishes; may raise.
-        root: tells when it is another folder than it was.
+        wait: called with the seconds to wait, such as while another writer publishes; may raise.
+        root: checks that the root is still the same folder.
     """
 
     layout: Layout
@@ -54,12 +54,12 @@ class Writer:
     root: RootWatch
 
     def publish_index(self) -> bool:
-        """Brings the published index up to the catalog. False when nothing had changed.
+        """Brings the published index up to date with the catalog. Returns False when nothing had changed.
 
         Raises:
             CatalogError: the catalog cannot be read.
-            StoreError: the root is no longer there.
-            NoSpaceError: the disk is full; the old index stands as it was.
+            StoreError: the root is no longer the same folder.
+            NoSpaceError: the disk is full. The old index is unchanged.
         """
         self.root.check()
         layout, catalog = self.layout, self.catalog
@@ -69,7 +69,7 @@ class Writer:
             sound = _is_as_published(layout, catalog, known)
 
             def publishing(digest: str) -> None:
-                # Both count: a kill comes before the rename, or after it.
+                # Keep both digests, because a kill may come before the rename or after it.
                 catalog.set_facts({PUBLISHED: " ".join([*known[-1:], digest])})
 
             try:
@@ -88,11 +88,11 @@ class Writer:
 
 @contextlib.contextmanager
 def open_writer(settings: Settings, wait: Callable[[float], None], *, locked: bool) -> Iterator[Writer]:
-    """Opens the root of these settings, made ready and brought up to date.
+    """Opens the root of these settings for writing. Prepares its folders, and creates or migrates its catalog.
 
     Args:
-        wait: as `Writer.wait`.
-        locked: whether the caller holds the run lock; a migration needs it and takes it otherwise.
+        wait: as in `Writer`.
+        locked: whether the caller holds the run lock. A migration needs the lock and takes it when this is False.
 
     Raises:
         ConfigurationError: the root cannot be used.
@@ -105,15 +105,16 @@ def open_writer(settings: Settings, wait: Callable[[float], None], *, locked: bo
 
 
 def open_catalog(layout: Layout, modes: Modes, *, locked: bool) -> Catalog:
-    """Opens the catalog, made or migrated where that is needed. The caller closes it.
+    """Opens the catalog, and creates or migrates it if needed. The caller closes it.
 
-    One that is behind its own index was put back, from a backup or by a power cut. It gets another name, and the index
-    is built anew: its revisions will be given once more, to other changes. A new one begins with what the index names.
+    A new catalog is filled from the index. A catalog with a lower revision than its own index was set back by a restore
+    from a backup or by a power cut, and will use those revisions again for other changes. So it gets a new id, after
+    which the next publication builds the index from scratch.
 
     Args:
-        locked: as for `open_writer`, and the same errors.
+        locked: as in `open_writer`, which also lists the errors.
     """
-    published = published_revision(layout.index)  # first: the catalog only grows while another writer works
+    published = published_revision(layout.index)  # before the catalog's, as another writer may raise both
     if needs_migration(layout.catalog):
         with contextlib.nullcontext() if locked else run_lock(layout, modes):
             if needs_migration(layout.catalog):
@@ -137,17 +138,20 @@ def _stamp_of(document: str) -> str:
 
 
 def _is_as_published(layout: Layout, catalog: Catalog, known: Sequence[str]) -> bool:
-    """Whether the index is the file that was published; says so when it is not. Each file is hashed once."""
+    """Returns whether the index is the file that was published, and logs a warning when it is not.
+
+    Hashes a file that was found good only once, and recognises it later by its status.
+    """
     try:
         found = os.stat(layout.index)
     except OSError:
-        return True  # there is none, and one is made
+        return True  # there is no index, so a new one will be made anyway
     identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     if _looked_at.get(layout.index) == identity:
         return True
     try:
         digest = digest_of(layout.index)
-        # One of an older version is on no record.
+        # An older version of this package recorded no digest, so check such an index for damage.
         fault = None if digest in known else "its bytes changed" if known else damage_of(layout.index, _IMMUTABLE)
     except OSError as error:
         fault = str(error)
@@ -161,10 +165,13 @@ def _is_as_published(layout: Layout, catalog: Catalog, known: Sequence[str]) -> 
 
 
 def mend_catalog(settings: Settings) -> str | None:
-    """Puts a damaged catalog aside, so that a new one is made of the index. Says what was wrong; None when nothing.
+    """Moves a damaged catalog to `quarantine/`, so that the next writer makes a new one from the index.
+
+    Returns:
+        What was wrong, in words; None when the catalog is missing or sound.
 
     Raises:
-        CatalogError: the index is damaged as well, or there is none.
+        CatalogError: the index is damaged as well, or missing.
         LockedError: another run holds the root.
     """
     layout, modes = Layout(settings.root), Modes.for_sharing(settings.store.shared)
@@ -190,7 +197,7 @@ def mend_catalog(settings: Settings) -> str | None:
 
 
 def _fault_of(layout: Layout) -> str | None:
-    """What is wrong with the catalog, by itself or beside the index that was published of it."""
+    """Returns what is wrong with the catalog, by itself or compared with its index; None when nothing is."""
     fault = damage_of(layout.catalog, "mode=rw")
     if fault is not None or damage_of(layout.index, _IMMUTABLE) is not None:
         return fault

@@ -74,7 +74,7 @@ class WeightsTable:
         return None if row is None else (row.sha256, row.size)
 
     def sha256_of(self, md5: str) -> set[str]:
-        """Returns every SHA-256 that was verified here with this MD5, also of lost blobs, which must come back equal."""
+        """Returns every SHA-256 that was verified here with this MD5, also of lost blobs: they must come back equal."""
         with self._database.reading() as connection:
             return set(connection.scalars(_SHA256_OF, {"under": md5}))
 
