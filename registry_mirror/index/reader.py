@@ -105,7 +105,7 @@ class IndexReader:
                     raise self._unreadable(error) from error
 
     def _once(self, query: Callable[[Snapshot], T]) -> T:
-        # Repeats `_handle` without its generator, which would be most of the cost of a lookup.
+        # Does the same as `_handle` without a generator, because these steps are most of the cost of a lookup.
         handle = self._take()
         try:
             answer = query(handle.snapshot)
