@@ -1,1 +1,1 @@
-"""Moving one body from storage into a sink: hashed while it moves, checked before it counts."""
+"""Moves one body from storage into a sink: hashes it on the way, and checks it before accepting it."""

@@ -1,8 +1,8 @@
-"""One open answer of storage, and the socket under it for bodies that are worth reading without a parser in between.
+"""One open response of storage. A large body is read straight from the socket, without the HTTP parser in between.
 
-A body with a Content-Length over HTTP/1.1 is nothing but so many bytes. Once the parser has given out the first piece
-it holds none back, and the rest can go from the socket into a buffer of ours. What the client library does beside that
-is then ours: the timeout, and noticing that the connection has ended.
+Over HTTP/1.1, a body with a Content-Length is exactly that many raw bytes. Once the parser has handed out its first
+piece it holds nothing back, so the remaining bytes can go from the socket into our own buffer. We then have to do
+what the client library would do: apply the timeout, and notice that the connection has ended.
 """
 
 from __future__ import annotations
@@ -44,21 +44,25 @@ if TYPE_CHECKING:
 
 
 WORTH = 8 << 20
-"""Bytes from which on a body is read so. Its connection is closed afterwards, which a small one does not pay for."""
+"""Bodies of at least this many bytes are read straight from the socket.
+
+The connection is closed afterwards, which costs more than a small body gains.
+"""
 
 _STEP = 0.2
-"""Seconds after which what came is handed on although the buffer has room."""
+"""Seconds after which `fill` returns the bytes it has, although the buffer has room."""
 
 
 class SocketBody:
-    """So many bytes that are still to come through a socket.
+    """The part of a body that is still to be read from a socket.
 
     Args:
         what: the model, for errors.
-        host: the storage's.
-        begun: bytes that the parser has read already.
-        left: how many are to come after them.
-        timeout: seconds for the next bytes to come.
+        host: the storage's host name, for errors.
+        raw: the socket.
+        begun: bytes of the body that the parser has read already.
+        left: number of bytes that follow `begun`.
+        timeout: seconds to wait for the next bytes.
     """
 
     def __init__(
@@ -71,13 +75,13 @@ class SocketBody:
         raw.settimeout(_STEP if timeout is None else min(_STEP, timeout))
 
     def fill(self, view: memoryview) -> int:
-        """Reads until the buffer is full, the body at its end, or nothing more came for a moment.
+        """Reads into the buffer until it is full, the body ends, or no bytes arrive for a moment.
 
         Returns:
-            Bytes read; 0 when none came for a moment.
+            Number of bytes read; 0 when none arrived for a moment.
 
         Raises:
-            RequestTimeoutError: nothing came for too long.
+            RequestTimeoutError: no bytes arrived within the timeout.
             NetworkError: the connection ended before the body did.
         """
         filled = self._from_parser(view)
@@ -88,7 +92,7 @@ class SocketBody:
             self.left -= count
             if not count or time.monotonic() - since > _STEP:
                 break
-        # What came before the end counts first.
+        # Bytes received before the failure are returned first; the next call raises.
         if self._failure and not filled:
             raise NetworkError(f"{self._what}: the connection to {self.host} {self._failure}")
         self._refuse_silence(0.0 if filled else time.monotonic() - since)
@@ -113,14 +117,17 @@ class SocketBody:
         return count
 
     def _refuse_silence(self, seconds: float) -> None:
-        # Only waiting here counts: who reads slowly, for want of a faster line or disk, does not hear silence.
+        # Only the time spent waiting in `fill` counts: a caller with a slow disk or a rate limit is not a silent peer.
         self._silent = self._silent + seconds if seconds else 0.0
         if self._timeout is not None and self._silent >= self._timeout:
             raise RequestTimeoutError(f"{self._what}: no answer from {self.host} in time")
 
 
 def counts_by_itself(version: bytes, headers: Mapping[str, str]) -> int | None:
-    """The length of a body that is nothing but its bytes on the connection; None for any other. Pure."""
+    """The length of a body that travels as plain bytes: HTTP/1.1, not chunked, not compressed. None for others. Pure.
+
+    Header names are in lower case.
+    """
     length = headers.get("content-length", "")
     coded = headers.get("transfer-encoding") or codings(headers.get("content-encoding", ""))
     if version != b"HTTP/1.1" or coded or not length.isdecimal():
@@ -129,10 +136,10 @@ def counts_by_itself(version: bytes, headers: Mapping[str, str]) -> int | None:
 
 
 def bare_socket(response: httpx.Response) -> socket.socket | None:
-    """The socket that carries the body as it is, or with its one layer of TLS.
+    """The socket that carries the body, either plain or with a single layer of TLS.
 
-    None where TLS runs inside the TLS of a proxy: the socket is the outer one then, and would give out the inner
-    layer's secret bytes.
+    None when TLS runs inside the TLS of a proxy: the socket then decrypts the outer layer only, and would return bytes
+    that the inner layer has encrypted.
     """
     stream = response.extensions.get("network_stream")
     if stream is None:
@@ -146,10 +153,10 @@ def bare_socket(response: httpx.Response) -> socket.socket | None:
 _log = logging.getLogger("registry_mirror.upstream")
 
 _REASON = 16 << 10
-"""Bytes of an error in which its reason is looked for."""
+"""How many bytes of an error's body are searched for a reason."""
 
 _SECRET = 8
-"""Characters from which on a value in a signed address may be one that somebody could use."""
+"""A value in a signed address counts as a secret from this many characters on."""
 
 _CURES = {
     "InvalidObjectState": "the object is archived in the upstream's storage, and has to be restored there first",
@@ -158,22 +165,25 @@ _CURES = {
 
 
 class Body:
-    """An answer whose body is still to be read.
+    """A response of storage whose body has not been read yet.
 
     Args:
-        rest: what is wanted; None for the whole object.
-        packed: whether the object is wanted compressed, as storage keeps it.
+        what: the model, for errors.
+        url: the signed address.
+        client: sends the request.
+        rest: the range to ask for; None for the whole object.
+        packed: whether to ask for the object compressed, as storage keeps it.
 
     Attributes:
-        fit: what the answer is to the question: `WHOLE` where the whole object was wanted; of a rest also `REST`,
+        fit: how the response fits the request: `WHOLE` when the whole object was asked for; for a range also `REST`,
             `COMPLETE`, `MISFIT` or `REFUSED`.
-        reason: why, in words.
-        declared: what it says of the object; of a rest it says less.
-        packed: takes the digests of the body as it comes, where it may be compressed.
+        reason: the reason for `fit`, in words.
+        declared: what the headers say about the object; they say less in a response with a range.
+        packed: hashes the bytes as received, when the body may be compressed; else None.
 
     Raises:
-        TransferError: it is no success; transient unless the object is not there.
-        NetworkError: no answer came.
+        TransferError: storage answered with an error, or with something other than the whole object.
+        NetworkError: storage did not answer.
     """
 
     def __init__(
@@ -207,22 +217,22 @@ class Body:
 
     @property
     def host(self) -> str | None:
-        """Of the storage; the rest of its address is a secret."""
+        """The storage's host name. The rest of its address is a secret."""
         return urlsplit(self._url).hostname
 
     def abort(self) -> None:
-        """Ends the connection under a thread that reads from it; closing the descriptor would not wake that thread."""
+        """Ends the connection, which wakes a thread that reads from it. Closing the descriptor would not wake it."""
         stream = self._response.extensions.get("network_stream")
         raw = stream.get_extra_info("socket") if stream is not None else None
         if raw is not None:
             with contextlib.suppress(OSError):
-                # Not the method of a TLS socket: that forgets its TLS, and whoever reads then reads what is encrypted.
+                # Not the TLS socket's own shutdown(): it drops the TLS layer, and the reader would get encrypted bytes.
                 socket.socket.shutdown(raw, socket.SHUT_RDWR)
 
     def wire(self, least: int = WORTH) -> SocketBody | None:
-        """The socket under it, for a body of at least so many bytes that is nothing but its bytes; else None.
+        """The rest of the body as a socket to read from; None when it cannot be, or is shorter than `least` bytes.
 
-        The connection is not used again.
+        The connection cannot be used for another request afterwards.
         """
         if self.declared.coding:
             return None
@@ -236,14 +246,19 @@ class Body:
         return SocketBody(self._what, self.host, raw, begun, length - len(begun), timeout)
 
     def chunks(self) -> Iterator[bytes]:
-        """The body as it comes, in pieces of tens of KiB, unpacked where it is compressed."""
+        """Yields the body in pieces of tens of KiB, and decompresses it if it is compressed.
+
+        Raises:
+            TransferError: the compressed body is damaged, or compressed in a way that is not supported.
+            NetworkError: the connection failed.
+        """
         try:
             yield from inflate(self.declared.coding, self._raw())
         except InflateError as error:
             raise TransferError(f"{self._what}: storage {self.host}: {error}") from None
 
     def _raw(self) -> Iterator[bytes]:
-        # Kept: an iterator that is let go closes its connection.
+        # Keeps a reference: httpx closes the connection when the iterator is garbage-collected.
         if self._pieces is None:
             self._pieces = self._iterated()
         return self._pieces
@@ -252,7 +267,7 @@ class Body:
         pieces = self._response.iter_raw()
         try:
             while True:
-                with answering(self._client):  # what frames a piece may drip, and no byte of the body comes meanwhile
+                with answering(self._client):  # a server could drip chunk headers for ever, without a byte of the body
                     chunk = next(pieces, None)
                 if chunk is None:
                     return
@@ -261,11 +276,14 @@ class Body:
                 yield chunk
         except httpx.HTTPError as error:
             failure = network_error(self._what, self._url, error)
-        # Raised out here: inside, httpx's error, which holds the signed address, would stay attached to ours.
+        # Raised outside the except block: inside, httpx's error would be chained, and it holds the signed address.
         raise failure
 
     def _refuse_failure(self, rest: Rest | None) -> None:
-        """Ends a fetch by the answer's status. A refused rest ends none by itself: the whole may be had."""
+        """Raises TransferError if the response is an error.
+
+        A refused range does not raise, unless the address has expired: storage may still give the whole object.
+        """
         if self.fit is RangeFit.MISFIT and rest is None:
             raise TransferError(f"{self._what}: storage {self.host}: {self.reason}", transient=True)
         if self.fit not in (RangeFit.OTHER, RangeFit.REFUSED):
@@ -279,13 +297,13 @@ class Body:
         raise TransferError(
             f"{self._what}: storage {self.host} answered HTTP {status}{f' ({reason})' if reason else ''}",
             hint="the weights are missing in the upstream's storage" if status in (404, 410) else cure,
-            # 401 and 403 are how signed addresses expire: the next try brings a fresh one.
+            # Expired addresses are answered with 401 or 403; the next try asks for a fresh address.
             transient=status in TRANSIENT or status in (401, 403) or expired,
             retry_after=retry_after(headers.get("retry-after"), utc_now(), headers.get("date")),
         )
 
     def _reason(self) -> str:
-        """What storage says of its error, in one line without anything of the signed address."""
+        """The reason that storage gives for its error, in one line and without any part of the signed address."""
         encoding = self._response.headers.get("content-encoding", "")
         try:
             body = first_bytes(inflate(encoding, self._raw()), _REASON, whole=False)
@@ -295,7 +313,7 @@ class Body:
         return xml_reason(body, secrets) or ("" if looks_like_html(body) else message_of(body, secrets) or "")
 
     def secrets(self) -> list[str]:
-        """What storage may quote of the signed address, and nobody else may see; the longest first."""
+        """The values in the signed address that must be masked if storage quotes them; the longest first."""
         query = urlsplit(self._url).query
         values = {part.partition("=")[2] for part in query.split("&")}.union(value for _, value in parse_qsl(query))
         return sorted((value for value in values if len(value) >= _SECRET), key=len, reverse=True)
@@ -303,7 +321,7 @@ class Body:
 
 def _open(what: str, url: str, client: httpx.Client, headers: dict[str, str]) -> httpx.Response:
     try:
-        with answering(client):  # the body has a pace of its own
+        with answering(client):  # limits the time for the headers only
             return client.send(client.build_request("GET", url, headers=headers), stream=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         failure = network_error(what, url, error)

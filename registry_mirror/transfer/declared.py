@@ -1,8 +1,8 @@
-"""What storage's headers say about an object, and what a whole body is worth. Pure.
+"""Reads what storage's headers say about an object. Pure.
 
-The rules are promises 2 and 10 of the architecture: every digest and length that storage declares of the object must
-hold, whatever the status and the labels say; an ETag of 32 hex digits is a hint that some stores give another meaning;
-where nothing was declared, a text must not pass for weights, whatever it is called.
+The rules are promises 2 and 10 of the architecture. Every digest and length that storage declares for the object must
+hold, whatever the status and the labels say. An ETag of 32 hex digits is only a hint, because some stores put something
+other than an MD5 there. `verdicts` applies the rules to a body.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _HEX_MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _SETTLED = 60.0
 _CHECKSUMS = ("crc32c", "crc32")
-"""They find accidents only, and are computed only where storage declares nothing stronger."""
+"""Checksums that detect accidents only. They are computed only when storage declares nothing stronger."""
 
 _PAIR = re.compile(r"([A-Za-z0-9-]+)=:?([A-Za-z0-9+/]+={0,2}):?(?=\s*[,;]|\s*$)")
 """One member of `x-goog-hash`, `Digest` (RFC 3230), `Repr-Digest` or `Content-Digest` (RFC 9530)."""
@@ -33,23 +33,23 @@ _PAIR = re.compile(r"([A-Za-z0-9-]+)=:?([A-Za-z0-9+/]+={0,2}):?(?=\s*[,;]|\s*$)"
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What the headers of a storage answer say about the object.
+    """What the headers of a storage response say about the object.
 
     Attributes:
-        size: bytes of the body; None when not said, or when the body is compressed.
-        md5: binding.
-        hint: an ETag of 32 hex digits, mostly the MD5, but not in every store.
+        size: bytes of the body; None when not declared, or when the body is compressed.
+        md5: the declared MD5 in hex, which the body must match.
+        hint: an ETag of 32 hex digits; in most stores, but not in all, it is the MD5.
         validator: a strong ETag, verbatim.
-        framed: whether a cut body shows (by a length or chunks) without a digest.
-        coding: the compressions of the body that comes, as `inflate` takes them; empty for none. The digests are of the
-            compressed bytes or of the file, which is found out by comparing.
-        unpacked: whether the object is stored compressed, and comes without a sign of it: then the digests are of bytes
-            that do not come.
+        framed: whether a cut body can be noticed without a digest, by its length or its chunks.
+        coding: the compressions of the body, as `inflate` takes them; empty for none. The digests may be those of the
+            compressed bytes or those of the file: comparing tells which.
+        unpacked: whether storage keeps the object compressed, but does not label the body as compressed. The digests
+            are then of the compressed bytes, which storage has probably not sent.
         modified: `Last-Modified`, verbatim.
-        settled: whether that date was old enough to tell two contents apart.
+        settled: whether `modified` was old enough to tell two contents apart.
         generation: the number that Google's storage gives each content.
         others: further binding digests in hex, by algorithm.
-        more: pairs of an algorithm and another digest by it, where headers contradict one another: all of them bind.
+        more: pairs of algorithm and digest, when headers give several digests by one algorithm: all of them bind.
     """
 
     size: int | None
@@ -72,26 +72,29 @@ class Declared:
 
     @property
     def condition(self) -> str | None:
-        """What `If-Range` takes to be sure that the rest is of the same content (RFC 9110, 13.1.5)."""
+        """The value for `If-Range`, which makes storage send a range only of the same content (RFC 9110, 13.1.5).
+
+        None when the headers gave nothing that is safe to use.
+        """
         if self.validator and _sendable(self.validator):
             return self.validator
         return self.modified if self.modified and self.settled and _sendable(self.modified) else None
 
     @property
     def resumable(self) -> bool:
-        """Whether a body that was cut may go on where it was cut: whatever else came would be noticed."""
+        """Whether a cut body may be continued with a range: bytes of another content would be noticed."""
         return not self.coding and (self.condition is not None or bool(self.digests))
 
     @property
     def lasting(self) -> bool:
-        """Whether a beginning of it is worth keeping for a later process.
+        """Whether a part file of it is worth keeping for a later process.
 
-        Only where a digest is known: a power cut or another writer may have damaged what lies on the disk.
+        Only when a digest is known: a power cut or another writer may damage the part file on disk.
         """
         return self.resumable and self.size is not None and bool(self.digests or self.hint)
 
     def joined(self, rest: Declared) -> Declared:
-        """The same, with the digests that an answer with the rest has declared of the whole object."""
+        """A copy that also has the MD5 and SHA-256 of the whole object that a response with a range declared."""
         return replace(
             self,
             md5=self.md5 or rest.md5,
@@ -100,10 +103,11 @@ class Declared:
 
 
 def declared(headers: Mapping[str, str], *, part: bool = False) -> Declared:
-    """Reads the headers; keys in lower case.
+    """Reads the headers.
 
     Args:
-        part: the answer has a part of the object only, so digests of the message are none of the object.
+        headers: names in lower case.
+        part: whether the response has only a part of the object; digests of the message are then ignored.
     """
     length, etag = headers.get("content-length", ""), headers.get("etag", "").strip()
     stored = ", ".join(codings(headers.get("x-goog-stored-content-encoding", "")))
@@ -111,7 +115,7 @@ def declared(headers: Mapping[str, str], *, part: bool = False) -> Declared:
     bare = etag.removeprefix("W/").strip('"')
     unpacked = bool(stored) and not sent
     message = [] if part else _of_message(headers)
-    # What is said of the message is of the bytes that come, also where the object is stored in another form.
+    # Digests of the message are of the bytes sent, even if storage keeps the object in another form.
     said = message if unpacked and message else [*_of_object(headers), *message]
     found = _strongest(_first_of_each(said))
     more = sorted({(name, value) for name, value in said if name in found and value != found[name]})
@@ -132,13 +136,13 @@ def declared(headers: Mapping[str, str], *, part: bool = False) -> Declared:
 
 
 def of_part(size: int, md5: str | None, etag: str | None, modified: str | None, others: Mapping[str, str]) -> Declared:
-    """What was known of an object when a part of it was kept."""
+    """Restores what was known about an object when its part file was kept."""
     known = declared({"etag": etag or "", "content-length": str(size)})
     return replace(known, md5=md5, modified=modified, settled=True, others=others)
 
 
 def _size(headers: Mapping[str, str]) -> int | None:
-    """Bytes of an object that does not come compressed. What is stored outranks the length of what is sent."""
+    """Bytes of an object that is not sent compressed. The stored length outranks the length of the response."""
     for name in ("x-goog-stored-content-length", "content-length"):
         if re.fullmatch(r"[0-9]{1,18}", headers.get(name, "")):
             return int(headers[name])
@@ -146,7 +150,10 @@ def _size(headers: Mapping[str, str]) -> int | None:
 
 
 def _is_settled(modified: str, answered: str) -> bool:
-    """Whether `Last-Modified` is a minute older than the answer: else its second may have had two contents."""
+    """Whether `Last-Modified` is at least a minute older than the response.
+
+    A younger date may not tell two contents apart: both may have been written in the same second.
+    """
     try:
         return (parsedate_to_datetime(answered) - parsedate_to_datetime(modified)).total_seconds() >= _SETTLED
     except (TypeError, ValueError, OverflowError):
@@ -154,7 +161,7 @@ def _is_settled(modified: str, answered: str) -> bool:
 
 
 def _sendable(value: str) -> bool:
-    """Whether a header of theirs may go into a request of ours."""
+    """Whether a header value from storage may be put into our request."""
     return value.isascii() and value.isprintable()
 
 
@@ -162,7 +169,7 @@ def _sendable(value: str) -> bool:
 
 
 def object_digests(headers: Mapping[str, str]) -> dict[str, str]:
-    """What headers say of the whole object, whichever part of it comes with them: hex by algorithm."""
+    """The digests of the whole object that headers declare, also those of a response with a range: hex by algorithm."""
     return _first_of_each(_of_object(headers))
 
 
@@ -176,9 +183,10 @@ def _of_object(headers: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _of_message(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Digests of the message, which is the object where the whole of it comes."""
+    """Digests of the message. They are the object's digests only when the response has the whole object."""
     found = [*_pairs(f"md5={headers.get('content-md5', '')}"), *_pairs(headers.get("content-digest", ""))]
-    # A composite checksum is one of the parts' checksums; in a part's answer, S3 gives that part's own.
+    # A composite checksum covers the checksums of the upload's parts, so no body matches it. In a response with one
+    # part, S3 gives that part's own checksum.
     if headers.get("x-amz-checksum-type", "").strip().upper() != "COMPOSITE":
         headed = {name: f"x-amz-checksum-{name.replace('-', '')}" for name in LENGTHS}
         found += _pairs(",".join(f"{name}={headers[header]}" for name, header in headed.items() if header in headers))
@@ -190,15 +198,15 @@ def _first_of_each(pairs: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def _strongest(digests: dict[str, str]) -> dict[str, str]:
-    """Those to compute."""
+    """The digests to compute: the CRCs only when there is nothing else."""
     strong = {name: value for name, value in digests.items() if name not in _CHECKSUMS}
     return strong or digests
 
 
 def _pairs(value: str) -> Iterator[tuple[str, str]]:
-    """Digests in hex of `crc32c=…,md5=…` or `sha-256=:…:`, in one header or several that the client has joined.
+    """Yields algorithm and hex digest from `crc32c=…,md5=…` or `sha-256=:…:`. The client joins repeated headers.
 
-    What is no base64, or of an algorithm that is not computed here, is passed over.
+    Skips values that are not base64, and algorithms that are not in `LENGTHS`.
     """
     for name, digest in _PAIR.findall(value):
         algorithm = "sha-1" if name.lower() == "sha" else name.lower()

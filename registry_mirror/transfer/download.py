@@ -1,7 +1,7 @@
-"""Moving one body from storage to a sink, in constant memory, hashed while it moves, checked before it counts.
+"""Moves one body from storage to a sink in constant memory: hashes it on the way, checks it before accepting it.
 
-A body may come in several answers: one that is cut goes on where it was cut, and a beginning that an earlier process
-left goes on as well. A body that does not match is fetched once more, from its first byte.
+A body may take several responses: a fetch that is cut goes on where it was cut, and so does a part file that an
+earlier process left. A body that does not match its digests is fetched once more, from its first byte.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Received(Generic[S]):
     """A whole and checked body.
 
     Attributes:
-        declared_md5: whether its MD5 is the storage's word or ours alone.
-        kept: how many of its bytes an earlier fetch had left.
+        declared_md5: whether storage declared this MD5; else only we have computed it.
+        kept: how many of its bytes came from the part file of an earlier fetch.
     """
 
     sink: S
@@ -51,7 +51,7 @@ class Received(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class _Order(Generic[S, H]):
-    """What one fetch is asked for; see `Storage.fetch`."""
+    """The arguments of one fetch; see `Storage.fetch`."""
 
     what: str
     address: Callable[[], str]
@@ -63,7 +63,7 @@ class _Order(Generic[S, H]):
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """A whole body that was not accepted. `digest` is set when a second one that agrees would be."""
+    """A whole body that was not accepted. If `digest` is set, a second body with the same digest will be accepted."""
 
     reason: str
     digest: Digest | None
@@ -71,14 +71,14 @@ class _Doubt:
 
 @dataclass(frozen=True, slots=True)
 class _Unusable:
-    """An answer that is not read. The whole is asked for next; `packed`: compressed, as storage keeps it."""
+    """A response whose body is not read. Next, the whole object is asked for; compressed if `packed` is set."""
 
     reason: str
     packed: bool = False
 
 
 class _NoAddressError(Exception):
-    """The upstream gave no address. It has been retried where it was asked; here it must not be again."""
+    """The upstream gave no address. The API client has already retried that call, so the fetch must not."""
 
     def __init__(self, error: MirrorError) -> None:
         super().__init__(str(error))
@@ -86,12 +86,14 @@ class _NoAddressError(Exception):
 
 
 class Storage:
-    """Fetches bodies by signed address. It has no key to lose.
+    """Fetches bodies by signed address. It never sees the API key.
 
     Args:
+        connections: makes the HTTP client.
         base_url: of the upstream that gives the addresses.
-        max_rate: bytes a second, over all its connections; None for as many as come.
-        lines: connections at once, beyond one for each body.
+        retry: how often a failed response is tried again.
+        max_rate: bytes a second over all connections; None for no limit.
+        lines: connections at once. Every body gets its first connection beyond that too, but no further one.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Storage:
         max_rate: int | None = None,
         lines: int = 1,
     ) -> None:
-        # identity: a body compressed on its way has no length to check, another MD5, and no rest to ask for.
+        # identity: a body compressed in transit has another MD5, no length to check, and cannot be continued.
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         self._client = connections.client(headers, given_by=base_url)
         self._retry = retry
@@ -117,12 +119,12 @@ class Storage:
         self._client.close()
 
     def abort(self) -> None:
-        """Wakes every thread that waits for bytes; each of their bodies fails as one that was cut."""
+        """Wakes every thread that waits for bytes. Their fetches fail as if the connection had been cut."""
         for body in list(self._open):
             body.abort()
 
     def look(self, what: str, url: str) -> Declared:
-        """What storage says about an object; its body is not read."""
+        """Asks storage for an object and returns what its headers say, without reading the body."""
         self.requests.add()
         with Body(what, url, self._client) as body:
             return body.declared
@@ -136,21 +138,24 @@ class Storage:
         progress: Callable[[int, int | None], None] = lambda _done, _total: None,
         begun: Beginning[S] | None = None,
     ) -> Received[S] | H:
-        """One body, whole and checked, or what `held` made of its headers.
+        """Fetches one whole body and checks it.
 
         Args:
             what: the model, for errors.
-            address: gives a fresh signed address; called for every answer.
-            sink: makes an empty place for the body. One that is `Keeping` keeps a beginning that a later fetch can
-                go on with; others are discarded when the fetch fails.
-            held: looks at the headers; anything but None abandons the body.
+            address: returns a fresh signed address; called for every request.
+            sink: makes an empty sink for the body. If the fetch fails, a `KeepingSink` may keep the bytes for a later
+                fetch to continue; other sinks are discarded.
+            held: looks at the headers, and returns a value to use instead of the body, or None to fetch the body.
             progress: called with bytes done and bytes in all (None when not known) after every chunk; may raise.
-            begun: a beginning of the body that an earlier fetch left.
+            begun: the beginning of the body that an earlier fetch kept.
+
+        Returns:
+            The checked body, or the value that `held` returned.
 
         Raises:
-            IntegrityError: the bytes do not match what storage declares, twice.
+            IntegrityError: two fetches did not match what storage declares.
             TransferError: storage does not give the body.
-            NetworkError: it cannot be reached.
+            NetworkError: storage cannot be reached.
             ApiError: the upstream gives no address.
         """
         order = _Order(what, address, sink, held, progress, self._rate)
@@ -167,7 +172,7 @@ class Storage:
         )
 
     def _whole(self, order: _Order[S, H], load: PartialBody[S], twin: _Doubt | None = None) -> Received[S] | H | _Doubt:
-        """One whole body, in as many answers as it takes. Only a try that brings nothing new is one of the four."""
+        """Fetches one whole body in as many responses as needed. Only a try without progress counts as a failure."""
         try:
             return self._retry.call(lambda: self._go_on(order, load, twin), load.progressed)
         except _NoAddressError as failed:
@@ -178,7 +183,7 @@ class Storage:
             raise
 
     def _go_on(self, order: _Order[S, H], load: PartialBody[S], twin: _Doubt | None) -> Received[S] | H | _Doubt:
-        """What one try brings: an answer, joined to what is here, or another where the first cannot be used."""
+        """Makes one try: asks for the rest of the body, and for the whole object if that response is unusable."""
         asked, packed = load.rest, False
         rest = asked
         try:
@@ -187,7 +192,7 @@ class Storage:
                 if not isinstance(found, _Unusable):
                     return found
                 _log.debug("%s: asks once more: %s", order.what, found.reason)
-                rest, packed = None, found.packed  # so the third answer is the last
+                rest, packed = None, found.packed  # at most three responses: a range, the whole, the whole compressed
         finally:
             load.asked(asked)
 
@@ -201,7 +206,11 @@ class Storage:
         instead: bool,
         packed: bool,
     ) -> Received[S] | H | _Doubt | _Unusable:
-        """One answer, under a fresh address; `instead` of a rest that was not to be had."""
+        """Sends one request with a fresh address and takes its body.
+
+        Args:
+            instead: whether a range was asked for before, and storage did not give it.
+        """
         try:
             url = order.address()
         except MirrorError as error:
@@ -218,7 +227,7 @@ class Storage:
 
     @contextlib.contextmanager
     def _first(self, order: _Order[S, H], load: PartialBody[S], url: str) -> Iterator[_RangeSource[S, H]]:
-        """Counts the first connection of a body, and gives what further ones come from."""
+        """Counts the first connection of a body, and yields the source of its further connections."""
         source = _RangeSource(self, order, load, url)
         self.lines.enter()
         try:
@@ -228,7 +237,7 @@ class Storage:
 
     @contextlib.contextmanager
     def body_of(self, what: str, url: str, rest: Rest) -> Iterator[Body]:
-        """One answer more, for a part of a body that comes already."""
+        """Opens a further connection for one range of a body that is being fetched."""
         self.requests.add()
         with self._body(what, url, rest) as body:
             yield body
@@ -244,7 +253,7 @@ class Storage:
 
 
 class _RangeSource(Generic[S, H]):
-    """Further connections for one body: see `crew.Source`."""
+    """Opens further connections for one body; see `parallel.RangeSource`."""
 
     def __init__(self, storage: Storage, order: _Order[S, H], load: PartialBody[S], url: str) -> None:
         self._storage, self._order, self._load, self._url = storage, order, load, url
@@ -266,24 +275,24 @@ class _RangeSource(Generic[S, H]):
     @contextlib.contextmanager
     def open(self, start: int, end: int, *, fresh: bool) -> Iterator[Body]:
         url = self._order.address() if fresh else self._url
-        assert self._load.declared is not None  # noqa: S101 - a body that has begun
+        assert self._load.declared is not None  # noqa: S101 - the body has begun
         with self._storage.body_of(self._order.what, url, Rest(start, self._load.declared, end)) as body:
             if body.fit is not RangeFit.REST:
-                # The first connection's address may be past its time.
+                # The address of the first connection may have expired; the next try uses a fresh one.
                 transient = body.fit is RangeFit.REFUSED and not fresh
                 raise TransferError(f"{self._order.what}: no range came: {body.reason}", transient=transient)
             yield body
 
     def beside(self) -> BinaryIO:
         sink: object = self._load.sink
-        assert isinstance(sink, ScratchSink)  # noqa: S101 - `Load.divisible` says so
+        assert isinstance(sink, ScratchSink)  # noqa: S101 - `PartialBody.divisible` says so
         return sink.beside()
 
 
 def _take(
     order: _Order[S, H], load: PartialBody[S], body: Body, source: _RangeSource[S, H], twin: _Doubt | None
 ) -> Received[S] | H | _Doubt:
-    """What has come with this answer: a whole body, judged, or what was held in its place."""
+    """Takes the response's body and judges it, or returns the value that `held` has for it."""
     if load.declared is not None:
         load.declared = load.declared.joined(body.declared)
     said = load.declared or body.declared
@@ -294,14 +303,14 @@ def _take(
     if load.declared is None:
         load.begin(order.sink(said), said)
     if body.fit is not RangeFit.COMPLETE:
-        # A body that has to come twice comes the ordinary way the second time, lest a fault of ours comes twice.
+        # A second fetch goes through the parser, so that a bug in reading the socket cannot spoil both fetches.
         stream(Transfer(order.what, load, order.progress, order.rate, twin is None, source), body)
     return _judged(load, twin, body)
 
 
 def _judged(load: PartialBody[S], twin: _Doubt | None, body: Body) -> Received[S] | _Doubt:
-    """The verdict on a body that ended. What is not accepted is discarded."""
-    assert load.sink is not None and load.declared is not None  # noqa: S101, PT018 - it has begun
+    """Judges a complete body. A body that is not accepted is discarded."""
+    assert load.sink is not None and load.declared is not None  # noqa: S101, PT018 - the body has begun
     digest, said = load.digest, load.declared
     packed = body.packed.digest() if body.packed else None
     verdict, reason = judge_body(said, digest, load.head, packed, body.secrets())

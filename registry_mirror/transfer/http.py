@@ -1,4 +1,4 @@
-"""How hosts are reached: proxies, certificates, timeouts, and a deadline for all that an answer takes to begin."""
+"""Makes HTTP clients: proxies, certificates, timeouts, and a deadline for the start of a whole response."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ if TYPE_CHECKING:
 
 
 TIMES = 4
-"""How many timeouts an answer may take in all."""
+"""A whole response may take this many read timeouts."""
 
 _LEAST_SHARE = 1.0
-"""Seconds that each address of a name is given, as long as there are any."""
+"""Seconds that connecting to one address of a name may take at least, if that much time is left."""
 
 _calling = threading.local()
 
 
 @contextlib.contextmanager
 def within(seconds: float | None) -> Iterator[None]:
-    """Ends what this thread waits for on the network after so many seconds; None for no end but an outer one."""
+    """Sets a deadline, in seconds from now, for everything that this thread waits for on the network inside the block.
+
+    An earlier deadline of an outer block still holds. None sets no further deadline.
+    """
     before: float | None = getattr(_calling, "until", None)
     if seconds is not None:
         until = time.monotonic() + seconds
@@ -47,19 +50,22 @@ def within(seconds: float | None) -> Iterator[None]:
 
 
 def answering(client: httpx.Client) -> contextlib.AbstractContextManager[None]:
-    """The time that a whole answer may take: four times what its next bytes may take."""
+    """Sets the deadline for a whole response of this client: four times its read timeout."""
     timeout = client.timeout.read
     return within(None if timeout is None else TIMES * timeout)
 
 
 def is_over() -> bool:
-    """Whether the time of this thread's call is."""
+    """Whether this thread's deadline has passed."""
     until: float | None = getattr(_calling, "until", None)
     return until is not None and time.monotonic() >= until
 
 
 def _left(timeout: float | None, over: type[httpcore.TimeoutException]) -> float | None:
-    """Seconds for a single wait."""
+    """Seconds that a single wait may take: `timeout`, or the time until the deadline if that is shorter.
+
+    Raises `over` when the deadline has passed.
+    """
     until: float | None = getattr(_calling, "until", None)
     if until is None:
         return timeout
@@ -70,10 +76,10 @@ def _left(timeout: float | None, over: type[httpcore.TimeoutException]) -> float
 
 
 class Backend(httpcore.NetworkBackend):
-    """The network as httpcore knows it, with an end.
+    """httpcore's network backend, with the deadline of `within`.
 
     Args:
-        refused: tells why an address that a host led to must not be connected to, None when it may.
+        refused: given a host and its address, returns the reason not to connect to it, or None.
     """
 
     def __init__(self, refused: Callable[[str, str], str | None] = lambda _host, _address: None) -> None:
@@ -88,10 +94,12 @@ class Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connects to the first address of a host that answers; all of them share the timeout.
+        """Connects to the first address of the host that answers. All its addresses share the timeout.
 
         Raises:
-            ProtocolError: none of them may be connected to.
+            ProtocolError: all its addresses are refused.
+            httpcore.ConnectError: the host has no address, or cannot be connected to.
+            httpcore.ConnectTimeout: the last address did not answer in time.
         """
         addresses = self._allowed(host, _addresses(host, port))
         options = None if socket_options is None else list(socket_options)
@@ -119,7 +127,7 @@ class Backend(httpcore.NetworkBackend):
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
     ) -> httpcore.NetworkStream:
-        """Connects to a socket of this machine."""
+        """Connects to a Unix socket."""
         with within(timeout):
             left = _left(timeout, httpcore.ConnectTimeout)
             return _Stream(self._network.connect_unix_socket(path, left, socket_options))
@@ -130,7 +138,7 @@ class Backend(httpcore.NetworkBackend):
 
 
 def _addresses(host: str, port: int) -> list[str]:
-    """The numeric addresses of a host, in the resolver's order. How long it asks is up to the system."""
+    """The numeric addresses of a host, in the resolver's order. The deadline does not limit the resolver."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -140,7 +148,7 @@ def _addresses(host: str, port: int) -> list[str]:
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection."""
+    """A connection with the deadline of `within`."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
@@ -166,10 +174,14 @@ class _Stream(httpcore.NetworkStream):
 
 
 class TlsSocket(ssl.SSLSocket):
-    """TLS to a proxy, which httpcore reads from as often as TLS inside it needs, each time with the whole timeout."""
+    """A TLS socket that heeds the deadline of `within`.
+
+    When TLS runs inside the TLS of a proxy, httpcore calls `recv` as often as the inner layer needs bytes, each time
+    with the full timeout.
+    """
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        """The next bytes, within the deadline."""
+        """Returns the next bytes, within the deadline."""
         self.settimeout(_left(self.gettimeout(), httpcore.ReadTimeout))
         return super().recv(buflen, flags)
 
@@ -178,16 +190,16 @@ USER_AGENT = "registry-mirror"
 
 
 class Connections:
-    """How to reach hosts: proxy, private CA, timeouts. Makes the clients of both sessions.
+    """How to reach hosts: proxy, private CA, timeouts. Makes the clients for the API and for storage.
 
     Args:
-        proxy: a URL; None leaves it to the usual environment variables.
-        ca_file: certificates trusted beside the usual ones, for an inspecting proxy or a private upstream.
-        timeout: seconds for connecting, and for the next bytes to come.
-        workers: transfers at once.
+        proxy: a URL; None means that the usual environment variables apply.
+        ca_file: certificates to trust in addition to the usual ones, for an inspecting proxy or a private upstream.
+        timeout: seconds for connecting, and for waiting for the next bytes.
+        workers: number of simultaneous transfers.
 
     Raises:
-        ConfigurationError: one of them, or a variable of the environment, cannot be used.
+        ConfigurationError: the proxy, the CA file or an environment variable cannot be used.
     """
 
     def __init__(
@@ -205,10 +217,11 @@ class Connections:
         self._timeout = httpx.Timeout(timeout)
 
     def client(self, headers: Mapping[str, str], given_by: str | None = None) -> httpx.Client:
-        """A client that follows no redirect: one would carry a key or a digest check to another place.
+        """A client that follows no redirects: a redirect could send the API key, or a download, to another host.
 
         Args:
-            given_by: the upstream whose addresses it dials, by its base URL; None for an operator's own.
+            headers: sent with every request.
+            given_by: base URL of the upstream that chose the addresses to connect to; None when the operator did.
         """
         return httpx.Client(
             transport=_Routes(self, given_by),
@@ -219,29 +232,32 @@ class Connections:
         )
 
     def proxy_of(self, url: httpx.URL) -> Proxy | None:
-        """The proxy that a call goes through. None can reach our own loopback, and one in the environment would."""
+        """The proxy for a URL; None to connect directly, as always to loopback, which no proxy elsewhere can reach."""
         if self._configured is not None:
             return None if is_loopback(url.host) else self._configured
         return proxy_for(url.scheme, url.host, url.port, self._proxies)
 
     def transports(self, given_by: str | None) -> dict[Proxy | None, httpx.HTTPTransport]:
-        """The ways to hosts: without a proxy, and through each. A proxy looks names up itself, so it has to judge."""
+        """One transport per proxy, and one (None) without a proxy.
+
+        Only the direct one checks the addresses: a proxy resolves names itself, so it has to refuse addresses itself.
+        """
         return {
             proxy: self._transport(proxy, given_by if proxy is None else None)
             for proxy in (None, *self._proxies.values())
         }
 
     def _transport(self, proxy: Proxy | None, given_by: str | None) -> httpx.HTTPTransport:
-        """Connections of one way to hosts, each of which ends with the deadline of the thread that waits for it."""
+        """A transport whose connections heed the deadline of the thread that waits for them."""
         try:
             tls = self._context if proxy and proxy.url.startswith("https:") else None
             way = httpx.Proxy(proxy.url, ssl_context=tls) if proxy else None
             transport = httpx.HTTPTransport(verify=self._context, trust_env=False, limits=self._limits, proxy=way)
         except (httpx.InvalidURL, ValueError, ImportError):
-            # Not the error's own words: they may show the password.
+            # The error's own text is left out: it may show the proxy's password.
             origin = proxy.origin if proxy else ""
             raise ConfigurationError(f"{origin}: the proxy's address cannot be used") from None
-        # httpcore takes it as an argument, and httpx hands none on.
+        # httpcore accepts a network backend as an argument, but httpx has no way to pass it one.
         transport._pool._network_backend = _backend(given_by)  # noqa: SLF001
         return transport
 
@@ -268,14 +284,14 @@ class _Routes(httpx.BaseTransport):
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """One for all clients of this process that trust the same: to read a system's certificates takes 30 ms."""
+    """The TLS context. Clients that trust the same files share it: reading the system's certificates takes 30 ms."""
     variables = tuple(os.environ.get(name) for name in ("SSLKEYLOGFILE", "SSL_CERT_FILE", "SSL_CERT_DIR"))
     files = tuple(_traits(path) for path in (*variables, ca_file) if path)
     return _new_tls_context(ca_file, (variables, files))
 
 
 def _traits(path: str | Path) -> tuple[int, ...]:
-    """What changes with a file's content; the same for all that are not there."""
+    """Values that change when the file's content changes; empty when the file is missing."""
     try:
         found = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Bodies that are compressed on their way, unpacked a piece at a time: a bomb is refused before it fills memory."""
+"""Decompresses bodies piece by piece, so that a decompression bomb is refused before it fills memory."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ if TYPE_CHECKING:
 
 _PIECE = 256 * 1024
 _TOLD = 16
-"""Bytes that tell how a body is compressed, if it is."""
+"""How many first bytes are looked at to see whether and how a body is compressed."""
 _EITHER = 32 + zlib.MAX_WBITS
-"""gzip or zlib, as the stream's first bytes say."""
+"""`wbits` for gzip or zlib: zlib tells them apart by the stream's first bytes."""
 _BARE = -zlib.MAX_WBITS
-"""Deflate without a header around it, as some servers send it."""
+"""`wbits` for deflate without a zlib header, which some servers send."""
 
 _UNPACKED = frozenset({"gzip", "x-gzip", "deflate"})
 _REFUSED = {"br": b"", "zstd": b"\x28\xb5\x2f\xfd", "compress": b"\x1f\x9d", "x-compress": b"\x1f\x9d"}
-"""Compressions that are not unpacked here, and how their bodies begin.
+"""Compressions that are refused, and the first bytes of their bodies.
 
-Brotli's have no mark, so that its label cannot be seen through: the stored bytes would pass for the file.
+Brotli has no such mark, so a body labelled `br` is always refused: its compressed bytes could pass for the file.
 """
 
 _MOST = 3
-"""Compressions of one body; nobody uses more than two."""
+"""A body may be compressed this many times; nobody uses more than two."""
 
 ALLOWANCE = 64 << 20
 RATIO = 100
-"""A body may unpack to a hundred times its size and `ALLOWANCE` bytes; weights do not even halve."""
+"""A body may decompress to `RATIO` times its size plus `ALLOWANCE` bytes. Compression does not even halve weights."""
 
 
 class InflateError(Exception):
-    """The body is compressed in a way that nobody asked for, is damaged, or unpacks to too much."""
+    """The body is compressed in a way that is not supported, is damaged, or decompresses to too many bytes."""
 
 
 def codings(header: str) -> tuple[str, ...]:
     """The compressions that a `Content-Encoding` names, in the order in which they were applied.
 
-    Other words in it are ignored: objects are stored with `aws-chunked`, `utf-8`, `binary` or `none` as their encoding,
-    and none of these changes a byte.
+    Other words in it are ignored: objects are stored with encodings like `aws-chunked`, `utf-8`, `binary` or `none`,
+    which do not change any byte.
     """
     words = (word.strip().lower() for word in header.split(","))
     return tuple(word for word in words if word in _UNPACKED or word in _REFUSED)
 
 
 def inflate(encoding: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Unpacks a body of that `Content-Encoding`, in pieces of 256 KiB at most.
+    """Decompresses a body with this `Content-Encoding`, in pieces of at most 256 KiB.
 
-    The bytes decide: a body that does not begin as its label says goes through as it is. Proxies unpack bodies and
-    leave the label on them.
+    A body whose first bytes do not fit the label is passed through unchanged: some proxies decompress bodies and leave
+    the label on them.
 
     Raises:
-        InflateError: see there.
+        InflateError: the body cannot be decompressed, or decompresses to too many bytes.
     """
     named = codings(encoding)
     if len(named) > _MOST:
@@ -76,7 +76,7 @@ def _unpacked(coding: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def window_bits(coding: str, head: bytes) -> int | None:
-    """How zlib is to read a body that begins so; None for one that is not compressed in that way. Pure."""
+    """zlib's `wbits` for a body that begins with `head`; None when it is not compressed as `coding` says. Pure."""
     if head.startswith(b"\x1f\x8b") and coding in _UNPACKED:
         return _EITHER
     if coding != "deflate" or len(head) < _TOLD:
@@ -101,8 +101,8 @@ def _inflated(bits: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
             unpacked += len(piece)
             if is_bomb(packed, unpacked):
                 raise InflateError(f"its first {packed} bytes unpack to {unpacked}, as no honest body does")
-            yield piece  # also an empty one: whoever watches the pace has to see that nothing comes
-    # The unpacker may hold output back although it has taken all of its input.
+            yield piece  # even if it is empty: StallGuard has to see that no bytes come
+    # zlib may hold output back although it has consumed all of its input.
     while piece := _flushed(unpacker):
         yield piece
     if packed and not unpacker.eof:
@@ -110,14 +110,23 @@ def _inflated(bits: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def is_bomb(packed: int, unpacked: int) -> bool:
-    """Whether so many bytes must not come out of so many; too few would come without an end."""
+    """Whether the ratio is suspicious: too many bytes come out, or input goes on for ever and almost nothing comes out.
+
+    Args:
+        packed: compressed bytes read so far.
+        unpacked: bytes that came out of them.
+    """
     return unpacked > ALLOWANCE + RATIO * packed or packed > ALLOWANCE + 2 * unpacked
 
 
 def _next(unpacker: zlib._Decompress, data: bytes, bits: int) -> tuple[bytes, bytes, zlib._Decompress]:
-    """The next piece, the input that is left, and the unpacker to go on with: a gzip file may have several members."""
+    """Decompresses the next piece. A gzip file may have several members, each of which needs a new decompressor.
+
+    Returns:
+        The piece, the input that is left, and the decompressor to use for it.
+    """
     if unpacker.eof:
-        data = data.lstrip(b"\0")  # padding, as tape and block storage leave it
+        data = data.lstrip(b"\0")  # padding that tape and block storage leave at the end
         if not data:
             return b"", b"", unpacker
         unpacker = zlib.decompressobj(bits)

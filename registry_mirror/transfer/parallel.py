@@ -1,4 +1,4 @@
-"""How many connections to storage there are at once, over all bodies that come."""
+"""Fetches ranges of one body over several connections, and limits the connections over all bodies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ConnectionLimit:
-    """Counts connections. The first of a body is always had; further ones only while fewer than `most` are there."""
+    """Counts connections. A body always gets its first one, and further ones only while fewer than `most` are open."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -30,30 +30,30 @@ class ConnectionLimit:
         self._used = 0
 
     def enter(self) -> None:
-        """The first connection of a body is there."""
+        """Counts the first connection of a body."""
         with self._lock:
             self._used += 1
 
     def enter_more(self) -> bool:
-        """Whether a further one may be there; then it counts."""
+        """Counts a further connection if one may be opened. Returns whether it may."""
         with self._lock:
             free = self._used < self.most
             self._used += free
             return free
 
     def leave(self) -> None:
-        """One is gone."""
+        """Counts one connection less."""
         with self._lock:
             self._used -= 1
 
     @property
     def free(self) -> bool:
-        """Whether a further one might be had."""
+        """Whether a further connection might be opened."""
         return self._used < self.most
 
     @property
     def crowded(self) -> bool:
-        """Whether there are too many: other bodies have come, and further connections are to make room."""
+        """Whether more than `most` are open because other bodies have begun: further connections should then end."""
         return self._used > self.most
 
 
@@ -64,32 +64,35 @@ _PATIENCE = 2.0
 
 
 class RangeSource(Protocol):
-    """Where further connections come from, and where what they bring waits."""
+    """Opens further connections for a body, and files for the bytes that arrive ahead of their turn."""
 
     @property
     def lines(self) -> ConnectionLimit:
-        """What counts connections."""
+        """Counts the connections of all bodies."""
 
     @property
     def rate(self) -> RateLimit | None:
-        """What bytes are paid from."""
+        """The rate limit for the bytes received; None for no limit."""
 
     def pass_on(self) -> None:
-        """The first connection counts no longer: another one has its place."""
+        """Stops counting the first connection, because another one has taken its place."""
 
     def open(self, start: int, end: int, *, fresh: bool) -> contextlib.AbstractContextManager[Body]:
-        """An answer with these bytes and nothing else, under a fresh address or that of the first connection.
+        """Opens a response with exactly the bytes from `start` to before `end`.
+
+        Args:
+            fresh: whether to ask for a fresh address; else the address of the first connection is used.
 
         Raises:
-            MirrorError: it cannot be had; one that is not transient means that ranges of this body are not to be had.
+            MirrorError: storage did not give the range. If not transient, it gives no ranges of this body at all.
         """
 
     def beside(self) -> BinaryIO:
-        """A new file without a name, on the disk of the body."""
+        """A new unnamed file on the same disk as the body."""
 
 
 class _Ahead:
-    """A file that one thread writes and another reads; the last one to let it go closes it."""
+    """A file that one thread writes and another reads. The last of them to release it closes it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._holders = file, 2
@@ -111,7 +114,7 @@ class _Ahead:
 
 
 class RangeFetcher:
-    """The threads that fetch pieces of one body. `read` is for the thread that puts the body together."""
+    """The threads that fetch pieces of one body. The thread that puts the body together calls `read`."""
 
     def __init__(self, what: str, source: RangeSource, pieces: Pieces) -> None:
         self._what, self._source, self._pieces = what, source, pieces
@@ -124,35 +127,35 @@ class RangeFetcher:
         self._closed = False
         self.came = 0
         self.error: Exception | None = None
-        """What went wrong last."""
+        """The last error of any thread."""
         self.broken = False
-        """Whether ranges of this body are not to be had, for a reason that another try would meet again."""
+        """Whether fetching ranges of this body failed for a reason that would stop another try as well."""
 
     @property
     def works(self) -> bool:
-        """Whether anybody fetches."""
+        """Whether any thread is running."""
         return self._working > 0
 
     @property
     def failed(self) -> bool:
-        """Whether ranges of this body are not to be had, or nobody is left to fetch those that are missing."""
+        """Whether the rest of the body will not arrive: `broken`, or all threads have ended and some gave up."""
         return self.broken or (self._given_up > 0 and not self.works and self._pieces.remain)
 
     @property
     def reached(self) -> int:
-        """The end of the last piece that was handed out."""
+        """Offset of the end of the last piece that was handed out."""
         return self._pieces.reached
 
     def grow(self, wanted: int) -> None:
-        """Lets so many connections work, the first one among them, as far as there may be so many."""
+        """Starts threads until `wanted` connections work, including the first one, as far as the limit allows."""
         with self._changed:
             self._wanted = wanted - 1 if self._first else wanted
-            # Whoever has given up has no successor: it would meet the same.
+            # A thread that gave up is not replaced: its replacement would fail in the same way.
             while not self._over and self._working < self._wanted - self._given_up and self._source.lines.enter_more():
                 self._start()
 
     def inherit(self) -> None:
-        """Lets a thread take the place of the first connection, which has ended."""
+        """Starts a thread in the place of the first connection, which has ended."""
         with self._changed:
             self._first = False
             self._wanted += 1
@@ -166,7 +169,7 @@ class RangeFetcher:
         thread = threading.Thread(target=self._work, name="range", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the system gives no more threads
+        except RuntimeError as error:  # the system cannot start another thread
             self._source.lines.leave()
             self.error, self.broken = error, True
             return
@@ -174,23 +177,30 @@ class RangeFetcher:
         self._threads.append(thread)
 
     def advance(self, piece: Piece, at: int) -> bool:
-        """Tells how far the first connection has come with its own piece; whether there is more of it."""
+        """Records that the first connection has read its own piece up to offset `at`.
+
+        Returns:
+            Whether bytes of the piece are left.
+        """
         with self._changed:
             self._forget_before(at)
             piece.at = min(at, piece.end)
             return piece.left > 0
 
     def give_back(self, piece: Piece) -> None:
-        """Lets the threads fetch the rest of a piece."""
+        """Returns a piece, so that another thread can fetch its missing bytes."""
         with self._changed:
             self._pieces.give_back(piece, time.monotonic())
 
     def read(self, at: int, view: memoryview) -> int:
-        """What is here of the bytes from `at` on; 0 when none came for a moment.
+        """Copies bytes of the body from offset `at` on into `view`, as far as they have arrived.
+
+        Returns:
+            Number of bytes; 0 when none arrived for a moment.
 
         Raises:
-            TransferError: none will come.
-            OSError: the disk fails.
+            TransferError: no thread is left to fetch them.
+            OSError: a thread failed to write to disk, or the bytes cannot be read from it.
         """
         with self._changed:
             self._forget_before(at)
@@ -204,7 +214,7 @@ class RangeFetcher:
         return ahead.get(view[:here], at - piece.start)
 
     def close(self) -> None:
-        """Ends every thread and gives the room of what they had brought back."""
+        """Ends all threads and frees the disk space of their files."""
         with self._changed:
             self._closed = True
             bodies = list(self._bodies)
@@ -212,7 +222,7 @@ class RangeFetcher:
         for body in bodies:
             body.abort()
         until = time.monotonic() + _PATIENCE
-        for thread in self._threads:  # one that is still connecting is not waited for; it ends when it has
+        for thread in self._threads:  # a thread that is still connecting may outlast this; it ends by itself
             thread.join(max(0.0, until - time.monotonic()))
         with self._changed:
             for ahead in self._aheads.values():
@@ -246,7 +256,7 @@ class RangeFetcher:
                     failed = 1 if piece.at - at >= _BUFFER else failed + 1
                 finally:
                     self.give_back(piece)
-        except Exception as error:  # noqa: BLE001 - a fault of ours, or no memory: whoever reads must hear of it
+        except Exception as error:  # noqa: BLE001 - a bug, or no memory: the thread that calls `read` must learn of it
             self._note(error)
         finally:
             self._source.lines.leave()
@@ -261,7 +271,7 @@ class RangeFetcher:
             self.broken = self.broken or not (isinstance(error, MirrorError) and is_transient(error))
 
     def _next(self) -> Piece | None:
-        """The next piece, waited for while others may yet give one back; None when this thread is to end."""
+        """The next piece; None when this thread should end. Waits while another thread may still return a piece."""
         with self._changed:
             while not self._ends():
                 piece = self._pieces.take(time.monotonic())
@@ -304,7 +314,7 @@ class RangeFetcher:
             count = wire.fill(view[: left if rate is None else min(left, rate.piece)])
             ahead.put(view[:count], piece.at - piece.start)
             with self._changed:
-                # The end may have come closer meanwhile, because another took over.
+                # The piece may have become shorter in the meantime, because another thread took over its end.
                 piece.at += min(count, piece.left)
                 self.came += count
                 self._changed.notify_all()

@@ -1,8 +1,8 @@
-"""One body as far as it has come: where it goes, its digests so far, and whether it may go on where it was cut.
+"""One partly received body: its sink, its digests so far, and whether it can be continued where it was cut.
 
-Hashing takes longer than receiving, and hashlib lets other threads run meanwhile. So large bodies go through buffers
-that are filled by the thread that receives and hashed by two others. The buffers are made once: memory that is new for
-every chunk costs more, in page faults, than the bytes in it.
+Hashing takes longer than receiving, and hashlib releases the interpreter's lock. So the receiving thread fills
+buffers, and one thread per digest hashes them. The buffers are allocated once: new memory for every chunk would cost
+more, in page faults, than receiving the bytes.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SIZE = 1 << 20
 
 
 class HashRing:
-    """Hands what is put into its buffers to a hasher, in order.
+    """A ring of buffers whose contents are hashed in order on other threads. A context manager.
 
-    Used by one thread: `next`, fill, `hand_over`. The hasher's digests hold once the block has ended, whatever ended
-    it, unless that was a RuntimeError: a hash that fails ends the block with one, also in the place of another error,
-    because nobody may go on with digests that lack bytes.
+    One thread uses it: it calls `next`, fills the buffer, and calls `hand_over`. The digests are complete when the
+    block has ended, even by an error. If a hash fails, the block ends with a RuntimeError, which replaces any other
+    Exception: the digests then lack bytes, so no caller may use them.
     """
 
     def __init__(self, hasher: Hasher, buffers: int = BUFFERS, size: int = SIZE) -> None:
@@ -64,7 +64,7 @@ class HashRing:
             self._refuse_failure()
 
     def _end(self) -> None:
-        """Waits until all of it is taken."""
+        """Waits until the threads have hashed every buffer, and ends them."""
         for lane in self._lanes:
             lane.todo.put(None)
         for lane in self._lanes:
@@ -73,11 +73,11 @@ class HashRing:
 
     @property
     def busy(self) -> float:
-        """Seconds that the slowest hash has taken so far: when that is nearly all the time, no line could be faster."""
+        """Seconds that the slowest hash has worked so far. If it works all the time, more connections do not help."""
         return max(lane.busy for lane in self._lanes)
 
     def next(self) -> memoryview:
-        """The buffer whose turn it is, once both hashes are done with what it held before.
+        """Returns the next buffer to fill, after waiting until all hashes have finished with its last contents.
 
         Raises:
             RuntimeError: a hash failed.
@@ -91,7 +91,7 @@ class HashRing:
         return self._buffers[self._turn % len(self._buffers)]
 
     def hand_over(self, count: int) -> None:
-        """Gives the first `count` bytes of the buffer whose turn it is to the hashes. Raises as `next` does."""
+        """Queues the first `count` bytes of the buffer that `next` returned for hashing. Raises as `next` does."""
         self._refuse_failure()
         filled = self._buffers[self._turn % len(self._buffers)][:count]
         self._turn += 1
@@ -106,7 +106,7 @@ class HashRing:
 
 
 class _Lane:
-    """A thread that takes one digest."""
+    """A thread that computes one digest."""
 
     def __init__(self, update: Callable[[memoryview], object]) -> None:
         self._update = update
@@ -123,45 +123,45 @@ class _Lane:
                 self._update(data)
                 self.busy += time.perf_counter() - began
                 self.done.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+        except BaseException as error:  # noqa: BLE001 - `_refuse_failure` raises it on the other thread
             self.error = error
             self.done.put(None)
 
 
 WORTH = 1 << 20
-"""Bytes that a try has to bring to count as progress without limit."""
+"""A try that brings at least this many bytes always counts as progress."""
 
 FRUITLESS = 3
-"""Requests for a rest in a row that may bring nothing, before the whole is asked for."""
+"""After this many range requests in a row without any bytes, the whole object is asked for."""
 
 SMALL_STEPS = 100
-"""How many tries may bring less than `WORTH` each and still count: a byte a try would go on for ever."""
+"""How many tries below `WORTH` count as progress. Without a limit, a fetch of one byte per try would never end."""
 
 
 class Sink(Protocol):
-    """Where a body goes. `discard` forgets what came; it may be called at any time, also twice."""
+    """Where a body is written to."""
 
     def write(self, data: bytes | memoryview) -> None:
-        """Takes the next bytes; what they lie in holds others soon after."""
+        """Writes the next bytes. It must not keep `data`: the caller reuses the buffer."""
 
     def discard(self) -> None:
-        """Removes what was written."""
+        """Removes everything that was written. May be called at any time, and more than once."""
 
 
 @runtime_checkable
 class KeepingSink(Protocol):
-    """A sink that can outlive a fetch that did not end well. One that cannot is discarded then."""
+    """A sink that can keep its bytes after a failed fetch. Other sinks are discarded then."""
 
     def keep(self) -> None:
-        """Leaves what was written for a later fetch to go on with."""
+        """Keeps what was written, for a later fetch to continue."""
 
 
 @runtime_checkable
 class ScratchSink(Protocol):
-    """A sink on whose disk bytes may wait that came out of order. A body for one that is not comes in order."""
+    """A sink with disk space for bytes that arrive out of order. A body for another sink uses a single connection."""
 
     def beside(self) -> BinaryIO:
-        """A new file without a name there, unbuffered."""
+        """A new unnamed file on the sink's disk, unbuffered."""
 
 
 S = TypeVar("S", bound=Sink)
@@ -169,7 +169,7 @@ S = TypeVar("S", bound=Sink)
 
 @dataclass(frozen=True, slots=True)
 class Beginning(Generic[S]):
-    """A body whose beginning is here: written to `sink`, taken by `hasher`, `head` its first bytes."""
+    """The beginning of a body: `sink` has it written, `hasher` has hashed it, and `head` is its first bytes."""
 
     sink: S
     hasher: Hasher
@@ -178,9 +178,9 @@ class Beginning(Generic[S]):
 
 
 class PartialBody(Generic[S]):
-    """What has come of one body.
+    """One body as far as it has been received.
 
-    `record` is the furthest that it ever came, for `progressed`; a restart does not lower it.
+    `_record` is the most bytes that were ever received, for `progressed`; starting again does not lower it.
     """
 
     def __init__(self, begun: Beginning[S] | None = None) -> None:
@@ -194,30 +194,30 @@ class PartialBody(Generic[S]):
         self._ranges = True
         self._fruitless = 0
         self.alone = False
-        """Whether it is to come over one connection, because several went wrong."""
+        """Whether to use a single connection, because fetching over several has failed."""
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Number of bytes received so far."""
         return self._hasher.size
 
     @property
     def digest(self) -> Digest:
-        """Of the bytes so far."""
+        """The digests of the bytes received so far."""
         return self._hasher.digest()
 
     @property
     def divisible(self) -> bool:
-        """Whether ranges of the body may be asked for over several connections."""
+        """Whether ranges of the body may be fetched over several connections."""
         said = self.declared
         able = said is not None and said.resumable and said.size is not None
         return able and self._ranges and not self.alone and isinstance(self.sink, ScratchSink)
 
     @property
     def rest(self) -> Rest | None:
-        """What to ask for; None when the body has to come from its first byte on.
+        """The range to ask for next; None when the whole object must be asked for.
 
-        What is here is not given up by that: only a whole body that comes in its place ends it.
+        Asking for the whole object does not discard the bytes received so far: only a response with the whole does.
         """
         if self._fruitless >= FRUITLESS or not self._ranges:
             return None
@@ -226,31 +226,35 @@ class PartialBody(Generic[S]):
         return None
 
     def asked(self, rest: Rest | None) -> None:
-        """Takes note of what a request for a rest has brought. A storage may refuse ranges also by silence."""
+        """Counts range requests that brought no bytes: some storages do not refuse ranges, they send nothing.
+
+        Args:
+            rest: the range that was asked for; None for the whole object.
+        """
         if rest is not None:
             self._fruitless = 0 if self.size > rest.start else self._fruitless + 1
 
     def begin(self, sink: S, declared: Declared) -> None:
-        """A new body."""
+        """Starts a new body, which is written to `sink`."""
         self.sink, self.declared = sink, declared
         self._hasher = Hasher(others_of(declared))
 
     def take(self, chunk: bytes | memoryview) -> None:
-        """Takes the next bytes."""
+        """Writes and hashes the next bytes."""
         if self.sink is None:
             raise ValueError("no body has begun")
-        # Written first: a write that fails must not leave the digests ahead of the file.
+        # Write first: if a write fails, the digests must not be ahead of the file.
         self.sink.write(chunk)
         self._hasher.update(chunk)
         if len(self.head) < HEAD:
             self.head = (self.head + bytes(chunk[:HEAD]))[:HEAD]
 
     def ring(self) -> HashRing:
-        """Buffers for `take_from`; while they are used, `take` must not be, and the digest does not hold."""
+        """The buffers for `take_from`. Until its block ends, `take` must not be called and `digest` is incomplete."""
         return HashRing(self._hasher)
 
     def take_from(self, ring: HashRing, count: int) -> None:
-        """Takes the next bytes: the first `count` of the ring's buffer whose turn it is."""
+        """Writes the first `count` bytes of the ring's current buffer, and hands them over for hashing."""
         if self.sink is None:
             raise ValueError("no body has begun")
         if not count:
@@ -262,19 +266,19 @@ class PartialBody(Generic[S]):
         ring.hand_over(count)
 
     def drop(self) -> None:
-        """Forgets the body: the next one comes from its first byte on."""
+        """Discards the body; the next request asks for the whole object."""
         if self.sink is not None:
             self.sink.discard()
         self.sink, self.declared, self.head, self.kept = None, None, b"", 0
         self._hasher = Hasher()
 
     def distrust(self) -> None:
-        """Forgets the body and asks for no rest any more: storage gives the whole, and no rest of it."""
+        """Discards the body and asks for no more ranges, because this storage does not answer them correctly."""
         self.drop()
         self._ranges = False
 
     def progressed(self) -> bool:
-        """Whether more is here than ever before, so that the next failure is a first one again."""
+        """Whether more bytes are here than ever before; the retry policy then counts failures from one again."""
         grown = self.size - self._record
         if grown <= 0:
             return False
@@ -283,7 +287,7 @@ class PartialBody(Generic[S]):
         return grown >= WORTH or self._small <= SMALL_STEPS
 
     def leave(self, error: BaseException) -> None:
-        """What the fetch ended with decides whether a later one can go on with what is here."""
+        """Ends the fetch after `error`: keeps the bytes for a later fetch if they are worth it, else drops them."""
         sink: object = self.sink
         if isinstance(sink, KeepingSink) and self.size and is_worth_keeping(self.declared, error):
             sink.keep()
@@ -293,15 +297,15 @@ class PartialBody(Generic[S]):
 
 
 def others_of(declared: Declared) -> tuple[str, ...]:
-    """The algorithms to compute beside MD5 and SHA-256."""
+    """The algorithms to compute in addition to MD5 and SHA-256."""
     return tuple(name for name in declared.others if name != "sha-256")
 
 
 def is_worth_keeping(declared: Declared | None, error: BaseException) -> bool:
-    """Whether a beginning outlives its fetch.
+    """Whether the beginning of a body is kept after its fetch failed with `error`.
 
-    Not on a full disk, where its room is needed, and not when it may be what is wrong: bytes that were written to a
-    disk that fails, or that do not match.
+    Not when the disk is full, because its space is needed. Not when the bytes may be bad: after an I/O error or a
+    digest that did not match.
     """
     if declared is None or not declared.lasting or isinstance(error, (NoSpaceError, IntegrityError)):
         return False

@@ -1,8 +1,8 @@
-"""How many connections a body gets, and which of them fetches which bytes. Pure: nothing here waits, and time is given.
+"""Decides how many connections a body gets, and which of them fetches which bytes. Pure: the caller passes the time.
 
-A body has one connection, then as many as there may be, then one again unless they brought more. Pieces are handed out
-from the front to the back, so that what comes out of order is never far ahead of what is in order. Towards the end the
-fast take over from the slow, so that one slow connection among many holds up nobody.
+A body starts with one connection, then gets as many as allowed, and goes back to one if they are not faster. Pieces
+are handed out from front to back, so that bytes out of order are never far ahead of those in order. Towards the end,
+fast connections take over parts of slow ones' pieces, so that one slow connection does not delay the whole body.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 WORTH = 16 << 20
-"""Bytes that have to be left of a body."""
+"""A body gets further connections only if at least this many of its bytes are not yet assigned to one."""
 
 _FIRST_LOOK = 0.1
 _TRIAL = 1.0
@@ -20,14 +20,14 @@ _BUSY = 0.25
 
 @dataclass(slots=True)
 class ConnectionGrowth:
-    """Watches one body.
+    """Decides how many connections one body should have.
 
     Args:
-        most: connections that it may have.
-        now: seconds.
+        most: the most connections that the body may have.
+        now: seconds on any clock that only goes forward.
 
     Attributes:
-        wanted: how many it should have.
+        wanted: how many connections it should have.
     """
 
     most: int
@@ -39,12 +39,13 @@ class ConnectionGrowth:
     _tried: bool = False
 
     def look(self, now: float, came: int, left: int, busy: float) -> int:
-        """What to have from now on.
+        """Updates and returns the number of connections wanted.
 
         Args:
-            came: bytes so far, over all connections.
-            left: bytes that nobody has.
-            busy: seconds that hashing took so far. Where it takes most of the time, no line could be faster.
+            now: seconds, on the clock of `self.now`.
+            came: bytes received so far, over all connections.
+            left: bytes that are not yet assigned to a connection.
+            busy: seconds that hashing took so far. When hashing is the bottleneck, more connections do not help.
         """
         took = now - self.now
         if self._tried or self.most == 1 or took < (_FIRST_LOOK if self.wanted == 1 else _TRIAL):
@@ -63,7 +64,7 @@ class ConnectionGrowth:
 
 
 SMALLEST, LARGEST = 4 << 20, 32 << 20
-"""Bytes of a piece."""
+"""Limits of a piece's size, in bytes."""
 
 _LEAST = 1 << 20
 _SETTLED = 1.0
@@ -71,8 +72,15 @@ _MUCH_SLOWER = 8
 
 
 def span_of(rest: int, connections: int, handed_out: int) -> int:
-    """How long the next piece is: short at first and towards the end, because hashing goes in order and waits for the
-    first piece to come and for the last; long in between, where a new connection for each costs most.
+    """Bytes of the next piece: small at the start and the end, large in between.
+
+    Hashing goes in order, so it waits for the first piece and for the last. In between, each piece costs a new
+    connection.
+
+    Args:
+        rest: bytes that are not handed out yet.
+        connections: how many connections share the body.
+        handed_out: number of pieces so far.
     """
     grown = SMALLEST << min(handed_out // connections, 8)
     return max(SMALLEST, min(LARGEST, grown, rest // (2 * connections)))
@@ -80,7 +88,10 @@ def span_of(rest: int, connections: int, handed_out: int) -> int:
 
 @dataclass(eq=False, slots=True)
 class Piece:
-    """Bytes `start` to `end` of a body, of which those before `at` are here. `end` may come closer at any time."""
+    """Bytes `start` to before `end` of a body, received up to `at`. `end` may be lowered at any time.
+
+    `since` is when the current owner began, in seconds; `owned` tells whether a connection is fetching the piece.
+    """
 
     start: int
     end: int
@@ -93,17 +104,17 @@ class Piece:
 
     @property
     def left(self) -> int:
-        """Bytes still to come."""
+        """Number of bytes not received yet."""
         return self.end - self.at
 
     def rate(self, now: float) -> float:
-        """Bytes a second since it was begun."""
+        """Bytes a second since `since`."""
         return (self.at - self.start) / max(now - self.since, 1e-3)
 
 
 @dataclass(slots=True)
 class Pieces:
-    """A body of `size` bytes in pieces that follow one another from the first one's start on up to `reached`."""
+    """A body of `size` bytes, split into consecutive pieces. `reached` is the end of the last piece."""
 
     size: int
     connections: int
@@ -114,17 +125,19 @@ class Pieces:
 
     @property
     def remain(self) -> bool:
-        """Whether any byte is still to come."""
+        """Whether any byte has not been received yet."""
         return self.reached < self.size or any(piece.left for piece in self.pieces)
 
     def begin(self, at: int, now: float) -> Piece:
-        """The piece of the connection that has been there all along."""
+        """Makes the piece of the first connection, which has received the body up to offset `at`."""
         self.reached = at
         return self._new(now)
 
     def take(self, now: float) -> Piece | None:
-        """The next piece for a connection with nothing to do: one that was given back, a new one, or a part of one that
-        another is slow with; None when there is none, for now.
+        """The next piece for an idle connection: a returned one, a new one, or the end of another connection's piece.
+
+        Returns:
+            The piece; None when there is nothing to do at the moment.
         """
         given_back = next((piece for piece in self._ordered() if not piece.owned and piece.left), None)
         if given_back is not None:
@@ -135,7 +148,7 @@ class Pieces:
         return self._taken_over(now)
 
     def give_back(self, piece: Piece, now: float) -> None:
-        """Lets another fetch what has not come of a piece; nothing, when all of it has."""
+        """Returns a piece: its missing bytes, if any, become a new piece for another connection."""
         if not piece.left:
             self.best = max(self.best, piece.rate(now))
         rest, piece.end, piece.owned = Piece(piece.at, piece.end, now, owned=False), piece.at, False
@@ -143,11 +156,11 @@ class Pieces:
             self.pieces.append(rest)
 
     def holding(self, at: int) -> Piece | None:
-        """The piece that has, or will have, the byte `at`."""
+        """The piece that contains the offset `at`; None when no piece does."""
         return next((piece for piece in self.pieces if piece.start <= at < piece.end), None)
 
     def forget_before(self, at: int) -> list[Piece]:
-        """Drops the pieces that end there or before, and gives them back."""
+        """Removes and returns the pieces that end at or before the offset `at`."""
         over = [piece for piece in self.pieces if piece.end <= at]
         self.pieces = [piece for piece in self.pieces if piece.end > at]
         return over
@@ -180,6 +193,6 @@ class Pieces:
         return self._cut(wide, theirs / (mine + theirs), now)
 
     def _cut(self, piece: Piece, share: float, now: float) -> Piece:
-        """Leaves a piece that share of what is left of it; the rest is a new one."""
+        """Splits a piece: it keeps this share of its missing bytes, and the others become a new piece."""
         end, piece.end = piece.end, piece.at + int(piece.left * share)
         return self._add(Piece(piece.end, end, now))

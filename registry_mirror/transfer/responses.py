@@ -1,4 +1,4 @@
-"""What an answer of the upstream or of its storage says: the error that it means, its reason, when to try again."""
+"""Reads error responses of the upstream and its storage: which error to raise, the reason, when to try again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _MESSAGE_LIMIT = 300
 _XML = re.compile(rb"<(code|message)>([^<]{1,2000})</\1>", re.IGNORECASE)
-# The words of S3 ("Request has expired", ExpiredToken), of Google's storage, and of Azure's.
+# Matches the messages of S3 ("Request has expired", ExpiredToken), Google's storage and Azure's storage.
 _EXPIRED = re.compile(r"expired|not valid in the specified time frame", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -56,7 +56,7 @@ _HINTS = {
 }
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses after which the same call may succeed: those that the official SDK retries."""
+"""Statuses after which the same call may succeed; the official SDK retries the same ones."""
 
 
 def error_for(
@@ -68,13 +68,14 @@ def error_for(
     classes: Mapping[int, type[ApiError]] | None = None,
     hide: str | None = None,
 ) -> ApiError | None:
-    """The error that an answer stands for, None for a success.
+    """Makes the error for a response; None for a success.
 
     Args:
         what: the call in words, for the message ("get model 'x'").
-        headers: keys in lower case.
-        classes: statuses that mean something else for this call.
-        hide: a secret that the upstream may quote and that must not reach a log of ours.
+        headers: names in lower case.
+        now: used for a `Retry-After` that is a date.
+        classes: error classes by status, where they differ from the usual ones for this call.
+        hide: a secret to mask in the message, in case the upstream quotes it.
     """
     if 200 <= status < 300:
         return None
@@ -96,7 +97,10 @@ def error_for(
 
 
 def message_of(body: bytes, secrets: Collection[str] = ()) -> str | None:
-    """The upstream's own words, in the order in which its SDK looks for them; one line, bounded, no secret in it."""
+    """The upstream's own error message in one line of limited length, with the secrets masked; None when it has none.
+
+    Looks at the fields in the order in which the upstream's SDK does.
+    """
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -112,9 +116,9 @@ def message_of(body: bytes, secrets: Collection[str] = ()) -> str | None:
 
 
 def xml_reason(body: bytes, secrets: Collection[str] = ()) -> str | None:
-    """Code and message of an error of S3, Google's or Azure's storage, in one line; None when the body is none.
+    """Code and message of an XML error of S3, Google's or Azure's storage, in one line; None when there is none.
 
-    It is searched for and not parsed: the body may be cut, and is nobody's we trust.
+    Searches instead of parsing, because the body may be cut and is not trusted.
     """
     found = {
         tag.lower(): one_line(html.unescape(text.decode("utf-8", "replace")), secrets)
@@ -124,7 +128,7 @@ def xml_reason(body: bytes, secrets: Collection[str] = ()) -> str | None:
 
 
 def says_expired(reason: str) -> bool:
-    """Whether a storage's reason is that the address has expired: whatever the status, a fresh one is good again."""
+    """Whether storage's reason is that the signed address has expired. A fresh one then works, whatever the status."""
     return _EXPIRED.search(reason) is not None
 
 
@@ -148,10 +152,11 @@ def _field_errors(detail: object, secrets: Collection[str]) -> str | None:
 
 
 def retry_after(value: str | None, now: datetime, date: str | None = None) -> float | None:
-    """Seconds to wait from a `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); None when unreadable.
+    """Seconds to wait, from a `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); None when unreadable.
 
     Args:
-        date: the answer's own `Date`. The other date is by the same clock, which need not be ours.
+        now: used when the response has no `Date`.
+        date: the response's `Date`. It comes from the same clock as a date in `Retry-After`; ours may differ.
     """
     if value is None:
         return None
@@ -171,14 +176,14 @@ def _moment(date: str) -> datetime | None:
 
 
 def looks_like_html(head: bytes) -> bool:
-    """Whether a body begins as a web page does: a sign-in page or a proxy's error that came with a success status."""
+    """Whether a body begins like a web page, such as a sign-in page or a proxy's error sent with a success status."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
     return start.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--", b"<script"))
 
 
 def one_line(text: str, secrets: Collection[str] = ()) -> str:
-    """Text of somebody else's, safe to print: secrets and control characters out, length bounded."""
-    for secret in secrets:  # before it is cut: the beginning of one would stay
+    """Makes foreign text safe to print: masks secrets, removes control characters, limits the length."""
+    for secret in secrets:  # before cutting the text, which could leave the beginning of a secret
         text = text.replace(secret, "****")
     flat = _CONTROL.sub(" ", text).strip()
     return flat if len(flat) <= _MESSAGE_LIMIT else flat[: _MESSAGE_LIMIT - 1] + "…"
@@ -192,20 +197,20 @@ class Counter:
         self.value = 0
 
     def add(self) -> None:
-        """One more."""
+        """Adds one."""
         with self._lock:
             self.value += 1
 
 
 class TooMuchError(Exception):
-    """An answer is larger than any that makes sense."""
+    """A response is larger than its limit."""
 
 
 def first_bytes(pieces: Iterable[bytes], limit: int, *, whole: bool) -> bytes:
-    """Joins what comes, up to a limit; what comes beyond it is an error when the `whole` is wanted, else left.
+    """Joins the pieces, up to `limit` bytes, and reads no further.
 
     Raises:
-        TooMuchError: see there.
+        TooMuchError: `whole` is set, and there are more than `limit` bytes.
     """
     taken, size = [], 0
     for piece in pieces:
@@ -219,12 +224,12 @@ def first_bytes(pieces: Iterable[bytes], limit: int, *, whole: bool) -> bytes:
 
 
 def network_error(what: str, url: str, error: Exception) -> NetworkError:
-    """Our error for one of httpx's. Only the host is named: a signed address must not reach a log."""
+    """Makes our error from one of httpx's. It names only the host, because a signed address must not reach a log."""
     host = urlsplit(url).netloc.rpartition("@")[2]
     if isinstance(error, httpx.TimeoutException):
         return RequestTimeoutError(f"{what}: no answer from {host} in time")
     reason = one_line(str(error)) or type(error).__name__
-    if reason == "Receive buffer too long":  # h11's words, which name neither the side nor the thing
+    if reason == "Receive buffer too long":  # h11's message does not say whose headers are too long
         reason = "the headers of its answer are longer than 100 KiB"
     if isinstance(error, httpx.ConnectError):
         return NetworkError(f"{what}: cannot reach {host}: {reason}", hint="check the network and upstream.base_url")

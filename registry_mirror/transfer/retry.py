@@ -1,4 +1,4 @@
-"""When a call is tried again, and how long to wait first."""
+"""Decides whether a failed call is tried again, and how long to wait first."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LONGEST_RETRY_AFTER = 60.0
-"""Seconds. A longer `Retry-After` is the hourly limit: the run ends with what it has and the next one goes on."""
+"""Seconds. A longer `Retry-After` means the hourly limit: the run ends early, and the next run continues."""
 
 _SHARES = (1 / 13, 3 / 13, 9 / 13)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Four tries, the waits between them growing threefold and adding up to about `budget` seconds.
+    """Four tries. Each wait between them is three times the last; together they take about `budget` seconds.
 
-    A `Retry-After` of up to a minute takes the place of a shorter wait. `sleep` may raise to end the work.
+    A `Retry-After` of up to a minute replaces a shorter wait. `sleep` may raise to end the work.
     """
 
     budget: float = 20.0
     sleep: Callable[[float], None] = time.sleep
 
     def call(self, act: Callable[[], T], progressed: Callable[[], bool] = lambda: False) -> T:
-        """Runs `act` until it succeeds, fails for good or has used up its tries; then raises its last error.
+        """Runs `act` until it succeeds, its error is not transient, or no tries are left. Then raises its last error.
 
-        `progressed` is asked after each failure: one that brought the work on is the first of the four again.
+        `progressed` is called after each failure. If it returns True, that failure counts as the first one again.
         """
         tries = _Tries(progressed)
         try:
             return tries.counted(act)
-        except Exception as error:  # noqa: BLE001 - looked at below
+        except Exception as error:  # noqa: BLE001 - `_again` raises it unless it is transient
             first = error
-        # Only now: what counts tries and waits costs as much as a small answer, and most calls need none.
+        # tenacity is set up only after a failure: that costs as much as a small response, and most calls succeed.
         return self._again(act, tries, first)
 
     def _again(self, act: Callable[[], T], tries: _Tries, first: Exception) -> T:
-        """Goes on after the first failure."""
+        """Runs the tries after the first, which failed with `first`."""
         failed = [first]
 
         def wait(state: tenacity.RetryCallState) -> float:
@@ -72,7 +72,7 @@ class RetryPolicy:
 
 
 class _Tries:
-    """How many failed in a row without any progress."""
+    """Counts the tries that failed in a row without any progress."""
 
     def __init__(self, progressed: Callable[[], bool]) -> None:
         self._progressed = progressed
@@ -87,12 +87,19 @@ class _Tries:
 
 
 def wait_before(attempt: int, budget: float, asked: float, jitter: float) -> float:
-    """Seconds to wait after the failed try number `attempt` (1 is the first)."""
+    """Seconds to wait after a failed try.
+
+    Args:
+        attempt: the try's number; 1 is the first.
+        budget: seconds of all waits together.
+        asked: least seconds, from `Retry-After`.
+        jitter: factor for the usual wait.
+    """
     return max(_SHARES[min(attempt, len(_SHARES)) - 1] * budget * jitter, asked)
 
 
 def is_long_limit(error: BaseException) -> bool:
-    """Whether the upstream asks for so long a wait that it would meet every further call of this run."""
+    """Whether the upstream asks for such a long wait that every further call of this run would fail as well."""
     return isinstance(error, (RateLimitError, TransferError)) and (error.retry_after or 0.0) > LONGEST_RETRY_AFTER
 
 

@@ -1,8 +1,7 @@
-"""The bytes of one answer on their way into a body: straight from the socket where that is worth it, else through the
-parser.
+"""Reads one response into a body: a large body straight from the socket, others through the HTTP parser.
 
-A large body straight from the socket comes over one connection or over several. The first one begins. Where it keeps
-nobody busy, others take pieces from behind it, and it ends where theirs begin.
+A body read from the socket may use several connections. The first one begins alone. If hashing keeps up easily, others
+fetch pieces further back, and the first one ends where their pieces begin.
 """
 
 from __future__ import annotations
@@ -29,9 +28,12 @@ if TYPE_CHECKING:
 
 
 class SocketTransfer(Generic[S]):
-    """One answer's body on its way into a load.
+    """Reads one body from the socket, over one connection or several.
 
     Args:
+        course: where the bytes go.
+        body: the response of the first connection.
+        wire: its socket.
         size: bytes of the whole body.
     """
 
@@ -44,10 +46,12 @@ class SocketTransfer(Generic[S]):
         self._growth = ConnectionGrowth(most, time.monotonic())
 
     def run(self) -> None:
-        """Takes all of it.
+        """Receives the rest of the body.
 
         Raises:
-            MirrorError: it was cut, stalled or trickled; what came in order is in the load.
+            MirrorError: the body was cut, stalled or too slow, or a sink failed. The load has the bytes received in
+                order until then.
+            OSError: a file failed.
         """
         try:
             with self._load.ring() as ring:
@@ -56,7 +60,7 @@ class SocketTransfer(Generic[S]):
         except (NoSpaceError, OSError) as error:
             if self._crew is None:
                 raise
-            # What lies beside the body takes room as well: it is worth a try without.
+            # Bytes received out of order take disk space too: the next try uses one connection, which needs none.
             self._load.alone = True
             failure = TransferError(f"{self._course.what}: no room for several connections: {error}", transient=True)
         else:
@@ -68,7 +72,7 @@ class SocketTransfer(Generic[S]):
         raise failure
 
     def _own(self, ring: HashRing) -> bool:
-        """What the first connection brings. False when the rest is for others to bring."""
+        """Receives from the first connection. Returns False when the other connections have to bring the rest."""
         pace = StallGuard()
         while self._wire.left:
             try:
@@ -93,14 +97,14 @@ class SocketTransfer(Generic[S]):
             raise self._course.trickle(self._wire.host)
 
     def _is_at_its_end(self) -> bool:
-        """Whether the first connection has come to the pieces of others. Where they fail it goes on by itself."""
+        """Whether the first connection has reached the pieces of others. If they have failed, it goes on alone."""
         if self._crew is None or self._mine is None:
             return False
         return not self._crew.advance(self._mine, self._load.size) and not self._crew.failed
 
     def _follow(self, ring: HashRing, crew: RangeFetcher) -> None:
-        """What others bring. One of their connections takes the place of the first one."""
-        assert self._course.source is not None  # noqa: S101 - there is no crew without
+        """Ends the first connection, and takes the bytes from the others. One more thread takes its place."""
+        assert self._course.source is not None  # noqa: S101 - `_take` makes a crew only if there is a source
         self._body.abort()
         self._course.source.pass_on()
         crew.inherit()
@@ -129,19 +133,20 @@ class SocketTransfer(Generic[S]):
 
 _GATHERED = 256 << 10
 _WHOLE_READS = (64 << 10, 16 << 10)
-"""Bytes that one read brings at most: the client library's own limit, and a record of TLS."""
+"""Sizes of a read that was full: httpcore's own limit, and a record of TLS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer(Generic[S]):
-    """How bytes come.
+    """How one body is received.
 
     Attributes:
         what: the model, for errors.
-        progress: told of bytes done and bytes in all after every piece; may raise.
-        rate: what they are paid from; None for no limit.
-        direct: whether they may come straight from the socket.
-        source: where further connections come from; None for none.
+        load: the body to add to.
+        progress: called with bytes done and bytes in all (None when not known) after every piece; may raise.
+        rate: the rate limit; None for no limit.
+        direct: whether the body may be read straight from the socket.
+        source: opens further connections; None for a single connection.
     """
 
     what: str
@@ -152,15 +157,16 @@ class Transfer(Generic[S]):
     source: RangeSource | None = None
 
     def trickle(self, host: str | None) -> TransferError:
-        """What to raise for a body that only trickles."""
+        """The error for a body that arrives too slowly."""
         return TransferError(f"{self.what}: storage {host} sends next to nothing", transient=True)
 
 
 def stream(course: Transfer[S], body: Body) -> None:
-    """Takes what is left of a body.
+    """Receives the rest of a body.
 
     Raises:
-        MirrorError: it was cut, stalled, trickled or went on for too long. What came is kept where more can follow it.
+        MirrorError: the body was cut, stalled, too slow or too long. The bytes received stay in the load if a range
+            can follow them.
     """
     load = course.load
     size = load.declared.size if load.declared else None
@@ -172,7 +178,7 @@ def stream(course: Transfer[S], body: Body) -> None:
         else:
             SocketTransfer(course, body, wire, size).run()
     except MirrorError as error:
-        # What cannot be gone on with is no progress, however much of it came.
+        # Bytes that no range can follow are useless, and must not count as progress.
         if is_transient(error) and load.rest is None:
             load.drop()
         raise
@@ -191,11 +197,11 @@ def _parsed(course: Transfer[S], body: Body, size: int | None) -> None:
 
 
 def gathered(chunks: Iterator[bytes]) -> Iterator[bytes | memoryview]:
-    """The same bytes in fewer pieces, each to be used before the next one is asked for.
+    """Yields the same bytes in fewer pieces. Each piece must be used before the next one is asked for.
 
-    Writing and hashing let other threads run, and to get the interpreter back from them takes longer than either. A
-    chunk of another length than one read brings at most shows that no more was there, so that nothing is held back
-    while a slow line is waited for.
+    Writing and hashing release the interpreter's lock, and getting it back takes longer than either of them. A chunk
+    that is not as long as a full read shows that no more bytes were waiting, so it is passed on at once: nothing is
+    held back while a slow connection is waited for.
     """
     buffer, filled = memoryview(bytearray(_GATHERED)), 0
     try:

@@ -1,9 +1,9 @@
-"""Where a download may lead: the verdict on an address that the upstream gave. Pure.
+"""Decides whether the mirror may connect to a download address that the upstream gave. Pure.
 
-The address comes from somebody else and is dialled from inside the network of whoever runs the mirror. So an upstream
-may not point at this machine, at the link's own addresses (where clouds answer with credentials), or at anything but
-http. Private networks are allowed: storage on the premises is one. What a name leads to is judged once more when it is
-connected to, by the very address, so that it does not matter who answers for the name, and when.
+The upstream chooses the address, but the connection is made from inside the operator's network. So an upstream may not
+point at this machine, at link-local addresses (where clouds give out credentials), or at anything but http and https.
+Private networks are allowed, because storage on the premises is in one. The numeric address is checked once more when
+a connection is made to it, so that a changed DNS answer cannot get around the check.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     Address = IPv4Address | IPv6Address
 
 LONGEST = 16 * 1024
-"""Characters; signed addresses have hundreds, those with a session's token a few thousand."""
+"""Characters. A signed address has hundreds, or a few thousand with a session token."""
 
-# 127.1, 2130706433 and 0x7f000001 are 127.0.0.1 for the system's resolver, and no address for `ipaddress`.
+# The system's resolver reads 127.1, 2130706433 and 0x7f000001 as 127.0.0.1; `ipaddress` does not accept them.
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}")
 _HOST = re.compile(r"[\w.-]{1,253}|[0-9a-f.]*:[0-9a-f:.]*(%[\w.-]+)?", re.IGNORECASE | re.ASCII)
 _METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"})
-# Where clouds give out credentials beside the link's own addresses.
+# Addresses where clouds give out credentials, in addition to the link-local ones.
 _METADATA = frozenset(
     ipaddress.ip_address(each)
     for each in (
@@ -44,7 +44,7 @@ _METADATA = frozenset(
         "fd00:a9fe:a9fe::1",  # Akamai
     )
 )
-# Prefixes behind which a gateway or this machine puts an IPv4 address: the last four bytes (RFC 6052, RFC 2765).
+# IPv6 prefixes that hold an IPv4 address in their last four bytes (RFC 6052, RFC 2765).
 _EMBEDDING = tuple(
     ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")
 )
@@ -52,13 +52,16 @@ _LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
 
 
 def check_target(what: str, url: str, base_url: str) -> str:
-    """The address, when it may be dialled.
+    """Returns the download address if the mirror may connect to it.
 
     Args:
-        base_url: the upstream's own; one on loopback may point at anything, it is on this machine itself.
+        what: the model, for the error.
+        url: the download address.
+        base_url: the upstream's own address. An upstream on loopback may point at any host, because it is on this
+            machine itself.
 
     Raises:
-        ProtocolError: it may not. The message names the host at most: the rest of a signed address is a secret.
+        ProtocolError: the address is refused. The message names at most the host: the rest of the address is secret.
     """
     reason = refusal(url, base_url)
     if reason is None:
@@ -70,10 +73,10 @@ def check_target(what: str, url: str, base_url: str) -> str:
 
 
 def refusal(url: str, base_url: str) -> str | None:
-    """Why an address must not be dialled; None when it may."""
+    """The reason not to connect to a download address; None if it is allowed. Arguments as for `check_target`."""
     if len(url) > LONGEST:
         return f"it has {len(url)} characters"
-    # urlsplit drops tabs and line ends in silence, so that the address checked would not be the one dialled.
+    # urlsplit silently drops tabs and newlines, so the address checked could differ from the one connected to.
     if not url.isprintable() or any(letter.isspace() or letter == "\\" for letter in url):
         return "it has white space, a backslash or a control character in it"
     try:
@@ -85,13 +88,13 @@ def refusal(url: str, base_url: str) -> str | None:
 
 
 def refused_address(host: str, address: str, base_url: str, own_name: str = "") -> str | None:
-    """Why the address that a name led to must not be connected to; None when it may.
+    """The reason not to connect to an address that a host name resolved to; None if it is allowed.
 
     Args:
-        host: the name, or a literal.
-        address: numeric.
-        base_url: the upstream's own; what it gives on its own host is where the API key goes anyway.
-        own_name: of this machine.
+        host: the name, or an address literal.
+        address: the numeric address.
+        base_url: the upstream's own address. The upstream's own host is allowed: the API key goes there anyway.
+        own_name: host name of this machine.
     """
     upstream = (urlsplit(base_url).hostname or "").rstrip(".").lower()
     name = host.rstrip(".").lower()
@@ -114,7 +117,7 @@ def _wrong_form(parts: SplitResult, host: str) -> str | None:
 
 
 def _wrong_place(host: str, upstream: str) -> str | None:
-    """Why an upstream of that host must not point at this one."""
+    """The reason why an upstream on the host `upstream` must not point at `host`; None if it may."""
     if _is_this_machine(upstream):
         return None
     name = host.rstrip(".").lower()
@@ -147,7 +150,7 @@ def _is_link_local(host: str) -> bool:
 
 
 def _addresses(host: str) -> tuple[Address, ...]:
-    """An address literal, and the IPv4 addresses that it may lead to in the clothes of IPv6; empty for a name."""
+    """The address of a literal, and the IPv4 addresses that an IPv6 literal may contain; empty for a name."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -157,7 +160,7 @@ def _addresses(host: str) -> tuple[Address, ...]:
     found: list[Address] = [address]
     if any(address in network for network in _EMBEDDING) and not (address.is_loopback or address.is_unspecified):
         found.append(ipaddress.IPv4Address(address.packed[-4:]))
-    if address in _LOCAL_NAT64:  # with a prefix of 48 bits, a byte of zeros stands in the middle of it
+    if address in _LOCAL_NAT64:  # after a prefix of 48 bits, a zero byte splits the IPv4 address
         found.append(ipaddress.IPv4Address(address.packed[6:8] + address.packed[9:11]))
     found += [each for each in (address.ipv4_mapped, address.sixtofour) if each is not None]
     return (*found, *(address.teredo or ())[1:])

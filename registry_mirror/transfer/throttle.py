@@ -1,4 +1,4 @@
-"""The least and the most that comes in a second: a body that only trickles is ended, and a limit is kept."""
+"""Limits on a transfer's speed: a body that arrives too slowly is ended, and a maximum rate is kept."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 WINDOW = 60.0
-"""Seconds."""
+"""Seconds over which the speed is measured."""
 
 LEAST = 64 * 1024
-"""Bytes that have to come in each `WINDOW`; slower than the slowest link that anyone mirrors models over."""
+"""Bytes that must arrive in each `WINDOW`. Any link that somebody mirrors models over is faster."""
 
 
 class StallGuard:
-    """Counts what comes, window by window."""
+    """Counts the bytes received in each window."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -26,7 +26,7 @@ class StallGuard:
         self._came = 0
 
     def trickles(self, count: int) -> bool:
-        """Takes note of so many bytes more; whether too few came in the window that they end."""
+        """Counts `count` more bytes. Returns True if a window has just ended with too few bytes."""
         self._came += count
         now = self._clock()
         if now - self._began < WINDOW:
@@ -41,12 +41,12 @@ _SMALLEST, _LARGEST = 4 << 10, 1 << 20
 
 
 class RateLimit:
-    """What comes is paid for in time. Threads share it.
+    """Keeps the threads that share it below a common rate.
 
     Args:
         limit: bytes a second.
-        clock: seconds.
-        sleep: waits so many seconds; may raise to end the work.
+        sleep: waits a number of seconds; may raise to end the work.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class RateLimit:
 
     @property
     def piece(self) -> int:
-        """Bytes to read at a time: a tenth of a second's, so that no connection holds the line for long."""
+        """Bytes to read at a time: a tenth of a second's, so that connections take turns often."""
         return max(_SMALLEST, min(_LARGEST, int(self._limit * _SHARE)))
 
     def spend(self, count: int) -> None:
-        """Takes note of so many bytes, and returns when they and all before them are paid for."""
+        """Counts `count` bytes, and sleeps until these and all earlier bytes fit the rate."""
         with self._lock:
             now = self._clock()
             self._paid_until = max(self._paid_until, now) + count / self._limit

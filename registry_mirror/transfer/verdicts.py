@@ -1,4 +1,4 @@
-"""Judging what came: a body by what is declared of it, the answer to a request for a range by its headers. Pure."""
+"""Judges a body by what storage declared about it, and the response to a range request by its headers. Pure."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ if TYPE_CHECKING:
 
 
 class BodyVerdict(Enum):
-    """What a whole body is worth."""
+    """Whether a whole body is accepted."""
 
     ACCEPT = "accept"
     CONFIRM = "confirm"
-    """Only if a second whole fetch brings the same bytes."""
+    """Accept it only if a second fetch of the whole brings the same bytes."""
     REFUSE = "refuse"
 
 
 def judge_body(
     what: Declared, got: Digest, head: bytes, packed: Digest | None = None, secrets: Collection[str] = ()
 ) -> tuple[BodyVerdict, str]:
-    """The verdict on a body that ended, and its reason.
+    """Judges a complete body.
 
     Args:
         what: what storage declared.
-        got: the file's own digests.
-        head: its first bytes.
-        packed: the digests of the body as it came, where it came compressed or was said to.
-        secrets: what the reason must not quote.
+        got: the digests of the file.
+        head: the file's first bytes.
+        packed: the digests of the body as received, if it was or may have been compressed.
+        secrets: masked in the reason.
+
+    Returns:
+        The verdict and its reason.
     """
     if got.size == 0:
         return BodyVerdict.REFUSE, "the body is empty"
@@ -55,14 +58,14 @@ def judge_body(
 
 
 def _matches(algorithm: str, value: str, got: Digest, packed: Digest | None) -> bool:
-    """Whether a digest is that of the file or of the bytes that it came in: either proves both."""
+    """Whether a digest is that of the file or that of the compressed body: either of them proves both."""
     return value == got.of(algorithm) or (packed is not None and value == packed.of(algorithm))
 
 
 def _judge_unsigned(
     what: Declared, got: Digest, head: bytes, packed: Digest | None, secrets: Collection[str]
 ) -> tuple[BodyVerdict, str]:
-    """The verdict where no digest binds."""
+    """Judges a body for which storage declared no binding digest, or only digests of other bytes."""
     if what.hint is not None and _matches("md5", what.hint, got, packed):
         return BodyVerdict.ACCEPT, "MD5 equals the ETag"
     if refusal := refuse_unsigned(head, secrets):
@@ -77,10 +80,10 @@ def _judge_unsigned(
 
 
 def refuse_unsigned(head: bytes, secrets: Collection[str] = ()) -> str | None:
-    """Why a body without a binding digest cannot be weights, all of which are binary; None when it may be.
+    """The reason why a body without a binding digest cannot be weights, which are always binary; None if it may be.
 
-    The bytes decide. A content type is a label that web servers guess: nginx calls weights `text/plain`, and a gateway
-    calls its page of patience `application/octet-stream`.
+    The bytes decide, because web servers guess the content type: nginx labels weights `text/plain`, and a gateway
+    labels its "please wait" page `application/octet-stream`.
     """
     if reason := xml_reason(head, secrets):
         return f"the body is an error: {reason}"
@@ -95,14 +98,14 @@ def refuse_unsigned(head: bytes, secrets: Collection[str] = ()) -> str | None:
 _CONTROLS = bytes(sorted({*range(32), 127} - {*b"\t\n\f\r\x1b"}))
 _ASCII = bytes(range(128))
 _MANY = 64
-"""Bytes that no binary has without a control character among them."""
+"""A binary file has a control character among this many first bytes."""
 
 
 def looks_like_text(head: bytes) -> bool:
-    """Whether some first bytes are a text, in whatever encoding: no control characters, but for those of lines.
+    """Whether the first bytes of a file are text in any encoding, without control characters except white space.
 
-    Every binary format has control characters close to its beginning, NULs above all. A few bytes that happen to have
-    none are a text only when they are UTF-8 or mostly ASCII.
+    Every binary format has control characters close to its beginning, mostly NULs. A few bytes may have none by chance:
+    they count as text only if they are UTF-8 or mostly ASCII.
     """
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
         if head.startswith(mark):
@@ -121,21 +124,21 @@ def looks_like_text(head: bytes) -> bool:
 
 _SPAN = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _GIVEN = frozenset({200, 203, 206})
-"""Statuses of an answer that carries the object or a part of it."""
+"""Statuses of a response that has the object or a part of it."""
 
 _TOTAL = re.compile(r"bytes \*/(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What is wanted: the object of these headers from byte `start` on, up to the one before `end` or to its last."""
+    """A range to ask for: bytes `start` to before `end` (None: to the last) of the object that `of` describes."""
 
     start: int
     of: Declared
     end: int | None = None
 
     def headers(self) -> dict[str, str]:
-        """Those of the request."""
+        """The request headers that ask for this range."""
         asked = {"Range": f"bytes={self.start}-{'' if self.end is None else self.end - 1}"}
         if self.of.condition is not None:
             asked["If-Range"] = self.of.condition
@@ -143,24 +146,27 @@ class Rest:
 
 
 class RangeFit(Enum):
-    """What an answer to a request for an object is."""
+    """How a response fits the request for an object or a range of it."""
 
     REST = "rest"
-    """Just the part that was asked for."""
+    """It has exactly the range that was asked for."""
     WHOLE = "whole"
-    """The object from its first byte on."""
+    """It has the whole object."""
     COMPLETE = "complete"
-    """There is no rest: every byte is here."""
+    """The range is empty: every byte is here already."""
     MISFIT = "misfit"
-    """Something that must not be joined to what is here, nor be taken for the whole."""
+    """It must neither be joined to the bytes received so far nor be taken for the whole object."""
     REFUSED = "refused"
-    """An error that may be about the range alone: the whole may be had."""
+    """It is an error that may concern only the range: storage may still give the whole object."""
     OTHER = "other"
-    """An error, as any request may meet."""
+    """It is an error that is not about the range."""
 
 
 def judge_whole(status: int, headers: Mapping[str, str]) -> tuple[RangeFit, str]:
-    """The verdict on an answer to a request for the whole object, and its reason. Keys of the headers in lower case."""
+    """Judges the response to a request for the whole object. Returns the verdict and its reason.
+
+    Header names are in lower case.
+    """
     if status not in _GIVEN:
         return RangeFit.OTHER, f"HTTP {status}"
     given, length = headers.get("content-range", "").strip(), headers.get("content-length", "")
@@ -180,7 +186,10 @@ def judge_whole(status: int, headers: Mapping[str, str]) -> tuple[RangeFit, str]
 
 
 def judge_rest(rest: Rest, status: int, headers: Mapping[str, str]) -> tuple[RangeFit, str]:
-    """The verdict on an answer to a request for a rest, and its reason. Keys of the headers in lower case."""
+    """Judges the response to a request for a range. Returns the verdict and its reason.
+
+    Header names are in lower case.
+    """
     if status == 416:
         return _judge_no_rest(rest, headers)
     if status not in _GIVEN:
@@ -192,7 +201,7 @@ def judge_rest(rest: Rest, status: int, headers: Mapping[str, str]) -> tuple[Ran
 
 
 def _judge_whole_instead(rest: Rest, headers: Mapping[str, str]) -> tuple[RangeFit, str]:
-    """A success that names no range. Only its length tells the whole from a part: where it does not, it is not read."""
+    """Judges a success that names no range. It has the whole object only if its length says so."""
     length = headers.get("content-length", "")
     if codings(headers.get("content-encoding", "")):
         return RangeFit.MISFIT, "a compressed answer came"
@@ -202,7 +211,10 @@ def _judge_whole_instead(rest: Rest, headers: Mapping[str, str]) -> tuple[RangeF
 
 
 def _judge_no_rest(rest: Rest, headers: Mapping[str, str]) -> tuple[RangeFit, str]:
-    """416. Only with a condition does it say that the object is still the same: else it would be the whole one."""
+    """Judges a 416, which says that the range starts behind the object's end.
+
+    With `If-Range`, a 416 also proves that the object is the same: a changed object would have been sent whole.
+    """
     said = _TOTAL.fullmatch(headers.get("content-range", "").strip())
     total = int(said[1]) if said else None
     if rest.of.condition is not None and total == rest.start == rest.of.size:
@@ -228,7 +240,10 @@ def _wrong_span(rest: Rest, headers: Mapping[str, str]) -> str | None:
 
 
 def _another_object(of: Declared, headers: Mapping[str, str]) -> str | None:
-    """Why a part is of another content than what is here. An equal validator proves nothing against other evidence."""
+    """The reason why a range belongs to other content than the bytes received so far; None if it does not.
+
+    An equal ETag proves nothing if other headers contradict it.
+    """
     if codings(headers.get("content-encoding", "")):
         return "the partial answer is compressed"
     digests, etag = object_digests(headers), headers.get("etag", "").strip()
@@ -244,7 +259,7 @@ def _another_object(of: Declared, headers: Mapping[str, str]) -> str | None:
     modified = headers.get("last-modified", "").strip()
     if _differs(of.modified, modified):
         return "the object has been modified"
-    # That storage heeds If-Range is not believed either: a part repeats what the condition was made of.
+    # Storage may ignore If-Range, so the response must repeat the ETag or date that the condition used.
     if not of.digests and not (etag if of.validator is not None else modified):
         return "the partial answer does not say of which object it is"
     return None
