@@ -1,1 +1,1 @@
-"""Where a sync reads from. `source.py` has the protocol; `api/` is the remote models API."""
+"""The sources that a sync reads from. `source.py` has the protocol, `api/` the remote models API."""

@@ -1,7 +1,7 @@
-"""What a sync reads from: rows with their documents, weights by address, and whose they are.
+"""The protocol of a source, which a sync reads from: it lists models with their documents, and fetches weights.
 
-The remote models API is the first source (`api`). An index with its blobs, in a folder, a bundle or a bucket, is the
-same thing by other means, and gets the same sync: its record, shrink guard, retention, alert and publication.
+The remote models API (`api`) is the first source. An index with its blobs, in a folder, a bundle or a bucket, could be
+another one; it would get the same sync, with its record, shrink guard, retention, alert and publication.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class ListedModel:
     """One model as the upstream sent it.
 
     Attributes:
-        document: the JSON text, unknown fields included.
-        fingerprint: changes when anything in the document does; key order and white space do not count.
-        stamp: changes when the weights may have: a digest of `updated_at`, the version fields and checksums, or the
-            fingerprint where there is no `updated_at`.
-        detailed: whether the row carries metrics and class mapping; if not, `get` has more.
-        text_digest: of the JSON text as it was sent.
+        document: the JSON text, including unknown fields.
+        fingerprint: changes when anything in the document changes, except key order and white space.
+        stamp: changes when the weights may have changed: a digest of `updated_at`, the version fields and checksums, or
+            the fingerprint if there is no `updated_at`.
+        detailed: whether the document has metrics and a class mapping; if not, `Source.document` returns more.
+        text_digest: digest of the JSON text as it was sent.
     """
 
     id: str
@@ -52,7 +52,7 @@ class ListedModel:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """A row that is no model; `id` and `name` are what could be read of it."""
+    """A row that is not a valid model. `id` and `name` are None where they could not be read."""
 
     id: str | None
     name: str | None
@@ -64,9 +64,9 @@ class ListingPage:
     """One page of the listing.
 
     Attributes:
-        has_more: None when the upstream did not say.
-        same: ids of rows whose text was recognised; those are not among `rows`.
-        total: how many rows it says the whole listing has; None when it did not say.
+        has_more: whether the upstream says that more rows follow; None when it did not say.
+        same: ids of the rows whose text was recognised as unchanged; `rows` does not have these.
+        total: how many rows the upstream says the whole listing has; None when it did not say.
     """
 
     rows: tuple[ListedModel | UnreadableRow, ...]
@@ -76,7 +76,7 @@ class ListingPage:
 
     @property
     def count(self) -> int:
-        """How many rows the upstream sent."""
+        """Number of rows that the upstream sent."""
         return len(self.rows) + len(self.same)
 
     @property
@@ -86,20 +86,20 @@ class ListingPage:
 
     @property
     def unnamed(self) -> int:
-        """How many rows have no id that could be read."""
+        """Number of rows whose id could not be read."""
         return sum(row.id is None for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class ListingSummary:
-    """What came of a listing.
+    """The outcome of reading a listing to its end.
 
     Attributes:
         ids: every id that could be read.
-        unnamed: how many rows had none.
-        total: how many rows the listing says it has; None when it does not say.
-        cut: it said that more was to come, and ended.
-        unfiltered: its total may be that of the listing without its filter.
+        unnamed: number of rows whose id could not be read.
+        total: how many rows the upstream says the listing has; None when it does not say.
+        cut: whether the listing ended although the upstream said that more rows follow.
+        unfiltered: whether `total` may be the total of the listing without its filter.
     """
 
     ids: AbstractSet[str]
@@ -110,15 +110,15 @@ class ListingSummary:
 
     @property
     def received(self) -> int:
-        """How many different rows came. Those that cannot be read are among them."""
+        """Number of different rows received, including rows that cannot be read."""
         return len(self.ids) + self.unnamed
 
     @property
     def gap(self) -> str:
-        """How many rows it says it has and did not bring; empty for none.
+        """How many rows are missing, compared with the total that the upstream declares; empty for none.
 
-        "some" when it does not say how many, "unfiltered" when it may say so of another listing: as that one grows, so
-        does the number, and the manner of the upstream stays the same.
+        "some" when the upstream does not say how many, "unfiltered" when its total may ignore the filter. The latter is
+        not a number, because a number would change whenever the unfiltered listing grows.
         """
         if self.total is None:
             return "some" if self.cut else ""
@@ -128,56 +128,59 @@ class ListingSummary:
 
 
 class Source(Protocol):
-    """A registry of models, open for reading. Threads share it.
+    """A registry of models, open for reading. Threads may share it.
 
-    Every method raises a MirrorError: ApiError and its kinds for what the source refuses, NetworkError when it cannot
-    be reached, ListingError for a listing that cannot be believed.
+    Every method may raise a MirrorError: ApiError or a subclass when the source refuses a call, NetworkError when it
+    cannot be reached, ListingError when its listing is not plausible.
     """
 
     @property
     def address(self) -> str:
-        """Where it is, without anything secret. A root mirrors one source, which this tells where nothing else does."""
+        """The source's address, without secrets. It identifies the source that a root mirrors if nothing else does."""
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The catalogs of the mirrors that its last answer came through; none when it is the registry itself."""
+        """Ids of the catalogs of the mirrors between us and the registry, as its last response named them.
+
+        Empty when the source is the registry itself.
+        """
 
     @property
     def requests(self) -> tuple[int, int]:
-        """How many requests were sent so far: to the API, to storage."""
+        """Number of requests sent so far: to the API, and to storage."""
 
     def pages(
         self, *, status: str | None = None, texts: Callable[[], Mapping[bytes, str]] = dict
     ) -> Generator[ListingPage, None, ListingSummary]:
-        """The listing, page by page, and at the end what came in all.
+        """Yields the listing page by page, and returns its summary.
 
         Args:
             status: only models of this status; None for all but archived ones.
-            texts: asked before each page for the rows that are to be recognised: ids by the SHA-256 of a row's text.
+            texts: called for each page; returns the ids of rows to recognise, by the SHA-256 of the row's text.
 
         Raises:
-            ValidationError: it cannot list models by this status.
+            ValidationError: the source cannot list models by this status.
         """
 
     def document(self, model_id: str) -> ListedModel:
-        """One model by its id, with all its details.
+        """Returns one model by its id, with all its details.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such model.
         """
 
     def find(self, model: str) -> ListedModel:
-        """One model by id or by name.
+        """Returns one model by its id or name.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such model.
         """
 
     def look(self, row: ListedModel, weights_format: str) -> Declared:
-        """What is declared of a model's weights: size and digests. The bytes are not read.
+        """Returns the declared size and digests of a model's weights, without reading the bytes.
 
         Raises:
-            ConflictError: as `fetch`.
+            ConflictError: as for `fetch`.
         """
 
     def fetch(
@@ -189,22 +192,25 @@ class Source(Protocol):
         progress: Callable[[int, int | None], None],
         begun: Beginning[S] | None = None,
     ) -> Received[S] | H:
-        """A model's weights, whole and checked, or what `held` made of what is declared of them.
+        """Fetches a model's weights whole and checks them.
 
         Args:
-            sink: makes an empty place for the bytes.
-            held: looks at what is declared; anything but None is returned, and no bytes come.
+            sink: makes an empty sink for the bytes.
+            held: looks at the declared size and digests, and returns a value to use instead of the bytes, or None.
             progress: called with bytes done and bytes in all (None when not known); may raise.
-            begun: a beginning of the bytes that an earlier fetch left.
+            begun: the beginning of the weights that an earlier fetch kept.
+
+        Returns:
+            The checked weights, or the value that `held` returned.
 
         Raises:
             ConflictError: the model is not ready (400), or was never exported in this format (409).
-            IntegrityError: the bytes do not match what is declared of them.
-            TransferError: the bytes do not come.
+            IntegrityError: the bytes do not match their declared digests.
+            TransferError: storage does not give the bytes.
         """
 
     def abort(self) -> None:
-        """Wakes every thread that waits for bytes; each of their fetches fails."""
+        """Wakes every thread that waits for bytes. Their fetches fail."""
 
     def close(self) -> None:
         """Closes every connection."""

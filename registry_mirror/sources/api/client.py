@@ -1,4 +1,4 @@
-"""`Client`: the five verbs of the platform's models page, online."""
+"""`Client`: lists, iterates, gets, downloads and deletes models of the remote registry."""
 
 from __future__ import annotations
 
@@ -33,18 +33,19 @@ class Client:
     """The remote registry of one organisation.
 
     Args:
-        api_key: default: the environment's `PICTOGRAPH_API_KEY`.
-        base_url: default: the environment's `PICTOGRAPH_BASE_URL`, else the platform's own. https, unless the host is
-            loopback or `allow_http` says that a plain connection is meant.
-        timeout: seconds that one answer may take to begin.
-        proxy, ca_file: default: the usual environment variables (`HTTPS_PROXY`, `SSL_CERT_FILE`).
-        workers: downloads at once, for a program that uses threads.
-        max_rate: bytes a second that downloads may take together.
-        connections: to storage at once; a large download gets those that no other needs, while they bring more.
-        retry: how often and how long a failing call is tried again; four times within about 20 seconds.
+        api_key: by default the environment's `PICTOGRAPH_API_KEY`.
+        base_url: by default the environment's `PICTOGRAPH_BASE_URL`, else the platform's own address. It must be https,
+            unless the host is loopback or `allow_http` is set.
+        timeout: seconds to wait for a connection and for the next bytes.
+        allow_http: whether the API key may be sent over plain http.
+        proxy, ca_file: by default the usual environment variables (`HTTPS_PROXY`, `SSL_CERT_FILE`).
+        retry: how often a failed call is tried; by default four times within about 20 seconds.
+        workers: simultaneous downloads, for a program that uses threads.
+        max_rate: bytes a second for all downloads together; None for no limit.
+        connections: connections to storage at once. A large download uses those that are free, if they make it faster.
 
     Raises:
-        ConfigurationError: no key, or a base URL that must not carry one.
+        ConfigurationError: there is no API key, or the base URL is not safe to send one to.
     """
 
     def __init__(
@@ -103,29 +104,29 @@ def _key(given: str | Secret | None) -> Secret:
 
 
 class ClientModels:
-    """The `models` resource. Models are named by id or by name."""
+    """The `models` resource. Methods that take a model take its id or its name."""
 
     def __init__(self, api: ModelsApi, storage: Storage) -> None:
         self.api = api
         self._storage = storage
 
     def list(self, limit: int = 50, status: str | None = None, model_type: str | None = None) -> list[Model]:
-        """The first models, in the upstream's order; pages are joined where it gives fewer at once.
+        """Returns the first models in the upstream's order, from as many pages as that takes.
 
         Args:
-            limit: how many at most, 1 to 500.
+            limit: the most models to return, 1 to 500.
             status: only models of this status; archived models are hidden unless it is "archived".
             model_type: only models of this type.
 
         Returns:
-            The models. Rows that are no models are left out.
+            The models. Rows that are not valid models are left out.
 
         Raises:
-            ValidationError: `limit` is outside 1 to 500, and nothing was sent; or the upstream refuses the filter.
-            AuthError: the key is refused.
-            RateLimitError, ServerError: the upstream refused or failed, also when it was asked again.
-            NetworkError: it cannot be reached, or does not answer in time.
-            ProtocolError: its answer makes no sense.
+            ValidationError: `limit` is outside 1 to 500 (no request is sent), or the upstream refuses the filter.
+            AuthError: the upstream refuses the API key.
+            RateLimitError, ServerError: the upstream refused the call or failed, and so did the retries.
+            NetworkError: the upstream cannot be reached, or does not answer in time.
+            ProtocolError: the upstream's answer is not what the API promises.
         """
         _check_between("limit", limit)
         found: list[Model] = []
@@ -136,18 +137,18 @@ class ClientModels:
         return found
 
     def iter(self, page_size: int = 50, status: str | None = None, model_type: str | None = None) -> Iterator[Model]:
-        """Every model, read page by page as the iteration goes on.
+        """Iterates over every model, and reads the pages as the iteration goes on.
 
         Args:
-            page_size: how many to ask for at a time, 1 to 500.
+            page_size: models per request, 1 to 500.
             status, model_type: as for `list`.
 
         Returns:
-            An iterator over the models. While it goes on it raises what `list` does, and ListingError when the listing
-            does not end.
+            An iterator over the models. Its steps raise the errors of `list`, and ListingError if the listing never
+            ends.
 
         Raises:
-            ValidationError: `page_size` is outside 1 to 500; nothing was sent.
+            ValidationError: `page_size` is outside 1 to 500; no request is sent.
         """
         _check_between("page_size", page_size)
         return self._walk(page_size, status, model_type)
@@ -161,17 +162,17 @@ class ClientModels:
                     yield model_of(row)
 
     def get(self, model: str) -> Model:
-        """One model with its metrics and class mapping.
+        """Returns one model with its metrics and class mapping.
 
         Args:
             model: an id or a name.
 
         Raises:
-            NotFoundError: nobody knows it, or it belongs to another organisation.
-            AuthError: the key is refused.
-            RateLimitError, ServerError: the upstream refused or failed, also when it was asked again.
-            NetworkError: it cannot be reached, or does not answer in time.
-            ProtocolError: its answer makes no sense.
+            NotFoundError: there is no such model, or it belongs to another organisation.
+            AuthError: the upstream refuses the API key.
+            RateLimitError, ServerError: the upstream refused the call or failed, and so did the retries.
+            NetworkError: the upstream cannot be reached, or does not answer in time.
+            ProtocolError: the upstream's answer is not what the API promises.
         """
         return model_of(self.api.find(model, PAGE_SIZE))
 
@@ -181,30 +182,30 @@ class ClientModels:
         output_path: str | Path,
         progress: Callable[[int, int | None], None] | None = None,
         *,
-        format: str = "onnx",  # noqa: A002 - the wire's own word
+        format: str = "onnx",  # noqa: A002 - the API's own name
     ) -> Path:
-        """Streams a model's weights to a file: hashed on the way, checked, and renamed into place when whole.
+        """Downloads a model's weights to a file, which appears under its name only when it is complete and checked.
 
         Args:
             model: an id or a name.
-            output_path: the file; an older one is replaced once the new one is whole.
+            output_path: the file; an existing file is replaced when the new one is complete.
+            progress: called with bytes done and bytes in all (None when storage does not say).
             format: `onnx`, `pytorch`, ...
-            progress: called with the bytes done and the bytes in all (None when storage does not say).
 
         Returns:
             The file's path.
 
         Raises:
-            ConfigurationError: there is no such folder, or `output_path` is one; nothing was sent.
-            NotFoundError: nobody knows the model.
-            ConflictError: it is not ready, or was never exported in this format.
-            IntegrityError: the bytes do not match what storage declares; an older file is left as it was.
+            ConfigurationError: the folder does not exist, or `output_path` is a folder; no request is sent.
+            NotFoundError: there is no such model.
+            ConflictError: the model is not ready, or was never exported in this format.
+            IntegrityError: the bytes do not match what storage declares; an existing file is left unchanged.
             TransferError: storage does not give the bytes.
             NoSpaceError: the disk is full.
-            AuthError: the key is refused.
-            RateLimitError, ServerError: the upstream refused or failed, also when it was asked again.
-            NetworkError: it cannot be reached, or does not answer in time.
-            ProtocolError: its answer makes no sense.
+            AuthError: the upstream refuses the API key.
+            RateLimitError, ServerError: the upstream refused the call or failed, and so did the retries.
+            NetworkError: the upstream or its storage cannot be reached, or does not answer in time.
+            ProtocolError: the upstream's answer is not what the API promises.
         """
         output = _output(output_path)
         row = self.api.find(model, PAGE_SIZE)
@@ -220,30 +221,30 @@ class ClientModels:
             lambda _declared: _FileSink(output),
             progress=progress or (lambda _done, _total: None),
         )
-        if received is None:  # pragma: no cover - nothing is held here, so a body always comes
+        if received is None:  # pragma: no cover - no `held` is passed, so a body is always returned
             raise AssertionError
         received.sink.publish()
         return output
 
     def delete(self, model: str) -> None:
-        """Soft-deletes a model: its status becomes `archived`, its weights stay.
+        """Soft-deletes a model: its status becomes `archived`, and its weights are kept.
 
         Args:
             model: an id or a name.
 
         Raises:
-            NotFoundError: nobody knows it.
-            ForbiddenError: the key may not delete.
-            AuthError: the key is refused.
-            RateLimitError, ServerError: the upstream refused or failed, also when it was asked again.
-            NetworkError: it cannot be reached, or does not answer in time.
-            ProtocolError: its answer makes no sense.
+            NotFoundError: there is no such model.
+            ForbiddenError: the API key may not delete models.
+            AuthError: the upstream refuses the API key.
+            RateLimitError, ServerError: the upstream refused the call or failed, and so did the retries.
+            NetworkError: the upstream cannot be reached, or does not answer in time.
+            ProtocolError: the upstream's answer is not what the API promises.
         """
         self.api.delete(self.api.find(model, PAGE_SIZE).id)
 
 
 class _FileSink:
-    """A new file beside `output`, which it replaces when whole."""
+    """A temporary file beside `output`; `publish` renames it to `output`."""
 
     def __init__(self, output: Path) -> None:
         self._output = output
@@ -251,7 +252,7 @@ class _FileSink:
         self._stream: BinaryIO | None = create_exclusive(self._temporary, 0o644)
 
     def write(self, data: bytes | memoryview) -> None:
-        assert self._stream is not None  # noqa: S101 - nobody writes after discard
+        assert self._stream is not None  # noqa: S101 - nothing writes after discard
         with no_space_named(str(self._output)):
             write_all(self._stream, data)
 
@@ -280,7 +281,7 @@ class _FileSink:
 
 
 def model_of(row: ListedModel) -> Model:
-    """The public value of a row."""
+    """Makes the public `Model` from a row."""
     return Model.from_document(load_object(f"model {row.id!r}", row.document.encode()))
 
 
@@ -303,7 +304,7 @@ def _value(choice: str | None) -> str | None:
 
 
 def _wanted(row: ListedModel, status: str | None, model_type: str | None) -> bool:
-    """Filters once more what the upstream filtered: one that ignores a parameter must not change the answer."""
+    """Applies the filters again, because an upstream may ignore a parameter."""
     if model_type is not None and row.model_type != model_type:
         return False
     return row.status == status if status is not None else row.status != ModelStatus.ARCHIVED

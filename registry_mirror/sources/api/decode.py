@@ -1,7 +1,7 @@
-"""The parts of a JSON text as they stand in it, for bodies that only the lenient standard library reads. Pure.
+"""Decodes the answers of the models API, and keeps each document's JSON text as it was sent. Pure.
 
-A document is kept as it was sent, also when it shares a page with one that has a NaN in it. Every function takes a text
-that `json.loads` has read before, so none checks it again.
+msgspec decodes strict JSON. An answer that it refuses, because one row has a NaN for example, is decoded by the
+standard library instead, and `members` and `elements` cut the texts out of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def members(text: str) -> dict[str, str]:
-    """The values of an object by their keys, each in its own spelling; of a key that came twice the last one counts."""
+    """The values of a JSON object by their keys, as JSON texts exactly as sent. Of a repeated key, the last one counts.
+
+    `json.loads` must have accepted the text before.
+    """
     found = {}
     place = _after(text, text.index("{") + 1)
     while text[place] != "}":
@@ -40,7 +43,7 @@ def members(text: str) -> dict[str, str]:
 
 
 def elements(text: str) -> Iterator[str]:
-    """The elements of an array, each in its own spelling."""
+    """Yields the elements of a JSON array, as JSON texts exactly as sent. `json.loads` must have accepted the text."""
     place = _after(text, text.index("[") + 1)
     while text[place] != "]":
         _, end = _decoder.raw_decode(text, place)
@@ -49,13 +52,13 @@ def elements(text: str) -> Iterator[str]:
 
 
 def _next(text: str, end: int) -> int:
-    """Where the next part begins, or the bracket that closes them."""
+    """The position of the next member or element, or of the closing bracket."""
     place = _after(text, end)
     return _after(text, place + 1) if text[place] == "," else place
 
 
 def _after(text: str, place: int) -> int:
-    """The first place from here on that is no white space."""
+    """The first position from `place` on that is not white space."""
     found = _SPACE.match(text, place)
     return found.end() if found else place
 
@@ -93,10 +96,11 @@ _NONE: Mapping[bytes, str] = {}
 
 
 def decode_page(body: bytes, texts: Mapping[bytes, str] = _NONE) -> ListingPage:
-    """The rows of a listing.
+    """Decodes one page of a listing.
 
     Args:
-        texts: ids of rows by `text_digest`, which are recognised without being decoded.
+        body: the answer.
+        texts: ids of known rows by their `text_digest`. These rows are recognised and not decoded.
 
     Raises:
         ProtocolError: the body is not a listing.
@@ -124,12 +128,12 @@ def _page(listed: Iterable[msgspec.Raw | bytes], texts: Mapping[bytes, str], pag
 
 
 def _given(raw: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | None:
-    """What stands under a key; None when it is absent or null."""
+    """The value of a key; None when the key is missing or its value is null."""
     return None if isinstance(raw, msgspec.UnsetType) or (len(memoryview(raw)) == 4 and bytes(raw) == b"null") else raw
 
 
 def _decode_leniently(body: bytes, texts: Mapping[bytes, str]) -> ListingPage:
-    """A page that strict JSON refuses (NaN in one row's metrics, say) through the standard library."""
+    """Decodes a page that is not strict JSON (NaN in one row's metrics, say) with the standard library."""
     document = load_object("list models", body)
     key = "data" if document.get("data") is not None else "models"
     if not isinstance(document.get(key), list):
@@ -139,15 +143,15 @@ def _decode_leniently(body: bytes, texts: Mapping[bytes, str]) -> ListingPage:
 
 
 def _has_more(pagination: object) -> bool | None:
-    """Only a real boolean counts, as in the official SDK."""
+    """`has_more` if it is a boolean, else None; the official SDK does the same."""
     more = pagination.get("has_more") if isinstance(pagination, dict) else None
     return more if isinstance(more, bool) else None
 
 
 def _total(pagination: object) -> int | None:
-    """A whole number counts, however it is written: 2.0 is the same number in JSON, and some send "2".
+    """`total` if it is a whole number in any spelling, else None: 2.0 is the same number in JSON, and some send "2".
 
-    Unlike a `has_more` of the wrong type, which could end a listing early, a total taken wrongly costs a warning only.
+    A misread `has_more` could end a listing early, but a misread total only causes a warning.
     """
     total = pagination.get("total") if isinstance(pagination, dict) else None
     if (isinstance(total, float) and total.is_integer()) or (isinstance(total, str) and _DIGITS.fullmatch(total)):
@@ -156,7 +160,7 @@ def _total(pagination: object) -> int | None:
 
 
 def decode_row(raw: bytes) -> ListedModel | UnreadableRow:
-    """One row, or what is wrong with it."""
+    """Decodes one row. Returns an UnreadableRow with the reason if it is not a valid model."""
     try:
         try:
             document = _any.decode(raw)
@@ -170,7 +174,7 @@ def decode_row(raw: bytes) -> ListedModel | UnreadableRow:
 
 
 def row_of(document: object, raw: bytes) -> ListedModel | UnreadableRow:
-    """Reads a decoded document, of which `raw` is the JSON."""
+    """Makes a row from a decoded document and `raw`, its JSON text."""
     text = raw.decode("utf-8", "replace")
     if not isinstance(document, dict):
         return UnreadableRow(None, None, f"not an object: {one_line(text[:60])}")
@@ -214,10 +218,10 @@ def _stamp(document: dict[str, Any], fingerprint: str) -> str:
 
 
 def decode_document(what: str, body: bytes) -> ListedModel:
-    """The one model of a `get`.
+    """Decodes the answer with one model.
 
     Raises:
-        ProtocolError: the body holds no model.
+        ProtocolError: the answer has no valid model.
     """
     row = decode_row(_document_in(what, body))
     if isinstance(row, UnreadableRow):
@@ -226,7 +230,7 @@ def decode_document(what: str, body: bytes) -> ListedModel:
 
 
 def _document_in(what: str, body: bytes) -> bytes:
-    """The JSON of the model in an answer, as it was sent; some APIs answer with the bare model."""
+    """The model's JSON text in an answer, as it was sent: in an envelope or, from some APIs, bare. `null` for none."""
     try:
         envelope = _envelope.decode(body)
         found = _given(envelope.data) or _given(envelope.model)
@@ -241,10 +245,10 @@ def _document_in(what: str, body: bytes) -> bytes:
 
 
 def decode_download_url(what: str, body: bytes) -> str:
-    """The signed address of a `download` answer, as it was sent. It is a secret: it goes into no error.
+    """The signed address in a `download` answer, unchecked. It is a secret, so no error message quotes it.
 
     Raises:
-        ProtocolError: there is none.
+        ProtocolError: the answer has no address.
     """
     envelope = load_object(what, body)
     data = envelope.get("data")
@@ -256,10 +260,10 @@ def decode_download_url(what: str, body: bytes) -> str:
 
 
 def load_object(what: str, body: bytes) -> dict[str, Any]:
-    """The body as a JSON object.
+    """Decodes the body as a JSON object.
 
     Raises:
-        ProtocolError: it is something else; the message says what it looks like.
+        ProtocolError: the body is not a JSON object; the message says what it looks like.
     """
     try:
         document = json.loads(body)
@@ -272,7 +276,7 @@ def load_object(what: str, body: bytes) -> dict[str, Any]:
 
 
 def _text_of(body: bytes) -> str:
-    """A body as `json.loads` reads it."""
+    """Decodes a body's text in the encoding that `json.loads` detects."""
     return body.decode(json.detect_encoding(body), "surrogatepass")
 
 
@@ -281,5 +285,8 @@ def _utf8(text: str) -> bytes:
 
 
 def _text(value: object) -> str | None:
-    """A text that UTF-8 can carry, as databases want it; half a surrogate pair in it becomes a backslash escape."""
+    """A string that can be encoded as UTF-8, as databases require: lone surrogates become backslash escapes.
+
+    None for other values.
+    """
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""The calls of the remote models API, one method each, and the API as a source."""
+"""The calls of the remote models API, with one method each, and the API as a `Source`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .session import ApiSession
 
 
-# The page of the models resource says 409 for a model that is not ready, the official SDK's fixtures say 400.
+# For a model that is not ready, the API's documentation says 409 and the official SDK's fixtures say 400.
 _NOT_READY = {400: ConflictError, 409: ConflictError}
 _MAY_BE_NO_NAME = (400, 404, 422)
 
@@ -44,10 +44,12 @@ class ModelsApi:
         name: str | None = None,
         texts: Callable[[], Mapping[bytes, str]] = dict,
     ) -> Generator[ListingPage, None, ListingSummary]:
-        """The listing, page by page, and what came in all.
+        """Yields the listing page by page, and returns its summary.
 
         Args:
-            texts: asked before each page for the rows that are to be recognised, as `decode_page` takes them.
+            page_size: rows to ask for at a time.
+            status, model_type, name: filters; None for no filter.
+            texts: called for each page; returns the rows to recognise, as `decode_page` takes them.
         """
         filters = {"name": name, "status": status, "model_type": model_type}
         given = {key: value for key, value in filters.items() if value is not None}
@@ -59,20 +61,23 @@ class ModelsApi:
         return walk(page, page_size)
 
     def document(self, model_id: str) -> ListedModel:
-        """One model by its id.
+        """Returns one model by its id.
 
         Raises:
-            NotFoundError: there is none, or it belongs to another organisation.
+            NotFoundError: there is no such model, or it belongs to another organisation.
         """
         what = f"get model {model_id!r}"
         return decode_document(what, self._session.call(what, "GET", f"/models/{segment(model_id)}"))
 
     def find(self, model: str, page_size: int) -> ListedModel:
-        """One model by id or by name.
+        """Returns one model by its id or name.
 
-        The newest API takes names in the place of ids. Older ones do not, and some names (`..`, an empty one) cannot
-        stand in a path at all: then the listing is searched, and each row's name compared here, because one that
-        ignores `?name=` hands out the wrong model.
+        The newest API accepts names in the place of ids. Older ones do not, and some names (`..`, an empty one) cannot
+        be in a path at all. Then the listing is searched, and each row's name is compared here, because an upstream
+        that ignores `?name=` would return the wrong model.
+
+        Raises:
+            NotFoundError: there is no such model.
         """
         if addressable(model):
             try:
@@ -91,11 +96,11 @@ class ModelsApi:
         )
 
     def download_url(self, model_id: str, weights_format: str) -> str:
-        """A fresh signed address of a model's weights.
+        """Returns a fresh signed address of a model's weights.
 
         Raises:
             ConflictError: the model is not ready, or was never exported in this format.
-            ProtocolError: the upstream gives an address that must not be dialled.
+            ProtocolError: the upstream gives an address that the mirror must not connect to.
         """
         what = f"download model {model_id!r}"
         path = f"/models/{segment(model_id)}/download"
@@ -103,21 +108,22 @@ class ModelsApi:
         return check_target(what, decode_download_url(what, body), self._session.base_url)
 
     def delete(self, model_id: str) -> None:
-        """Soft-deletes a model that was just found; what the upstream answers beside success does not matter.
+        """Soft-deletes a model that was just found. The body of the answer is ignored.
 
-        Not found is a success as well: an answer got lost, and the call was repeated after it had done its work.
+        "Not found" counts as success: the first answer was lost, and the call was retried after it had deleted the
+        model.
         """
         with contextlib.suppress(NotFoundError):
             self._session.call(f"delete model {model_id!r}", "DELETE", f"/models/{segment(model_id)}")
 
 
 def segment(text: str) -> str:
-    """A name or id as one path segment, with nothing left to split or decode twice."""
+    """A name or id, quoted as a single path segment."""
     return quote(text, safe="")
 
 
 def addressable(model: str) -> bool:
-    """Whether a name survives as a path segment: clients and proxies collapse `.` and `..`."""
+    """Whether a name can be a path segment: clients and proxies collapse `.` and `..`."""
     return model not in ("", ".", "..")
 
 
@@ -132,9 +138,10 @@ H = TypeVar("H")
 
 
 class ApiSource:
-    """See `Source`.
+    """The remote models API as a `Source`.
 
     Args:
+        client: an open client, which `close` closes.
         page_size: rows to ask for at a time, 1 to 500.
     """
 

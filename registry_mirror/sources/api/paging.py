@@ -1,4 +1,4 @@
-"""Walking an offset-paged listing to its end, whatever the upstream says or leaves out about it."""
+"""Reads a listing that is paged by offset to its end, even if the upstream says little or something false about it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     Fetch = Callable[[int, int], ListingPage]
 
 SMALLEST_PAGE = 10
-"""Rows. An upstream that refuses so small a page means something else."""
+"""Rows. If the upstream refuses a page this small, it does so for another reason than the page size."""
 
 MOST_PAGES, MOST_ROWS = 5_000, 2_000_000
-"""The ceiling of one listing, and an end where there is always more. The pages are of a hundred rows or more: who asks
-for smaller ones may have as many more."""
+"""Limits of one listing, for an upstream that always says there is more. `MOST_PAGES` is for pages of 100 rows or more;
+for smaller pages, the limit is higher in proportion."""
 
 MOST_SMALL = 500
-"""Pages of fewer than ten rows where more were asked for: no honest upstream gives its rows one by one."""
+"""Limit for pages of fewer than ten rows when more were asked for: no working upstream sends its rows one by one."""
 
 READINGS = 3
-"""How often a listing is read at most, when it brings less than it says it has."""
+"""How many times a listing is read at most, while it brings fewer rows than the upstream says it has."""
 
 _MOST_OVERSIZED = 3
 _PAGES_BEFORE_GROWTH = 8
@@ -36,14 +36,17 @@ def read_whole(
     usual: str = "",
     unfiltered: ListingSummary | None = None,
 ) -> Generator[ListingPage, None, ListingSummary]:
-    """Reads a listing, and reads it again while it has a gap; what all readings brought counts together.
+    """Reads a listing, and reads it again while rows are missing, up to `READINGS` times.
 
-    A row that slips between two pages while the upstream changes comes with the next reading.
+    A row that one reading misses, because the upstream changed between two pages, comes with the next reading.
 
     Args:
-        read: begins one reading.
-        usual: a gap that is no reason to read again, as `ListingSummary.gap` gives it.
-        unfiltered: what came without the filter of this listing. A total that does not heed the filter tells nothing.
+        read: starts one reading.
+        usual: a gap that is no reason to read again, in the form of `ListingSummary.gap`.
+        unfiltered: summary of the same listing without its filter, to recognise a total that ignores the filter.
+
+    Returns:
+        The summary of the last reading, with the ids of all readings.
     """
     ids: set[str] = set()
     reading = ListingSummary(ids)
@@ -59,10 +62,10 @@ def read_whole(
 
 
 def _beside(reading: ListingSummary, unfiltered: ListingSummary) -> ListingSummary:
-    """A filtered reading whose total may be that of another listing: the unfiltered one, or both together.
+    """Marks a filtered reading whose total may count other rows: the unfiltered listing, or both listings together.
 
-    That the numbers are equal may be chance. It is none where nothing came at all or only what is unfiltered, and none
-    where each total is exactly what came in all.
+    Equal numbers may be chance. They are not chance if the filtered reading brought no id of its own, or if both totals
+    are exactly the number of rows of both readings: then the total is removed.
     """
     together = len(reading.ids | unfiltered.ids) + reading.unnamed + unfiltered.unnamed
     if reading.total not in (unfiltered.total, together):
@@ -73,17 +76,18 @@ def _beside(reading: ListingSummary, unfiltered: ListingSummary) -> ListingSumma
 
 
 def walk(fetch: Fetch, page_size: int) -> Generator[ListingPage, None, ListingSummary]:
-    """Yields non-empty pages until the listing ends, and returns what came in all.
+    """Yields non-empty pages until the listing ends, and returns its summary.
 
-    The next offset is the number of rows received, so that an upstream which caps pages below what was asked loses
-    none. A page that brings no new id ends the walk: an upstream that ignores `offset` would otherwise never end it.
+    The next offset is the number of rows received, so that no row is lost if the upstream caps pages below the size
+    asked for. A page without a new id ends the walk, which would never end if the upstream ignores `offset`.
 
     Args:
-        fetch: takes limit and offset.
+        fetch: returns a page, given its limit and offset.
+        page_size: rows to ask for at a time.
 
     Raises:
-        ListingError: there is always one page more.
-        ApiError: a page cannot be had, of whatever size.
+        ListingError: the listing does not end.
+        ApiError: the upstream refuses a page of any size.
     """
     fitting = _Fitting(fetch, page_size)
     offset = pages = small = unnamed = full = 0
@@ -92,7 +96,7 @@ def walk(fetch: Fetch, page_size: int) -> Generator[ListingPage, None, ListingSu
     promised = False
     while True:
         page = fitting.page(offset)
-        # The largest: one that counts along with the rows of a page says 0 for the empty page behind the last.
+        # The largest total counts: an upstream that counts per page says 0 for the empty page behind the last one.
         total = page.total if total is None else max(total, page.total or 0)
         if not page.count:
             return ListingSummary(seen, unnamed, total, promised)
@@ -105,7 +109,7 @@ def walk(fetch: Fetch, page_size: int) -> Generator[ListingPage, None, ListingSu
         offset, pages = offset + page.count, pages + 1
         small += page.count < min(SMALLEST_PAGE, fitting.limit)
         _refuse_endless(pages, small, offset, page_size)
-        # What an upstream can give at once: pages may have become smaller on the way.
+        # The longest page that the upstream can send now: the size asked for may have been lowered on the way.
         usual = min(full, fitting.limit)
         if is_last(page.has_more, page.count, usual):
             return ListingSummary(seen, unnamed, total)
@@ -114,10 +118,10 @@ def walk(fetch: Fetch, page_size: int) -> Generator[ListingPage, None, ListingSu
 
 
 def is_last(has_more: bool | None, rows: int, full: int) -> bool:  # noqa: FBT001 - a field of the answer
-    """Whether a page of `rows` ends the listing.
+    """Whether a page with this number of rows is the last one.
 
-    Where the upstream does not say, a page shorter than the longest so far (`full`, 0 before the first) does. A short
-    first page does not: it may be a silent cap, and only the next page tells.
+    If the upstream does not say (`has_more` is None), a page shorter than the longest so far (`full`, 0 before the
+    first) is the last. A short first page is not: the upstream may cap its pages silently, so the next page decides.
     """
     return rows < full if has_more is None else not has_more
 
@@ -131,10 +135,10 @@ def _refuse_endless(pages: int, small: int, rows: int, page_size: int) -> None:
 
 
 class _Fitting:
-    """Asks for pages as large as the upstream can give them.
+    """Asks for pages as large as the upstream can send.
 
-    A size that it refuses is halved, down to 10. An answer that is too large is asked for in smaller pieces, down to
-    one row, and the pieces grow again behind it: one giant must not make a request of each row that follows.
+    If the upstream refuses a page size, the size is halved, down to 10, for good. If an answer is too large, the size
+    is halved down to one row and grows again afterwards, so that one huge row does not slow down all later pages.
     """
 
     def __init__(self, fetch: Fetch, page_size: int) -> None:
@@ -143,7 +147,7 @@ class _Fitting:
         self._good = self._oversized = 0
 
     def page(self, offset: int) -> ListingPage:
-        """The page at an offset; `limit` is the size that was asked for."""
+        """Returns the page at an offset. Afterwards, `limit` is the page size that was asked for."""
         if self._good >= _PAGES_BEFORE_GROWTH and self.limit < self._most:
             self.limit, self._good = min(self._most, 2 * self.limit), 0
         while True:
@@ -163,7 +167,7 @@ class _Fitting:
                 return page
 
     def _instead_of_one(self, error: ApiError, offset: int) -> ListingPage:
-        """One row that no answer can carry is one model that fails."""
+        """An unreadable row in the place of one that is too large for any answer, so that only this model fails."""
         self._oversized += 1
         if self._oversized > _MOST_OVERSIZED:
             raise AnswerTooLargeError(
@@ -175,12 +179,12 @@ class _Fitting:
 
 
 def is_too_large(error: ApiError) -> bool:
-    """Whether an error says that fewer rows would fit into an answer."""
+    """Whether an error means that an answer with fewer rows might succeed."""
     return isinstance(error, AnswerTooLargeError) or error.status == 413
 
 
 def smaller(error: ApiError, limit: int) -> int:
-    """The page size to try after an error of a page; 0 where the error is not about its size."""
+    """The page size to try after a page failed; 0 if the error is not about its size."""
     if is_too_large(error):
         return limit // 2
     return max(SMALLEST_PAGE, limit // 2) if error.status in (400, 422) and limit > SMALLEST_PAGE else 0

@@ -1,4 +1,4 @@
-"""The HTTP sessions: one that carries the key and talks to the upstream only, one that never sees it."""
+"""The HTTP session that sends the API key, to the upstream's own origin only. Storage has a client of its own."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ API_PATH = "/api/v1/developer"
 _LONGEST_CHAIN = 4096
 
 ANSWER_LIMIT = 64 << 20
-"""Bytes of an unpacked answer of the API: 640 KiB for each row of a page of a hundred."""
+"""The most bytes of an answer of the API, decompressed: 640 KiB for each row of a page of a hundred."""
 
 ERROR_LIMIT = 1 << 20
-"""Bytes that are read of an error."""
+"""The most bytes that are read of an error."""
 
 _STEADY = LEAST / WINDOW
-"""Bytes a second. An answer that came so fast to the end of its time does not drip: it is too large for the line."""
+"""Bytes a second. An answer this fast that did not finish in time was not stalling: it is too large for the line."""
 
 _log = logger("upstream")
 
 
 class _WithoutQueries(logging.Filter):
-    """Takes the query out of every address that httpx logs: of a signed one, it is the secret."""
+    """Removes the query from every address that httpx logs: the query of a signed address is a secret."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -62,9 +62,17 @@ logging.getLogger("httpx").addFilter(_WithoutQueries())
 
 
 class ApiSession:
-    """Calls to the upstream's own origin, with the key and with retries.
+    """Calls the upstream's own origin with the API key, and retries failed calls.
 
-    Raises, from every call: the `ApiError` that the answer stands for, `NetworkError` when none came.
+    Args:
+        base_url: the upstream's address.
+        key: the API key.
+        connections: makes the HTTP client.
+        retry: how often a failed call is tried.
+        allow_http: whether the key may be sent over plain http.
+
+    Raises:
+        ConfigurationError: the base URL or the key cannot be used.
     """
 
     def __init__(
@@ -73,12 +81,12 @@ class ApiSession:
         self.base_url = check_base_url(base_url, allow_http=allow_http)
         self._key = _usable(key)
         self._retry = retry
-        # gzip alone: whatever else a client library knows is unpacked in one go, a bomb included.
+        # Only gzip, which `inflate` decompresses in pieces and checks for a bomb.
         self._client = connections.client({"Accept": "application/json", "Accept-Encoding": "gzip"})
         self.requests = Counter()
         self.chain: tuple[str, ...] = ()
-        """The catalogs that an upstream which is itself a mirror says its answers came through."""
-        # `Date` of the last answer, and when that came; taken apart only when `skew` is asked for.
+        """Ids of the catalogs that the last answer came through, if the upstream is itself a mirror; nearest first."""
+        # The last answer's `Date` header and when it arrived; parsed only when `skew` is read.
         self._last_date: tuple[str | None, datetime] | None = None
 
     def __repr__(self) -> str:
@@ -90,7 +98,7 @@ class ApiSession:
 
     @property
     def skew(self) -> float | None:
-        """Seconds that the upstream's clock was ahead of ours in its last answer; None when it did not tell."""
+        """Seconds that the upstream's clock is ahead of ours, by its last answer; None when unknown."""
         return None if self._last_date is None else skew_of(*self._last_date)
 
     def call(
@@ -101,11 +109,19 @@ class ApiSession:
         params: Mapping[str, Any] | None = None,
         classes: Mapping[int, type[ApiError]] | None = None,
     ) -> bytes:
-        """The body of a successful answer.
+        """Sends a request and returns the body of its successful answer.
 
         Args:
             what: names the call in errors.
-            classes: statuses that mean something else for this call.
+            method: GET or DELETE.
+            path: below `API_PATH`, already quoted.
+            params: for the query.
+            classes: error classes by status, where they differ from the usual ones for this call.
+
+        Raises:
+            ApiError: the answer is an error; the subclass follows from its status.
+            ProtocolError: the answer cannot be read.
+            NetworkError: the upstream cannot be reached, or does not answer in time.
         """
         return self._retry.call(lambda: self._once(what, method, path, params, classes))
 
@@ -120,7 +136,7 @@ class ApiSession:
         self.requests.add()
         began = time.monotonic()
         with answering(self._client), contextlib.closing(self._send(what, method, path, params)) as response:
-            # The path alone: parameters are ours and dull, and a header or an address could be a secret.
+            # Only the path: headers and whole addresses could hold a secret, and the parameters are not worth logging.
             _log.debug("%s %s: HTTP %d", method, path, response.status_code)
             body = self._read(what, response, began)
         self._last_date = response.headers.get("Date"), utc_now()
@@ -133,18 +149,27 @@ class ApiSession:
         return body
 
     def _send(self, what: str, method: str, path: str, params: Mapping[str, Any] | None) -> httpx.Response:
-        # Not as `params`: the client library would take the address apart once more for them.
+        # Not passed as `params`: for those httpx would parse the address a second time.
         url = f"{self.base_url}{API_PATH}{path}" + (f"?{urlencode(params)}" if params else "")
         try:
             request = self._client.build_request(method, url, headers={"X-API-Key": self._key.reveal()})
             return self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = network_error(what, self.base_url, error)
-        # Raised out here: inside, httpx's error, whose request holds the key, would stay attached to ours.
+        # Raised outside the except block: inside, httpx's error would be chained, and its request holds the key.
         raise failure
 
     def _read(self, what: str, response: httpx.Response, began: float) -> bytes:
-        """The body of an answer to a call that began then, unless it is larger than any answer of the API is."""
+        """Reads and decompresses the body of an answer.
+
+        Args:
+            began: when the call began, by `time.monotonic`.
+
+        Raises:
+            AnswerTooLargeError: the answer is larger than its limit, or too large to arrive in time.
+            ProtocolError: the answer cannot be decompressed.
+            NetworkError: the connection failed.
+        """
         encoding = response.headers.get("content-encoding", "").strip().lower()
         limit = ANSWER_LIMIT if response.is_success else ERROR_LIMIT
         try:
@@ -164,16 +189,16 @@ class ApiSession:
 
 
 class AnswerTooLargeError(ProtocolError):
-    """The answer is larger than is read, or did not come whole in time. One to a smaller question may not be."""
+    """The answer is larger than its limit, or too large to arrive in time. Asking for fewer rows may help."""
 
 
 def chain_of(header: str) -> tuple[str, ...]:
-    """The catalogs that `X-Mirror-Chain` names, nearest first; none of what does not look like one."""
+    """The catalog ids in an `X-Mirror-Chain` header, nearest first. Skips words that do not look like an id."""
     return tuple(each for each in re.split(r",\s*", header[:_LONGEST_CHAIN]) if re.fullmatch(r"[0-9a-f]{32}", each))
 
 
 def skew_of(date: str | None, now: datetime) -> float | None:
-    """Seconds that a `Date` header is ahead of `now`; None when it is absent or no date."""
+    """Seconds that a `Date` header is ahead of `now`; None when it is missing or not a date."""
     if date is None:
         return None
     try:
