@@ -1,1 +1,1 @@
-"""Upkeep of a root: what is no longer wanted removed, the stored bytes hashed anew, its surroundings probed."""
+"""Upkeep of a root: `gc` removes what is no longer wanted, `verify` hashes the blobs, `doctor` probes everything."""

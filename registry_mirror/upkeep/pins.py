@@ -1,4 +1,4 @@
-"""Pins: models whose weights neither retention nor the quota takes. They work beside a running sync."""
+"""Pins: retention and the quota never remove the weights of a pinned model. Pinning works beside a running sync."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def pin(settings: Settings, ids: Sequence[str], sleep: Callable[[float], None]) -> list[str]:
-    """Pins models; says which were not pinned before. The index follows.
+    """Pins models by id and publishes the index. Returns the ids that were not pinned before.
 
     Raises:
-        ConfigurationError: there is no root here that is synced, or it cannot be written to.
+        ConfigurationError: the root has no catalog, or cannot be written to.
     """
     with _opened(settings, sleep, writing=True) as writer:
         fresh = writer.catalog.pins.add(ids, utc_now())
@@ -34,7 +34,7 @@ def pin(settings: Settings, ids: Sequence[str], sleep: Callable[[float], None]) 
 
 
 def unpin(settings: Settings, ids: Sequence[str], sleep: Callable[[float], None]) -> list[str]:
-    """Takes pins away; says which there were. Raises as `pin` does."""
+    """Unpins models by id and publishes the index. Returns the ids that were pinned. Raises as `pin` does."""
     with _opened(settings, sleep, writing=True) as writer:
         gone = writer.catalog.pins.remove(ids)
         writer.publish_index()
@@ -42,7 +42,7 @@ def unpin(settings: Settings, ids: Sequence[str], sleep: Callable[[float], None]
 
 
 def pinned(settings: Settings) -> list[Pin]:
-    """The pinned models by name. Raises as `pin` does."""
+    """The pinned models, ordered by name. Raises ConfigurationError if the root has no catalog."""
     with _opened(settings, time.sleep) as writer:
         return writer.catalog.pins.all()
 

@@ -1,1 +1,1 @@
-"""Probing a root and its surroundings, a small function for each thing."""
+"""Probes a root and its surroundings, with a small function for each question."""

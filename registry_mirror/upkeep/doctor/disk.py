@@ -31,7 +31,8 @@ LEAST_INODES, LOW_INODES = 100, 2000
 _CLOCK = 5.0
 _MENDS = "set this machine's clock by NTP; if it is right now, the next `mirror sync` mends the date"
 
-# In another process, because some file systems keep locks apart within one process only, or between hosts only.
+# Runs in a second process: a process never conflicts with its own `lockf` locks, and on some file systems locks are
+# known to one process only.
 _TRY = """
 import fcntl, os, sys
 refused = []
@@ -46,7 +47,10 @@ print(*refused)
 
 @contextlib.contextmanager
 def probe_files(patient: DoctorContext, count: int) -> Iterator[list[Path]]:
-    """New files in `incoming/`, gone afterwards. Their names tell their owner, so a sync sweeps those of a kill."""
+    """Makes files in `incoming/` and removes them afterwards.
+
+    Their names tell which process made them, so a sync removes them if the doctor is killed.
+    """
     made: list[Path] = []
     try:
         for _ in range(count):
@@ -67,7 +71,7 @@ def _why_not(patient: DoctorContext) -> str | None:
 
 
 def locks(patient: DoctorContext) -> Iterable[Answer]:
-    """Do locks exist here, and do they keep another process out?"""
+    """Does the file system have locks, and do they keep another process out?"""
     if reason := _why_not(patient):
         return [skipped(reason)]
     try:
@@ -98,7 +102,7 @@ def _refused(paths: list[Path]) -> list[str]:
 
 
 def files(patient: DoctorContext) -> Iterable[Answer]:
-    """Renames, the durability of names, links, and whether case tells names apart."""
+    """Tries renames, syncing a folder, links, and whether names are case-sensitive."""
     if reason := _why_not(patient):
         return [skipped(reason)]
     return [*_one_file_system(patient), _rename(patient), _folder_sync(patient.layout.incoming), _links(patient)]
@@ -148,7 +152,7 @@ def _links(patient: DoctorContext) -> Answer:
 
 
 def space(patient: DoctorContext) -> Iterable[Answer]:
-    """Free bytes and inodes, against what a run needs at least."""
+    """Are there as many free bytes and inodes as a run needs?"""
     if not patient.layout.root.is_dir():
         return [skipped("there is no root yet")]
     found = os.statvfs(patient.layout.root)
@@ -160,13 +164,19 @@ def space(patient: DoctorContext) -> Iterable[Answer]:
 
 
 def _needed(patient: DoctorContext) -> int:
-    """What the largest step of a run writes before it frees anything: a copy of catalog and index, or the next file."""
+    """Bytes that the largest step of a run writes before it frees any: a copy of catalog and index, or one blob."""
     books = sum(each.stat().st_size for each in (patient.layout.catalog, patient.layout.index) if each.exists())
     return max([books, *inventory(patient.layout).values()], default=0)
 
 
 def judge_space(free: int, blocks: int, needed: int) -> Answer:
-    """The verdict on free bytes. Some network file systems tell nothing."""
+    """Judges the free bytes. Some network file systems report 0 blocks, which means that nothing is known.
+
+    Args:
+        free: free bytes.
+        blocks: size of the file system, in blocks.
+        needed: bytes that a run may need at once.
+    """
     if blocks == 0:
         return skipped("the file system does not say how much is free")
     said = f"{format_size(free)} are free"
@@ -178,7 +188,7 @@ def judge_space(free: int, blocks: int, needed: int) -> Answer:
 
 
 def judge_inodes(free: int, inodes: int) -> Answer:
-    """The verdict on free inodes. File systems that make them as they are needed tell 0 of 0."""
+    """Judges the free inodes. A file system that creates inodes on demand reports a total of 0."""
     if inodes == 0:
         return ok("inodes are made as they are needed")
     said = f"{free} inodes are free"
@@ -188,7 +198,7 @@ def judge_inodes(free: int, inodes: int) -> Answer:
 
 
 def clock(patient: DoctorContext) -> Iterable[Answer]:
-    """Does the file system's clock go as ours does, and is no record from the future?"""
+    """Do the file system's clock and ours agree, and are all recorded dates in the past?"""
     return [*_clock_of_files(patient), *_future(patient)]
 
 

@@ -1,6 +1,6 @@
-"""Probing a root and its surroundings: what works, what does not, and what to do about it.
+"""Runs all probes: what works, what does not, and what to do about it.
 
-Nothing is changed. Probe files are written in `incoming/` only, and removed.
+The probes change nothing. They write files in `incoming/` only, and remove them again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def examine(patient: DoctorContext) -> Iterable[Finding]:
-    """Every probe in turn; each finding as it comes. A probe that fails is a finding too."""
+    """Runs the probes one after another and yields their findings. A probe that fails yields a problem."""
     probes: dict[str, Probe] = {
         "layout": root.layout,
         "permissions": root.permissions,
@@ -52,5 +52,5 @@ def _asked(name: str, probe: Probe, patient: DoctorContext) -> Iterable[Finding]
 
 
 def ill(findings: Iterable[Finding]) -> bool:
-    """Whether there is a problem; warnings alone are none."""
+    """Whether any finding is a problem. Warnings do not count."""
     return any(each.verdict is ProbeVerdict.PROBLEM for each in findings)

@@ -1,4 +1,4 @@
-"""What a probe is given, and what it says."""
+"""The input of a probe and its findings."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 
 class ProbeVerdict(StrEnum):
-    """What a probe found."""
+    """The result of a probe."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works, and worse than it could, or not for long."""
+    """It works, but not as well as it could, or not for long."""
     PROBLEM = "problem"
     SKIPPED = "skipped"
+    """The probe could not be made here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One answer. `cure` says what to do, where there is something to do."""
+    """One result of the named probe. `cure` says what to do about it; None when there is nothing to do."""
 
     probe: str
     verdict: ProbeVerdict
@@ -34,17 +35,19 @@ class Finding:
     cure: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """One of "findings"; its keys are a contract."""
+        """One element of "findings" in the JSON output. Programs rely on its keys."""
         return {"probe": self.probe, "verdict": str(self.verdict), "message": self.message, "cure": self.cure}
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorContext:
-    """What is probed.
+    """What the probes look at.
 
     Attributes:
-        settings: None when they cannot be used, which is a finding of its own.
-        key: None when there is none that can be read; `key_error` says why.
+        settings: None when the configuration cannot be used; the caller reports that as a finding of its own.
+        key: the API key; None when none could be read.
+        key_error: why no key could be read.
+        offline: whether the upstream must not be called.
     """
 
     layout: Layout
@@ -59,20 +62,20 @@ Probe = Callable[[DoctorContext], Iterable[Answer]]
 
 
 def ok(message: str) -> Answer:
-    """All is well."""
+    """An answer: all is well."""
     return ProbeVerdict.OK, message, None
 
 
 def warning(message: str, cure: str | None = None) -> Answer:
-    """It works, and worse than it could."""
+    """An answer: it works, but not as well as it could, or not for long."""
     return ProbeVerdict.WARNING, message, cure
 
 
 def problem(message: str, cure: str | None = None) -> Answer:
-    """It does not work."""
+    """An answer: it does not work."""
     return ProbeVerdict.PROBLEM, message, cure
 
 
 def skipped(message: str) -> Answer:
-    """It cannot be told here."""
+    """An answer: the probe could not be made, for this reason."""
     return ProbeVerdict.SKIPPED, message, None

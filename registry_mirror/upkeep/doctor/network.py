@@ -1,4 +1,4 @@
-"""Probes of the key, the proxy and the upstream: one cheap call, and what its answer tells."""
+"""Probes of the API key, the proxy and the upstream, which is asked for one row of its listing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL_SKEW, LARGE_SKEW = 60.0, 900.0
 
 
 class _Once(RetryPolicy):
-    """One try: a doctor tells how it is, and does not wait until it is better."""
+    """Makes a single try: the doctor reports the present state and does not wait for a better one."""
 
     def call(self, act: Callable[[], T], progressed: Callable[[], bool] = lambda: False) -> T:  # noqa: ARG002
         return act()
@@ -73,7 +73,13 @@ def proxy(patient: DoctorContext) -> Iterable[Answer]:
 def proxy_for(
     settings: Settings, environment: Mapping[str, str], listed: Callable[[str], bool]
 ) -> tuple[str | None, str]:
-    """The proxy for the upstream and where it is named; None when there is none."""
+    """The proxy for the upstream, and the name of the setting or variable that has it; None when there is none.
+
+    Args:
+        settings: the configuration.
+        environment: proxies by scheme, as `getproxies` returns them.
+        listed: whether NO_PROXY lists a host.
+    """
     parts = urlsplit(settings.upstream.base_url)
     if is_loopback(parts.hostname or ""):
         return None, ""
@@ -88,7 +94,7 @@ def proxy_for(
 
 
 def upstream(patient: DoctorContext) -> Iterable[Answer]:
-    """Does the upstream answer, know the key, and mirror the organisation of this root? How does its clock go?"""
+    """Does the upstream answer, accept the key, and have the organisation of this root? Do the clocks agree?"""
     if patient.offline:
         return [skipped("not asked: --offline")]
     if patient.settings is None or patient.key is None:
@@ -108,7 +114,7 @@ def _ask(patient: DoctorContext, settings: Settings, api_key: Secret) -> Iterabl
             took = time.monotonic() - began
             identity.news(_facts(patient), session.base_url, identity.owners(page) if page else set())
         except MirrorError as error:
-            # First the clock: one that is wrong explains certificates and signatures that are refused.
+            # The clock comes first: a wrong clock may be why a certificate or a signature was refused.
             return [*judge_skew(session.skew), problem(error.message, cure_for(error))]
         return [
             ok(f"{session.base_url} answers in {format_duration(took)} and knows the key"),
@@ -117,7 +123,7 @@ def _ask(patient: DoctorContext, settings: Settings, api_key: Secret) -> Iterabl
 
 
 def cure_for(error: MirrorError) -> str | None:
-    """What to do about a call that failed; a certificate that is refused has causes of its own."""
+    """What to do about a failed call, with a cure of its own for a refused certificate."""
     if "CERTIFICATE" in error.message:
         return (
             "behind an inspecting proxy, or for a private certificate, name the authority's file as upstream.ca_file; "
@@ -127,7 +133,7 @@ def cure_for(error: MirrorError) -> str | None:
 
 
 def judge_skew(skew: float | None) -> list[Answer]:
-    """The verdict on seconds that the upstream's clock is ahead of ours."""
+    """Judges how many seconds the upstream's clock is ahead of ours; no answer if `skew` is None."""
     if skew is None:
         return []
     said = f"this machine's clock is {format_duration(abs(skew))} {'behind' if skew > 0 else 'ahead of'} the upstream's"
@@ -138,9 +144,9 @@ def judge_skew(skew: float | None) -> list[Answer]:
 
 
 def _facts(patient: DoctorContext) -> Mapping[str, str]:
-    """Whose registry this root mirrors, as its index tells."""
+    """The index's facts about whose registry this root mirrors; empty when there is no index."""
     try:
         with contextlib.closing(IndexReader(patient.layout.index)) as reader:
             return reader.read(lambda snapshot: snapshot.meta())
-    except NoIndexError:  # the probe of the index tells why
+    except NoIndexError:  # the probe `index` reports why
         return {}

@@ -1,4 +1,4 @@
-"""Probes of the files of a root: its format, its index, its catalog, what was left behind, its last run."""
+"""Probes of a root's files: format, permissions, index, catalog, leftovers of killed runs, last run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOT_MINE = 0o077
 
 
 def layout(patient: DoctorContext) -> Iterable[Answer]:
-    """Is the folder a root, of a layout that this version knows, with nothing of others in it?"""
+    """Is the folder a root with a layout that this version knows, and without foreign files?"""
     root = patient.layout.root
     if not root.exists():
         return [warning(f"there is no mirror in {root} yet", "run `mirror sync`, or name another folder with --root")]
@@ -66,7 +66,7 @@ def _without_format(patient: DoctorContext, strange: bool) -> list[Answer]:  # n
 
 
 def permissions(patient: DoctorContext) -> Iterable[Answer]:
-    """May this account write, and is nobody allowed to who should not be?"""
+    """May this account write to the root, and may no other account that should not?"""
     root = patient.layout.root
     if not root.is_dir():
         return [skipped("there is no root yet")]
@@ -110,7 +110,7 @@ def _own(patient: DoctorContext) -> tuple[Path, ...]:
 
 
 def secrets(patient: DoctorContext) -> Iterable[Answer]:
-    """May nobody else read the files that hold keys?"""
+    """Are the files with keys unreadable to other accounts?"""
     found: list[Answer] = []
     keys = patient.layout.root / "keys.toml"
     if keys.exists() and stat.S_IMODE(keys.stat().st_mode) & _NOT_MINE:
@@ -128,7 +128,7 @@ _REBUILT = (
 
 
 def index(patient: DoctorContext) -> Iterable[Answer]:
-    """Can readers open the index, and is every page of it sound?"""
+    """Can readers open the index, and is all of it undamaged?"""
     path = patient.layout.index
     if not path.exists():
         return [skipped("there is no index yet")]
@@ -153,7 +153,7 @@ def _checked(meta: dict[str, str], checks: CheckTotals) -> list[Answer]:
 
 
 def catalog(patient: DoctorContext) -> Iterable[Answer]:
-    """Can the catalog be opened, and is every page of it sound?"""
+    """Can the catalog be opened, and is all of it undamaged?"""
     path = patient.layout.catalog
     if not path.exists():
         return [skipped("there is no catalog here: this is a copy to read from, or nothing was synced yet")]
@@ -173,7 +173,7 @@ def catalog(patient: DoctorContext) -> Iterable[Answer]:
 
 
 def leftovers(patient: DoctorContext) -> Iterable[Answer]:
-    """What interrupted runs have left, and what was put aside."""
+    """Are there files of interrupted runs in `incoming/`, or bad files in `quarantine/`?"""
     parts = [each for each in listing(patient.layout.incoming) if is_abandoned(each)]
     files, size = folder_size(patient.layout.quarantine)
     found: list[Answer] = []

@@ -1,1 +1,1 @@
-"""Removing what nothing refers to any more, by a plan that can be printed first."""
+"""Removes what nothing refers to any more, following a plan that can be printed first."""

@@ -1,9 +1,10 @@
-"""Carrying out what `gcplan` decided. Each step leaves a root that reads well, wherever a kill ends it.
+"""Carries out a `GcPlan`. Readers can use the root after each step, wherever the process is killed.
 
-What earlier ones have let go leaves the disk first. Then rows leave the record, then the index is published without
-them, and only then does a grace period begin. A blob
-leaves the disk inside a transaction of the catalog that has made sure that no row wants it; the writers of rows make
-sure in theirs that the blob is there. So the run lock is politeness here too.
+First, blobs that an earlier `gc` let go are removed from the disk. Then rows are removed from the record, then the
+index is published without them, and only then does the grace period of their blobs begin.
+
+A blob is removed inside a transaction of the catalog that has checked that no row wants it. The writers of rows check
+in their own transaction that the blob is there. So the run lock is not needed for safety here.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from .plan import IndexView, Survey
 
 _TICK = 0.02
-"""Seconds by which a file's time of change may lie behind the clock: the kernel dates it by its last tick."""
+"""A file's change time may lag the clock by this many seconds, because the kernel uses the time of its last tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,11 @@ class Collected:
     """What a `gc` has done.
 
     Attributes:
-        plan: what it was going to do.
-        let_go, evicted: rows that left the record and the index.
-        removed: files that left the disk.
-        spared: what was wanted again, or had changed, when its turn came.
-        problems: what could not be removed. The rest was.
+        plan: the plan it followed.
+        let_go, evicted: rows that were removed from the record and the index.
+        removed: files that were removed from the disk.
+        spared: names of files that were kept after all, because they were wanted again or had changed.
+        problems: errors that kept single files from being removed, or ended the work early.
     """
 
     plan: GcPlan
@@ -60,11 +61,11 @@ class Collected:
 
 
 def look(settings: Settings, retention: RetentionSettings) -> GcPlan:
-    """The plan of a `gc`, and nothing of it. Nothing is written and no lock is taken.
+    """Returns the plan of a `gc` without carrying it out. Writes nothing and takes no lock.
 
     Raises:
-        ConfigurationError: there is no root here that is synced.
-        CatalogError: its catalog cannot be read, or must be migrated first.
+        ConfigurationError: the root has no catalog.
+        CatalogError: the catalog cannot be read, or must be migrated first.
     """
     layout = _layout(settings)
     if catalogs.needs_migration(layout.catalog):
@@ -76,16 +77,17 @@ def look(settings: Settings, retention: RetentionSettings) -> GcPlan:
 def collect(
     settings: Settings, retention: RetentionSettings, sleep: Callable[[float], None], *, wait: bool = False
 ) -> Collected:
-    """Plans and carries it out.
+    """Makes the plan of a `gc` and carries it out.
 
     Args:
-        retention: of the settings, or with another grace period.
+        settings: of the root.
+        retention: the retention to apply, which may differ from the settings' own.
         sleep: called with seconds to wait for another writer; may raise.
-        wait: for another run to end, which is an error otherwise.
+        wait: whether to wait until another run ends, instead of raising LockedError.
 
     Raises:
         LockedError: another run holds the root.
-        MirrorError: what ended it early; what was done stays done.
+        MirrorError: the `gc` ended early. Everything done until then stays done.
     """
     layout, modes = _layout(settings), Modes.for_sharing(settings.store.shared)
     with (
@@ -117,7 +119,7 @@ class _Collector:
     def run(self, retention: RetentionSettings, settings: Settings) -> Collected:
         found = survey(self._layout, self._catalog)
         decided = plan(found, retention, settings.store)
-        # Files first: on a full disk everything below needs the room that they make.
+        # Files first: on a full disk, everything below needs the space that this frees.
         removed = [step for step in decided.sweep if self._attempt(step, self._sweep)]
         removed += [step for step in decided.delete if self._attempt(step, self._delete, retention.grace, found)]
         let_go: tuple[RowStep, ...] = ()
@@ -128,7 +130,7 @@ class _Collector:
             evicted = self._let_go(decided.evict, evicted_at=found.now)
             self._writer.publish_index()
             self._begin_grace([*decided.begin, *(row.blob for row in (*let_go, *evicted))])
-        except NoSpaceError as error:  # what was removed is told all the same; the next one goes on
+        except NoSpaceError as error:  # reported, because files may have been removed; the next gc continues
             self._problems.append(error)
         return Collected(decided, let_go, evicted, tuple(removed), tuple(self._spared), tuple(self._problems))
 
@@ -139,7 +141,7 @@ class _Collector:
         return tuple(row for row in rows if row.held in done)
 
     def _begin_grace(self, blobs: Collection[str]) -> None:
-        """Dates the notes of what the index that is published now does not name."""
+        """Starts the grace period of those blobs that neither the published index nor a row names."""
         index = self._published()
         if index is None or not index.follows:
             return
@@ -148,7 +150,7 @@ class _Collector:
         self._catalog.retention.note_unnamed([blob for blob in blobs if blob not in named], utc_now(), self._sleep)
 
     def _attempt(self, step: RemovalStep, act: Callable[..., bool], *more: object) -> bool:
-        self._sleep(0)  # a signal ends it between two files
+        self._sleep(0)  # a signal may end the work between two files
         try:
             return act(step, *more)
         except OSError as error:
@@ -168,27 +170,29 @@ class _Collector:
             wanted = name in {blob_name(md5_of(name), each) for each in formats}
             return not wanted and not self._is_named(name) and self._take(name, trash, found.now, grace)
 
-        assert step.since is not None  # noqa: S101 - nothing is deleted without a date
+        assert step.since is not None  # noqa: S101 - the plan deletes only blobs whose note has a date
         try:
             released = self._catalog.retention.release(name, md5_of(name), step.since, take)
         except NoSpaceError:
-            # Nothing could be written after it was found that no row wants it, and it was taken then. The note stays.
+            # The disk is full, so the transaction failed. If `take` had already moved the blob, no row wants it and it
+            # can be removed; only its note stays.
             released = trash.exists()
             if not released:
                 raise
         if not released:
             self._spared.append(name)
             return False
-        # Outside the transaction: removing gigabytes takes a while, and others wait for the catalog.
+        # After the transaction: removing gigabytes takes a while, and other writers wait for the catalog.
         fsync_directory((self._layout.blobs / name).parent)
         with contextlib.suppress(FileNotFoundError):
             unlink_in_folder(trash)
         return True
 
     def _take(self, name: str, trash: Path, now: datetime, grace: float) -> bool:
-        """Moves a blob out of the way, and back when somebody has touched it in the meantime.
+        """Moves a blob to `trash`, and back if it was touched meanwhile. Returns whether the blob is gone.
 
-        Where the catalog's lock lies, a sync that has recognised the blob has touched it before it writes its row.
+        The catalog is locked meanwhile. A sync that reuses the blob touches it before it waits for that lock to write
+        its row.
         """
         blob = self._layout.blobs / name
         try:
@@ -210,7 +214,7 @@ class _Collector:
         return index is None or name in index.blobs
 
     def _published(self) -> IndexView | None:
-        """The published index, read again when its file is another one."""
+        """The published index, read again only if its file has changed; None if it cannot be read."""
         try:
             state = os.stat(self._layout.index)
         except OSError:
@@ -226,7 +230,7 @@ class _Collector:
         path = self._layout.root / step.name
         state = os.lstat(path)
         if step.since is not None and moment(state.st_mtime) > step.since:
-            self._spared.append(step.name)  # somebody writes to it
+            self._spared.append(step.name)  # it was written to since the survey
             return False
         unlink_in_folder(path)
         return True
@@ -237,5 +241,5 @@ def _blob_of(held: Holding) -> str:
 
 
 def _traits(state: os.stat_result) -> tuple[int, ...]:
-    """What changes when somebody replaces, adopts or reads a file, and not when it is renamed."""
+    """Values that change when a file is replaced, adopted or read, but not when it is renamed."""
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_atime_ns

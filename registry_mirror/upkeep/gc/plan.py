@@ -1,7 +1,7 @@
-"""What `gc` will do, decided before anything is done. Pure: a survey in, a frozen plan out.
+"""Decides what `gc` will do, before it does anything. Pure: a survey in, a frozen plan out.
 
-Weights leave in three steps, in the order opposite to the one in which they came: off the record, out of the published
-index, and, when every index of the last grace period does without them, off the disk. On any doubt a file stays.
+Weights are removed in three steps, opposite to the order in which they came: from the record, from the published index,
+and, when no index of the last grace period has named them, from the disk. In any doubt, a file stays.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BlobFile:
-    """A file under a blob's name. `changed_at` is when its name, mode or bytes last changed, or it was adopted."""
+    """A file under a blob's name. `changed_at` is when it was last changed, renamed or adopted (its ctime)."""
 
     size: int
     changed_at: datetime
@@ -38,9 +38,9 @@ class IndexView:
 
     Attributes:
         blobs: the names of the blobs that it names.
-        published_at, built_at: when it was published, and when it was last made from nothing: what the ones before
-            that named is not known.
-        follows: whether it is this catalog's, and not ahead of it.
+        published_at: when it was published.
+        built_at: when it was last built from nothing. Which blobs earlier indexes named is not known.
+        follows: whether it was made from this catalog, and is not newer than it.
     """
 
     blobs: frozenset[str]
@@ -55,9 +55,9 @@ class Leftover:
 
     Attributes:
         name: relative to the root.
-        since: when it was last written to, or put there.
-        alive: whether the process that it belongs to runs on this host; None where nobody can tell.
-        spent: whether no later run can go on with it.
+        since: when it was last written to, or moved to quarantine/.
+        alive: whether the process that it belongs to runs on this host; None when unknown.
+        spent: whether no later run can use it.
     """
 
     name: str
@@ -69,16 +69,19 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All that `gc` knows.
+    """Everything that `gc` knows when it decides.
 
     Attributes:
-        holdings: the files on record.
-        notes: blobs that no row wanted when `gc` last looked.
-        blobs: what lies in `blobs/` under a blob's name; None where it cannot be looked at.
-        strangers: what else lies there, with sizes.
-        index: None when none can be read.
-        last_ok_run, last_run: when the last run ended that left nothing to fetch, and the last of all.
-        listed_at: when the last of all ended, if it read the whole listing and did not fail.
+        now: when the survey was made.
+        holdings: the weights on record.
+        notes: blobs that no row wanted when `gc` last looked, by name.
+        blobs: files in `blobs/` under a blob's name; None for a file that cannot be looked at.
+        index: the published index; None when it cannot be read.
+        strangers: sizes of other files in `blobs/`, by name.
+        incoming, quarantine: files in these folders.
+        last_ok_run: when a run last ended "ok".
+        last_run: when the last run of all ended.
+        listed_at: when the last run of all ended, if it read the whole listing and did not fail; else None.
     """
 
     now: datetime
@@ -96,20 +99,20 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class RowStep:
-    """What is done about one file on record."""
+    """The decision about weights on record."""
 
     held: Holding
     verdict: GcVerdict
 
     @property
     def blob(self) -> str:
-        """The name of its blob."""
+        """The name of the blob."""
         return blob_name(self.held.md5, self.held.format)
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalStep:
-    """What is done about one file, named relative to the root."""
+    """The decision about one file. Its name is relative to the root."""
 
     name: str
     size: int
@@ -120,16 +123,18 @@ class RemovalStep:
 
 @dataclass(frozen=True, slots=True)
 class GcPlan:
-    """What `gc` does, in the order in which it does it, and what it leaves alone.
+    """What `gc` will do, and what it leaves alone.
 
     Attributes:
-        let_go, evict: rows that leave the record and the index.
-        begin, forget: blobs whose grace period begins, or is off.
-        delete: blobs that leave the disk.
-        sweep: leftovers that do.
-        wait: blobs that no index names, in their grace period.
-        doubts: what stays because something about it is not understood.
-        remarks: what concerns the whole.
+        grace: the grace period in seconds.
+        let_go, evict: rows to remove from the record and the index.
+        begin: blobs whose grace period begins.
+        forget: blobs whose note is dropped, because a row wants them again or their file is gone.
+        delete: blobs to remove from the disk.
+        sweep: leftovers to remove from the disk.
+        wait: blobs that wait for the end of their grace period.
+        doubts: rows and files that stay because something about them is not understood.
+        remarks: messages about the plan as a whole.
     """
 
     grace: float
@@ -145,7 +150,7 @@ class GcPlan:
 
 
 def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> GcPlan:
-    """Decides about everything."""
+    """Decides about all rows and files in the survey."""
     whole = frozenset((held.model_id, held.format) for held in survey.holdings if _is_whole(held, survey.blobs))
     clock = _clock_objects(survey)
     rows = [RowStep(held, _timely(retain(held, retention, whole, survey.now), clock)) for held in survey.holdings]
@@ -177,7 +182,7 @@ def plan(survey: Survey, retention: RetentionSettings, store: StoreSettings) -> 
 
 
 def _timely(verdict: GcVerdict, clock: GcVerdict | None) -> GcVerdict:
-    """The verdict on a row, unless the clock that it went by is known to be wrong."""
+    """The verdict on a row; a doubt instead of "let go" if the clock is known to be wrong."""
     return clock if clock is not None and verdict.act is Act.LET_GO else verdict
 
 
@@ -187,7 +192,7 @@ def _is_whole(held: Holding, blobs: Mapping[str, BlobFile | None]) -> bool:
 
 
 def _begins(survey: Survey, on_record: Collection[str]) -> tuple[str, ...]:
-    """Blobs that no index and no row names, and that have no date yet from which their grace period counts."""
+    """Blobs that neither the index nor a row names, and whose grace period has not begun yet."""
     if survey.index is None:
         return ()
     dated = {name for name, note in survey.notes.items() if note.since is not None}
@@ -196,7 +201,7 @@ def _begins(survey: Survey, on_record: Collection[str]) -> tuple[str, ...]:
 
 
 def _judge_blobs(survey: Survey, on_record: Collection[str], grace: float) -> list[RemovalStep]:
-    """A step for every blob that no row wants."""
+    """Decides about every blob that no row wants."""
     steps = []
     for name, found in sorted(survey.blobs.items()):
         if name in on_record:
@@ -209,7 +214,7 @@ def _judge_blobs(survey: Survey, on_record: Collection[str], grace: float) -> li
 
 
 def judge_blob(name: str, found: BlobFile | None, note: Note | None, survey: Survey, grace: float) -> GcVerdict:
-    """The verdict on a blob that no row wants: the first rule with an objection to its removal decides."""
+    """Judges a blob that no row wants. The first rule that objects to its removal decides; else it is deleted."""
     reason = note.reason if note and note.reason else "no model is known to have had it"
     objection = (
         _clock_objects(survey)
@@ -234,9 +239,9 @@ def _index_objects(name: str, survey: Survey) -> GcVerdict | None:
 
 
 def _past_objects(survey: Survey, grace: float) -> GcVerdict | None:
-    """What the indexes before one that was made anew have named is not known.
+    """Objects while the index was built anew within the grace period: which blobs older indexes named is not known.
 
-    In a root that is new there were none before; there, every grace period has begun after the index, and is not over.
+    A new root has no older indexes, but there every grace period has begun after the index, so none is over either.
     """
     built_at = survey.index.built_at if survey.index else None
     if aged("index", Act.DELETE, "the index has been made anew", built_at, grace, survey.now).act is Act.DELETE:
@@ -249,7 +254,7 @@ def _past_objects(survey: Survey, grace: float) -> GcVerdict | None:
 def _clock_objects(survey: Survey) -> GcVerdict | None:
     told = (survey.last_run, survey.index.published_at if survey.index else None)
     latest = max((moment for moment in told if moment is not None), default=survey.now)
-    # A second: what was just published is dated by a clock that is cut to whole seconds or is not.
+    # Allows a second, because only some of these times are cut to whole seconds.
     if latest <= survey.now + timedelta(seconds=1):
         return None
     return GcVerdict(Act.DOUBT, "clock", f"the clock is behind what was recorded at {format_time(latest)}")
@@ -274,7 +279,10 @@ def _file_objects(found: BlobFile | None, now: datetime, grace: float) -> GcVerd
 
 
 def _stray_objects(note: Note | None, survey: Survey) -> GcVerdict | None:
-    """What no row ever named may be wanted by a model that a catalog which was made anew has not come to yet."""
+    """Objects to the removal of a blob that no row ever named, until a run has ended "ok" since it was noticed.
+
+    If the catalog was built anew, a model that is not in it yet may want the blob.
+    """
     if note is None or note.since is None or note.reason is not None:
         return None
     ok = survey.last_ok_run
@@ -294,10 +302,10 @@ def _judge_leftovers(survey: Survey, quarantine: float) -> list[RemovalStep]:
 
 
 def judge_part(each: Leftover, now: datetime) -> GcVerdict:
-    """The verdict on a file in `incoming/`: a run can go on with it for a week, and its owner may still write to it.
+    """Judges a file in `incoming/`: its process may still write to it, and for a week a later run may continue it.
 
-    A week of silence ends that, whatever process has the owner's number. A time that is still to come is one of
-    silence, too, as long as it is away: whoever writes to a file dates it now.
+    After a week without a write it goes, even if a process with its owner's number runs. A modification time in the
+    future counts as just as long ago: a write would have set it to the present.
     """
     silence = abs((now - each.since).total_seconds())
     if silence <= ABANDONED_AFTER and each.alive:

@@ -1,4 +1,4 @@
-"""The rules of `gc`: what retention lets go, and what makes room when the quota is used up. Pure."""
+"""The rules of `gc`: which weights retention lets go, and which are evicted when the quota is used up. Pure."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 class Act(StrEnum):
-    """What becomes of a file."""
+    """What is done with weights or a file."""
 
     KEEP = "keep"
     LET_GO = "let go"
-    """Off the record and out of the index; the file itself stays for the grace period."""
+    """Remove the row from the record and the index. The file stays for the grace period."""
     EVICT = "evict"
-    """The same, to make room; a sync does not fetch it again by itself."""
+    """The same, to make room. A sync does not fetch the weights again by itself."""
     WAIT = "wait"
-    """No index names it, and its grace period is not over."""
+    """Keep the file for now: no row wants it, but its grace period is not over."""
     DELETE = "delete"
     DOUBT = "doubt"
-    """Something about it is not understood, so it stays."""
+    """Keep the file, because something about it is not understood."""
 
 
 @dataclass(frozen=True, slots=True)
 class GcVerdict:
-    """An act, the rule that decided, and the reason."""
+    """A decision: the act, the rule that decided, and the reason in words."""
 
     act: Act
     rule: str
@@ -47,9 +47,15 @@ if TYPE_CHECKING:
 
 
 def aged(rule: str, act: Act, what: str, since: datetime | None, limit: float | None, now: datetime) -> GcVerdict:
-    """The verdict of a rule that goes by age: `act` once `limit` seconds are over; None is never.
+    """The verdict of a rule about age: `act` once `limit` seconds have passed, else KEEP.
 
-    Doubtful is what has no date, or one that is still to come: a clock was wrong then or is wrong now.
+    Args:
+        rule: its name.
+        act: what to do after the limit.
+        what: the state since `since`, in words.
+        since: when the state began. The verdict is DOUBT if it is None or in the future, when a clock was wrong.
+        limit: seconds; None for never.
+        now: the present time.
     """
     if limit is None:
         return GcVerdict(Act.KEEP, rule, f"{what}, which is kept for ever")
@@ -64,14 +70,14 @@ def aged(rule: str, act: Act, what: str, since: datetime | None, limit: float | 
 
 
 def pinned(held: Holding, *_: object) -> GcVerdict | None:
-    """A pinned model keeps all that it has."""
+    """Keeps all weights of a pinned model."""
     return GcVerdict(Act.KEEP, "pinned", "its model is pinned") if held.pinned else None
 
 
 def superseded(
     held: Holding, settings: RetentionSettings, whole: Collection[tuple[str, str]], now: datetime
 ) -> GcVerdict | None:
-    """What other weights have taken the place of goes after a time, but not while those are missing."""
+    """Lets superseded weights go after a time, but not while the weights in their place are missing."""
     if held.current:
         return None
     verdict = aged("superseded", Act.LET_GO, "superseded", held.superseded_at, settings.superseded, now)
@@ -81,21 +87,21 @@ def superseded(
 
 
 def gone(held: Holding, settings: RetentionSettings, _whole: object, now: datetime) -> GcVerdict | None:
-    """What the upstream no longer has goes only where the operator says so."""
+    """Lets the weights of models that are gone from the upstream go after `retention.gone`; by default never."""
     if held.gone_at is None:
         return None
     return aged("gone", Act.LET_GO, "gone from the upstream", held.gone_at, settings.gone, now)
 
 
 def archived(held: Holding, settings: RetentionSettings, _whole: object, now: datetime) -> GcVerdict | None:
-    """And so does what was archived there."""
+    """Lets the weights of models that are archived upstream go after `retention.archived`; by default never."""
     if held.status != ModelStatus.ARCHIVED:
         return None
     return aged("archived", Act.LET_GO, "archived upstream", held.archived_at, settings.archived, now)
 
 
 def current(*_: object) -> GcVerdict:
-    """Everything else is what the mirror is for."""
+    """Keeps all other weights."""
     return GcVerdict(Act.KEEP, "current", "its model's own")
 
 
@@ -103,31 +109,34 @@ RULES: tuple[Rule, ...] = (pinned, superseded, gone, archived, current)
 
 
 def retain(held: Holding, settings: RetentionSettings, whole: Collection[tuple[str, str]], now: datetime) -> GcVerdict:
-    """The verdict on one file on record.
+    """Judges weights on record by retention. The first rule with a verdict decides.
 
     Args:
-        whole: models (by id) and formats whose current weights are in the store with their size.
+        held: the weights.
+        settings: of retention.
+        whole: pairs of model id and format whose current weights are in the store with the right size.
+        now: the present time.
     """
     verdicts = (rule(held, settings, whole, now) for rule in RULES)
     return next(verdict for verdict in verdicts if verdict is not None)
 
 
 LISTED_WITHIN = 2 * 86400.0
-"""Seconds for which a listing is believed when it comes to what the upstream can give again."""
+"""Weights are evicted only if the last listing is at most this many seconds old."""
 
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Evictions:
-    """What makes room, with the reason of each, and what stays too large all the same (None: nothing does)."""
+    """The weights to evict, each with its reason. `remark` says why the store stays too large; None if it does not."""
 
     chosen: Mapping[Holding, GcVerdict]
     remark: str | None = None
 
 
 def unevictable(held: Holding) -> str | None:
-    """Why weights cannot be evicted; None when they can: only what a sync could fetch again this very day may go."""
+    """The reason not to evict weights; None if a sync could fetch them again at once, so that they may go."""
     if held.pinned:
         return "its model is pinned"
     if held.gone_at is not None:
@@ -144,13 +153,14 @@ def unevictable(held: Holding) -> str | None:
 
 
 def distrust(listed_at: datetime | None, now: datetime) -> str | None:
-    """Why nothing may be evicted at present; None when the upstream has lately said what it has.
+    """The reason not to evict anything at present; None if the upstream's listing was read a short time ago.
 
-    A key that is refused or a listing that shrinks to nothing leaves every model as it was: ready, and with no failure
-    of its own.
+    The records of single models do not show it if the key is refused or the listing is empty: they stay "ready" and
+    without a failure.
 
     Args:
-        listed_at: when the last run ended, if it read the whole listing and did not fail.
+        listed_at: when the last run ended, if it read the whole listing and did not fail; else None.
+        now: the present time.
     """
     if listed_at is None:
         return "the last run did not read the whole listing, or failed"
@@ -163,13 +173,14 @@ def distrust(listed_at: datetime | None, now: datetime) -> str | None:
 def evict(
     holdings: Iterable[Holding], used: int, store: StoreSettings, blobs: Mapping[str, int], distrusted: str | None
 ) -> Evictions:
-    """Chooses what to evict.
+    """Chooses the weights to evict, so that the blobs fit into the quota.
 
     Args:
-        holdings: what stays on record as far as retention goes.
-        used: bytes of the blobs that these name; what is on its way out already does not count.
-        blobs: sizes by name, as they are on disk.
-        distrusted: why the upstream may not be able to give them again, whatever is on record of each.
+        holdings: weights that retention keeps on record.
+        used: bytes of their blobs. Blobs that retention lets go do not count.
+        store: has the quota.
+        blobs: sizes on disk, by name.
+        distrusted: the reason not to evict anything, from `distrust`; None when evicting is safe.
     """
     if store.quota is None or used * 100 <= store.quota * store.quota_high:
         return Evictions({})
@@ -194,7 +205,10 @@ def evict(
 
 
 def _by_age(holdings: Iterable[Holding]) -> list[tuple[str, Sequence[Holding]]]:
-    """The blobs that may go, the least recently published first. One that several models have goes with all or none."""
+    """The blobs that may be evicted, with their weights; the least recently published blob first.
+
+    If several models share a blob, it is evicted for all of them or for none.
+    """
     owners: dict[str, list[Holding]] = {}
     for held in holdings:
         owners.setdefault(blob_name(held.md5, held.format), []).append(held)

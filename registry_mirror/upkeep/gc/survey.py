@@ -1,4 +1,4 @@
-"""Looking at a root before `gc` decides. It reads and changes nothing; what cannot be read is told, not guessed."""
+"""Surveys a root before `gc` decides, and changes nothing. What cannot be read is marked as unknown, not guessed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...store.layout import Layout
 
 TRASH = "gc-"
-"""What the name of a blob begins with that `gc` has taken out of `blobs/` and not yet removed."""
+"""Prefix of the names of blobs that `gc` has moved to `incoming/` and not removed yet."""
 
 _LATEST = datetime(3000, 1, 1, tzinfo=UTC).timestamp()
 _SPENT = (TRASH, "index.")
@@ -37,13 +37,13 @@ _BAD = re.compile(r".+\.bad\.[A-Za-z0-9_-]+\.\d{1,18}\.[0-9a-f]+")
 
 
 def survey(layout: Layout, catalog: Catalog) -> Survey:
-    """What there is.
+    """Collects everything that `gc` needs to decide.
 
     Raises:
         CatalogError: the catalog cannot be read.
     """
     blobs, strangers = look_at_blobs(layout.blobs)
-    # The index is read before the catalog: a row that comes in between is seen, whether or not its index is.
+    # The index is read before the rows, so that a row written in between is seen even if its index is not.
     index = look_at_index(layout, catalog.facts())
     return Survey(
         now=utc_now(),
@@ -61,7 +61,7 @@ def survey(layout: Layout, catalog: Catalog) -> Survey:
 
 
 def md5_of(blob: str) -> str:
-    """The MD5 in a blob's name."""
+    """The MD5 in a blob's name. Raises ValueError if it is not a blob's name."""
     found = _BLOB.fullmatch(blob)
     if found is None:
         raise ValueError(f"not a blob's name: {blob!r}")
@@ -69,7 +69,7 @@ def md5_of(blob: str) -> str:
 
 
 def look_at_index(layout: Layout, facts: Mapping[str, str]) -> IndexView | None:
-    """The published index; None when there is none that can be read."""
+    """The published index; None when it cannot be read. `facts` are those of the catalog."""
     reader = IndexReader(layout.index)
     try:
         meta, named = reader.read(lambda snapshot: (snapshot.meta(), snapshot.blob_keys()))
@@ -88,7 +88,7 @@ def look_at_index(layout: Layout, facts: Mapping[str, str]) -> IndexView | None:
 
 
 def look_at_blobs(folder: Path) -> tuple[dict[str, BlobFile | None], dict[str, int]]:
-    """What lies in `blobs/`: files under a blob's name, and everything else."""
+    """Lists `blobs/`: the files under a blob's name, and the sizes of all other files."""
     blobs: dict[str, BlobFile | None] = {}
     strangers: dict[str, int] = {}
     for first in _entries(folder):
@@ -122,7 +122,7 @@ def _quarantine(layout: Layout) -> list[Leftover]:
     for name in _entries(layout.quarantine):
         state = _stat(layout.quarantine / name)
         if state is not None and stat.S_ISREG(state.st_mode) and _BAD.fullmatch(name):
-            # The time of change is when it was moved there; that of modification is the blob's own.
+            # The ctime is when the file was moved here; the mtime is the blob's own.
             moved = moment(state.st_ctime)
             leftovers.append(Leftover(f"{layout.quarantine.name}/{name}", state.st_size, moved))
     return leftovers
@@ -143,5 +143,5 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def moment(seconds: float) -> datetime:
-    """A file's time; for one that no clock can have set, the nearest that a plan can reckon with."""
+    """Converts a file's time. A time before 1970 or after 2999 becomes the nearest one in that range."""
     return datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)

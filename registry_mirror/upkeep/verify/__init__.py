@@ -1,1 +1,1 @@
-"""Hashing the stored files again: what to look at, what was found, and what becomes of bad ones."""
+"""Hashes the stored blobs again: which to check, what was found, and what happens to bad ones."""

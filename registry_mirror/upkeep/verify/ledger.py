@@ -1,7 +1,7 @@
-"""Where a verify learns what should be there, and where it records what it found.
+"""Tells a verify which blobs should be there, and records what it found.
 
-With the catalog, where it can be written. Else from the index, and nothing is recorded: that is how a copy of a root on
-another machine or a read-only mount is checked.
+If the catalog can be written to, it does both. Else the index tells which blobs should be there and nothing is
+recorded: that is how a copy of a root on another machine, or a read-only mount, is checked.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ if TYPE_CHECKING:
 
 
 class Ledger(Protocol):
-    """Both kinds."""
+    """What a verify needs of a catalog or an index."""
 
     def ids_of(self, named: Sequence[str]) -> set[str]:
-        """The models that are named by name or id.
+        """The ids of models, given by name or id.
 
         Raises:
-            NotFoundError: no model has such a name or id.
+            NotFoundError: there is no model with such a name or id.
         """
 
     def blobs(self, named: Sequence[str]) -> list[BlobRecord]:
-        """The blobs on record, or those of named models. Raises as `ids_of` does."""
+        """The blobs of these models (names or ids), or all blobs for none. Raises as `ids_of` does."""
 
     def holders(self, blob: BlobRecord) -> tuple[BlobHolder, ...]:
-        """The models that have it or had it."""
+        """The models whose present or superseded weights the blob is."""
 
     def record(self, good: Sequence[BlobFinding], touched: Sequence[BlobFinding]) -> None:
-        """Records looks that met nothing bad."""
+        """Records which blobs are good, and which have another time and should be hashed."""
 
     def record_lost(self, finding: BlobFinding) -> None:
         """Records that a blob is damaged or missing."""
 
     def publish(self) -> None:
-        """Brings the index up to what was recorded."""
+        """Publishes an index with what was recorded."""
 
 
 class IndexLedger:
-    """The index; nothing is recorded."""
+    """Reads the index, and records nothing."""
 
     def __init__(self, layout: Layout) -> None:
         self._reader = IndexReader(layout.index)
@@ -85,7 +85,7 @@ class IndexLedger:
 
 
 class CatalogLedger:
-    """The catalog; the index follows it."""
+    """Reads the catalog and records in it."""
 
     def __init__(self, writer: Writer) -> None:
         self.catalog, self._writer = writer.catalog, writer
@@ -113,13 +113,13 @@ class CatalogLedger:
 
 
 def verified(finding: BlobFinding) -> Verified:
-    """A good finding as the catalog takes it."""
-    assert finding.identity is not None  # noqa: S101 - it was hashed
+    """Converts a good finding for the catalog."""
+    assert finding.identity is not None  # noqa: S101 - a good blob was hashed, so its file was there
     return Verified(finding.blob.md5, finding.blob.format, finding.identity.size, finding.identity.mtime_ns)
 
 
 def why_not_recorded(layout: Layout) -> str | None:
-    """Why nothing can be recorded in a root; None when it can."""
+    """The reason why findings cannot be recorded in a root; None when they can."""
     if not layout.catalog.exists():
         return "there is no catalog here, as in a copy of a root"
     for path in (layout.root, layout.catalog, layout.blobs, layout.incoming, layout.quarantine):
@@ -130,11 +130,15 @@ def why_not_recorded(layout: Layout) -> str | None:
 
 @contextlib.contextmanager
 def open_ledger(settings: Settings, wait: Callable[[float], None], *, recording: bool) -> Iterator[Ledger]:
-    """The ledger of a root.
+    """Opens the ledger of a root: the catalog if `recording`, else the index.
+
+    Args:
+        settings: of the root.
+        wait: called with seconds to wait for another writer; may raise.
 
     Raises:
-        NoIndexError: there is neither a catalog nor an index.
-        LockedError: the catalog must be brought up to date, and a run holds the root.
+        NoIndexError: not `recording`, and there is no index.
+        LockedError: the catalog must be migrated first, and a run holds the root.
     """
     if recording:
         mend_catalog(settings)

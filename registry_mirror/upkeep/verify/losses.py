@@ -1,9 +1,8 @@
-"""What becomes of bad blobs: the catalog says so, then the index, then the file is moved aside.
+"""Handles bad blobs: records the loss in the catalog, publishes the index, then moves the file to quarantine/.
 
-In that order a reader is never given a path that is gone by an index that is newer than the loss: the published index
-names only files that are there, at every instant. The other order would have readers meet a missing file until the
-next publication. A kill in between leaves the bad file under its name, known to be lost: no new index names it, no sync
-takes it for good without hashing it, and the next verify looks at it first and moves it aside.
+In this order, the published index never names a file that has been moved away. In another order, readers would miss the
+file until the next publication. If the process is killed in between, the bad file stays under its name and is on record
+as lost: no new index names it, no sync uses it without hashing it, and the next verify checks it first and moves it.
 """
 
 from __future__ import annotations
@@ -26,14 +25,19 @@ if TYPE_CHECKING:
     from .record import VerifyTally, Watcher
 
 _SHARE = 20
-"""Publishing may take a twentieth of the time, and of what is written."""
+"""Publishing may take one part in this many of the time."""
 
 
 class LossHandler:
-    """Takes bad findings.
+    """Handles the bad findings of one verify.
 
     Args:
-        publish_every: seconds between two publications while the verify goes on.
+        layout: of the root.
+        ledger: records the losses.
+        tally: receives the bad blobs.
+        watcher: receives a message for each of them.
+        recording: whether losses are recorded and files moved; else they are only reported.
+        publish_every: least seconds between two publications while the verify runs.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class LossHandler:
         self._published, self._took = float("-inf"), 0.0
 
     def take(self, finding: BlobFinding, *, lost: bool) -> None:
-        """Counts a bad blob. `lost` says that it may be given up; otherwise it is told, and nothing is touched."""
+        """Counts a bad blob. If `lost`, records the loss and queues the file for quarantine/; else only reports it."""
         bad = Bad(finding, self._ledger.holders(finding.blob))
         self._tally.bad.append(bad)
         if lost and self._recording:
@@ -62,15 +66,15 @@ class LossHandler:
             self._watcher.say(f"bad: {bad.line()}")
 
     def settle_if_due(self) -> None:
-        """Publishes and moves aside what waits, unless that was done not long ago."""
+        """Calls `settle` if blobs wait and the last publication is long enough ago."""
         if self._waiting and time.monotonic() - self._published >= max(self._every, _SHARE * self._took):
             self.settle()
 
     def settle(self) -> None:
-        """Publishes, then moves aside what waits; nothing when nothing waits.
+        """Publishes the index, then moves the waiting bad files to quarantine/. Does nothing if none wait.
 
         Raises:
-            NoSpaceError: the disk is full; what was not moved stays under its name, known to be lost.
+            NoSpaceError: the disk is full. Files that were not moved stay under their names, on record as lost.
         """
         if not self._waiting:
             return
@@ -94,7 +98,7 @@ class LossHandler:
         self._watcher.say(f"bad: {bad.line()}")
 
     def _is_whole_now(self, finding: BlobFinding, path: Path) -> bool:
-        """Whether somebody has put the right bytes there since; then the blob is lost no more."""
+        """Whether a good file has been put in the place of the bad one since. If so, the loss is taken back."""
         again = study(path, finding.blob, md5=True, advance=lambda _: None)
         if again.verdict is not BlobVerdict.GOOD:
             return False
@@ -104,7 +108,7 @@ class LossHandler:
 
 
 def same(found: os.stat_result, finding: BlobFinding) -> bool:
-    """Whether a directory entry is the one that a finding speaks of. Any link is: nobody publishes a blob as one."""
+    """Whether a directory entry is the file of a finding. A symbolic link always is: no blob is published as a link."""
     if stat.S_ISLNK(found.st_mode):
         return True
     return finding.identity == FileIdentity.of(found)

@@ -1,7 +1,7 @@
-"""What a verify looks at, in which order, and what it may believe. Pure: no clock, no disk.
+"""Decides which blobs a verify checks, in which order, and when missing blobs count as lost. Pure: no clock, no disk.
 
-A disk can be wrong as an upstream can: a mount that has gone shows an empty folder, and a failing controller cannot
-read a single file. So blobs that cannot be seen or read are called lost only while they are few.
+A disk can mislead: an unmounted folder looks empty, and a failing controller cannot read any file. So blobs that are
+missing or unreadable count as lost only if they are few.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class VerifyPlan:
-    """What there is to do.
+    """What a verify does.
 
     Attributes:
-        blobs: to look at, in this order.
-        awaiting: blobs that are known to be lost, and of which nothing is here.
-        unreferenced: names and sizes of blobs that nothing on record names.
+        blobs: the blobs to check, in this order.
+        awaiting: blobs that are known to be lost, and are not checked.
+        unreferenced: sizes of the files in the store that belong to no blob on record, by name.
     """
 
     blobs: tuple[BlobRecord, ...]
@@ -49,15 +49,16 @@ def plan(
     now: datetime,
     everything: bool = True,
 ) -> VerifyPlan:
-    """Decides what to look at.
+    """Decides which blobs to check.
 
     Args:
-        blobs: those on record.
-        present: what is in the store, as `inventory` tells.
-        quick: nothing is hashed; so a blob that is known to be lost is not looked at, whatever lies in its place.
-        older_than: only blobs whose last check is as long ago, or that were never checked. A check that is still to
-            come is none: a clock was wrong, and for years nothing would be looked at again.
-        everything: `blobs` are all there are, so that whatever else is present is unreferenced.
+        blobs: the blobs on record.
+        present: sizes of the files in the store by name, from `inventory`.
+        quick: whether nothing is hashed. Blobs that are known to be lost are then skipped, even if a file is present.
+        older_than: check only blobs whose last check is at least this long ago, or that were never checked. A check
+            dated in the future does not count: a clock was wrong, and the blob might not be checked again for years.
+        now: the time of the verify.
+        everything: whether `blobs` is complete, so that any other file present is unreferenced.
     """
     lost = [blob for blob in blobs if is_lost(blob)]
     sound = [blob for blob in blobs if not is_lost(blob)]
@@ -72,30 +73,30 @@ def plan(
 
 
 def in_order(blobs: Iterable[BlobRecord], now: datetime) -> list[BlobRecord]:
-    """The one that has waited longest first, so that a verify that was stopped is gone on with by the next one."""
+    """Sorts the blobs by their last check, oldest first, so that a verify continues where a stopped one ended."""
     return sorted(blobs, key=lambda blob: (last_check(blob, now), blob.md5, blob.format))
 
 
 def last_check(blob: BlobRecord, now: datetime) -> datetime:
-    """When its bytes were last hashed and right; the beginning of time when never, or not before now."""
+    """When the blob was last hashed and found good; the earliest datetime if never, or if that is in the future."""
     checked = blob.check.checked_at
     return _NEVER if checked is None or is_to_come(checked, now) else checked
 
 
 def is_lost(blob: BlobRecord) -> bool:
-    """Whether it is known to be damaged or missing."""
+    """Whether the blob is on record as damaged or missing."""
     return blob.check.lost_at is not None
 
 
 def name_of(blob: BlobRecord) -> str:
-    """Its name in the store."""
+    """The blob's name in the store."""
     return blob_name(blob.md5, blob.format)
 
 
 def believable(affected: int, well: int) -> bool:
-    """Whether so many blobs can be lost when `well` others are there and can be read.
+    """Whether `affected` blobs may be recorded as lost, when `well` others are present and readable.
 
-    None that is well, or more than a fifth and more than five lost: that is likelier a mount that is gone, or a disk
-    that fails as a whole.
+    If no blob is well, or if more than five and more than a fifth are affected, a missing mount or a failing disk is
+    the likelier cause.
     """
     return well > 0 and (affected <= LOSS_COUNT or affected <= LOSS_SHARE * (affected + well))

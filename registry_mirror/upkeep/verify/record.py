@@ -1,4 +1,4 @@
-"""The record of one verify, and what it tells while it goes on."""
+"""The record of one verify, and the interface for its progress."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_NAMES = 100
 
 
 class VerifyOutcome(StrEnum):
-    """How a verify ended. Time that ran out is no outcome: what is `left` tells it."""
+    """How a verify ended. Running out of time is not an outcome of its own: `VerifyTally.left` shows it."""
 
     OK = "ok"
     BAD = "bad"
@@ -32,7 +32,7 @@ class VerifyOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BlobHolder:
-    """A model that has a blob, now (`current`) or from before."""
+    """A model whose weights a blob is: its present ones if `current`, else superseded ones."""
 
     id: str
     name: str
@@ -41,7 +41,7 @@ class BlobHolder:
 
 @dataclass(slots=True)
 class Bad:
-    """A bad blob and what became of it. `kept` is where its bytes are now, when they were moved aside."""
+    """A bad blob and what was done about it. `kept` is its path in quarantine/, if it was moved there."""
 
     finding: BlobFinding
     holders: tuple[BlobHolder, ...]
@@ -49,7 +49,7 @@ class Bad:
     repaired: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """One of "findings"; its keys are a contract."""
+        """One element of "findings" in the JSON output. Programs rely on its keys."""
         blob = self.finding.blob
         return {
             "blob": name_of(blob),
@@ -63,7 +63,7 @@ class Bad:
         }
 
     def line(self) -> str:
-        """For people; a model's name is somebody else's text."""
+        """The finding in one line, for people. Model names in it are untrusted text."""
         names = ", ".join(each.name if each.current else f"{each.name} (superseded)" for each in self.holders[:3])
         more = f" and {len(self.holders) - 3} more" if len(self.holders) > 3 else ""
         of = f" ({names}{more})" if names else ""
@@ -73,11 +73,11 @@ class Bad:
 
 @dataclass(slots=True)
 class VerifyTally:
-    """What a verify has found so far. Files and bytes are pairs where both are counted."""
+    """What a verify has found so far."""
 
     started_at: datetime
     named: int = 0
-    """How many models it was asked to check; 0 for all."""
+    """Number of models that were asked for; 0 for all."""
     quick: bool = False
     md5: bool = False
     unrecorded: str | None = None
@@ -91,9 +91,9 @@ class VerifyTally:
     awaiting: int = 0
     unreferenced: Mapping[str, int] = field(default_factory=dict)
     fetched: int = 0
-    """Files that `--repair` has brought, those that were lost before included."""
+    """Number of files that `--repair` fetched, including those that were lost before this verify."""
     unrepaired: list[str] = field(default_factory=list)
-    """What `--repair` could not do, a line each."""
+    """What `--repair` could not fetch, one line each."""
     interrupted: bool = False
 
 
@@ -106,7 +106,7 @@ class VerifyRecord:
 
     @property
     def outcome(self) -> VerifyOutcome:
-        """In one word."""
+        """How the verify ended."""
         tally = self.tally
         if tally.interrupted:
             return VerifyOutcome.INTERRUPTED
@@ -116,11 +116,11 @@ class VerifyRecord:
 
     @property
     def exit_code(self) -> int:
-        """As the command line's contract has it: what was found bad and is whole again is well."""
+        """The command's exit code: 4 for bad files, 130 for an interruption, 0 else, also when all were repaired."""
         return {VerifyOutcome.BAD: 4, VerifyOutcome.INTERRUPTED: 130}.get(self.outcome, 0)
 
     def summary(self) -> dict[str, Any]:
-        """The record without its lists; kept in the catalog, and told by `mirror status`."""
+        """The record without its lists. It is kept in the catalog, and `mirror status` shows it."""
         tally = self.tally
         return {
             "outcome": str(self.outcome),
@@ -138,7 +138,7 @@ class VerifyRecord:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """The object under "verify"; its keys are a contract."""
+        """The object "verify" in the JSON output. Programs rely on its keys."""
         tally = self.tally
         return {
             **self.summary(),
@@ -155,7 +155,7 @@ class VerifyRecord:
         }
 
     def last_line(self) -> str:
-        """The one line that says it all."""
+        """The summary in one line, for people."""
         tally = self.tally
         how = "looked at" if tally.quick else "hashed"
         size = "" if tally.quick else f" ({format_size(tally.checked_bytes)})"
@@ -180,16 +180,16 @@ def files(count: int) -> str:
 
 
 class Watcher:
-    """Says nothing. `advanced` is called from worker threads."""
+    """Receives the progress of a verify; this one ignores it. Worker threads call `advanced` and `looked`."""
 
     def planned(self, files: int, size: int) -> None:
-        """So many files and bytes are to be looked at."""
+        """The verify is going to check this number of files and bytes."""
 
     def advanced(self, count: int) -> None:
-        """So many bytes more were hashed."""
+        """`count` more bytes were hashed."""
 
     def looked(self) -> None:
-        """One file more is done with."""
+        """One more file was checked."""
 
     def say(self, line: str) -> None:
-        """Something an operator wants to know."""
+        """A message for the operator."""

@@ -1,4 +1,4 @@
-"""Fetching lost weights again at once, by the pieces of a sync, beside a running one too."""
+"""Fetches lost weights again at once, with the parts of a sync. It may run beside a sync."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from ...sync.stop import Stop
 
 _PATIENCE = 3
-"""Network failures in a row after which the rest is left for the next sync."""
+"""After this many network failures in a row, the remaining models are left for the next sync."""
 
 
 @dataclass(frozen=True, slots=True)
 class LostWeights:
-    """The present weights of a model in one format, which are lost."""
+    """A model whose present weights in one format are lost."""
 
     model_id: str
     known: Known
@@ -38,14 +38,14 @@ class LostWeights:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """Models whose weights are whole again, as pairs of id and format, and what failed, a line each."""
+    """`whole` has the weights that were fetched, as pairs of model id and format; `failed` has a line per failure."""
 
     whole: frozenset[tuple[str, str]]
     failed: tuple[str, ...]
 
 
 def wanted(known: Mapping[str, Known], model_ids: Collection[str] | None) -> list[LostWeights]:
-    """What there is to fetch. Superseded weights cannot be had again: the upstream gives only what it has now."""
+    """The lost weights to fetch. Superseded weights are left out, because the upstream gives only its present ones."""
     return [
         LostWeights(model_id, each, weights.format)
         for model_id, each in known.items()
@@ -58,11 +58,11 @@ def wanted(known: Mapping[str, Known], model_ids: Collection[str] | None) -> lis
 def repair(
     settings: Settings, key: Secret, model_ids: Collection[str] | None, reporter: Reporter, stop: Stop
 ) -> Repaired:
-    """Fetches lost present weights of some models, of all for None. Each row follows its blob, the index the rows.
+    """Fetches the lost weights of some models, or of all models for None. Records each blob, then publishes the index.
 
     Raises:
         NoSpaceError: the disk is full.
-        Interrupted: the end was asked for; what was fetched is published.
+        Interrupted: a stop was requested. The index is published with what was fetched until then.
     """
     whole, failed = set(), []
     breaker = CircuitBreaker(_PATIENCE)

@@ -1,4 +1,4 @@
-"""One verify: the stored bytes against the record, oldest check first."""
+"""Runs one verify: compares the stored bytes with the record, oldest check first."""
 
 from __future__ import annotations
 
@@ -41,9 +41,13 @@ class VerifyOptions:
     """What one verify is asked to do.
 
     Attributes:
-        named: models by name or id; none: everything.
-        older_than, time_limit: seconds.
-        workers: threads; None: as many as there are cores.
+        named: names or ids of models to check; empty for everything.
+        quick: compare presence, size and time only, and hash nothing.
+        md5: check the MD5 even when a SHA-256 is on record.
+        repair: whether `repair_after` will follow, which needs a root that can be recorded in.
+        older_than: seconds; only blobs whose last check is at least that long ago.
+        time_limit: seconds; None for no limit.
+        workers: number of threads; None for one per core.
     """
 
     named: tuple[str, ...] = ()
@@ -56,13 +60,13 @@ class VerifyOptions:
 
 
 def verify(settings: Settings, options: VerifyOptions, watcher: Watcher, stop: Stop) -> VerifyRecord:
-    """Checks a root. Takes no lock but the short one of publishing; readers and a sync may go on beside it.
+    """Checks a root. Readers and a sync may run meanwhile: the only lock is the short one for publishing.
 
     Raises:
-        NoIndexError: there is nothing to check against.
-        NotFoundError: a name that no model has.
-        ConfigurationError: the root cannot be used.
-        NoSpaceError: what was found cannot be recorded.
+        NoIndexError: there is neither a catalog that can be written to nor an index.
+        NotFoundError: a name or id in the options belongs to no model.
+        ConfigurationError: a repair is asked for, but nothing can be recorded in this root.
+        NoSpaceError: the findings cannot be recorded, because the disk is full.
     """
     layout = Layout(settings.root)
     unrecorded = why_not_recorded(layout)
@@ -70,7 +74,8 @@ def verify(settings: Settings, options: VerifyOptions, watcher: Watcher, stop: S
         if options.repair:
             raise ConfigurationError(f"nothing can be repaired in {layout.root}: {unrecorded}", hint=_WHERE)
         watcher.say(f"note: {unrecorded}; bad files are told, and nothing is recorded or moved")
-    # Publishing waits at most half a minute, and is not given up for a signal: what was found is told to readers.
+    # Waits with time.sleep, so a signal does not stop publishing, which takes half a minute at most: readers must learn
+    # which files are bad.
     with open_ledger(settings, time.sleep, recording=unrecorded is None) as ledger:
         return _Verify(settings, options, layout, ledger, watcher, stop, unrecorded).run()
 
@@ -108,7 +113,7 @@ class _Verify:
         self._recorded = time.monotonic()
 
     def run(self) -> VerifyRecord:
-        """Everything, up to the record in the catalog and the index."""
+        """Runs the verify, and keeps its record in the catalog and the index."""
         todo = self._plan()
         self._scan(todo)
         self._flush()
@@ -121,7 +126,7 @@ class _Verify:
 
     def _plan(self) -> VerifyPlan:
         options = self._options
-        present = inventory(self._layout)  # first: a sync beside us writes the row after the blob
+        present = inventory(self._layout)  # before the rows: a sync running meanwhile writes a row after its blob
         todo = plan(
             self._ledger.blobs(options.named),
             present,
@@ -174,22 +179,22 @@ class _Verify:
             self._settler.take(finding, lost=finding.verdict in _BYTES_ARE_WRONG)
 
     def _flush(self) -> None:
-        """Records what was found right; a quick look is no check and records only doubts."""
+        """Records the findings so far. A quick verify hashes nothing, so it records only the touched blobs."""
         self._ledger.record([] if self._options.quick else self._good, self._touched)
         self._good, self._touched = [], []
         self._recorded = time.monotonic()
 
     def _ask_again_for_unreferenced(self) -> None:
-        """Leaves out the blobs whose row has come meanwhile, from a sync beside us."""
+        """Removes blobs from `unreferenced` whose row a sync has written meanwhile."""
         if self._tally.unreferenced:
             named = {name_of(blob) for blob in self._ledger.blobs(())}
             left = {name: size for name, size in self._tally.unreferenced.items() if name not in named}
             self._tally.unreferenced = left
 
     def _judge_unseen(self) -> None:
-        """Files that are missing, or that the disk does not give, are lost when they are few.
+        """Decides whether missing and unreadable files are lost, which they are only if they are few.
 
-        Only now, at the end: a mount may go while its files are looked at.
+        Waits until the end of the scan, because a disk may be unmounted during it.
         """
         missing = [each for each in self._unseen if each.verdict is BlobVerdict.MISSING]
         unread = [each for each in self._unseen if each.verdict is BlobVerdict.UNREADABLE]
@@ -212,7 +217,7 @@ class _Verify:
 
 
 def keep(ledger: Ledger, record: VerifyRecord) -> None:
-    """Keeps the summary of a verify where `mirror status` finds it, if anything is recorded at all."""
+    """Keeps the summary of a verify for `mirror status`, if the ledger can record."""
     if isinstance(ledger, CatalogLedger):
         ledger.catalog.set_facts({LAST_VERIFY: json.dumps(record.summary())})
         ledger.publish()
@@ -221,7 +226,10 @@ def keep(ledger: Ledger, record: VerifyRecord) -> None:
 def repair_after(
     settings: Settings, key: Secret, options: VerifyOptions, record: VerifyRecord, reporter: Reporter, stop: Stop
 ) -> VerifyRecord:
-    """Fetches every present file that is lost, found now or before, and says what has become of the findings.
+    """Fetches all lost present weights, whether this verify found them or an earlier one, and updates the record.
+
+    Returns:
+        The new record of the verify.
 
     Raises:
         NoSpaceError: the disk is full.
@@ -242,7 +250,15 @@ def repair_after(
 
 
 def note_repaired(tally: VerifyTally, whole: Collection[tuple[str, str]], failed: Sequence[str]) -> None:
-    """A bad blob is repaired when every model whose present weights it was has weights again, and there is one."""
+    """Marks the bad blobs that are repaired, and counts what was fetched.
+
+    A blob is repaired if it was the present weights of at least one model, and all these models have weights again.
+
+    Args:
+        tally: is changed.
+        whole: pairs of model id and format that were fetched.
+        failed: a line for each failure.
+    """
     for bad in tally.bad:
         current = [each for each in bad.holders if each.current]
         weights_format = bad.finding.blob.format

@@ -1,4 +1,4 @@
-"""Looking at stored files: one look at one file, and many of them on threads."""
+"""Checks stored files: a single one, or many on several threads."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ _REFUSED = frozenset({errno.EACCES, errno.EPERM})
 
 
 class BlobVerdict(StrEnum):
-    """What was found. All but the first two are bad."""
+    """The result of checking a blob. All but the first two are bad."""
 
     GOOD = "good"
     TOUCHED = "touched"
-    """A quick look met another time than the last check recorded: nothing is known before it is hashed."""
+    """A quick verify found another modification time than the last check. Only hashing can tell if the blob is good."""
     MISSING = "missing"
     SIZE = "size"
     CONTENT = "content"
     FORGED = "forged"
-    """The MD5 is right and the SHA-256 is not: made so, or the record is damaged."""
+    """The MD5 is right and the SHA-256 is wrong: somebody forged the file, or the record is damaged."""
     NO_FILE = "not a file"
     UNREADABLE = "unreadable"
-    """The disk does not give its bytes."""
+    """Reading fails with an I/O error."""
     REFUSED = "refused"
-    """This account may not read it, so nothing is known."""
+    """This account may not read the file, or the file changes all the time, so nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """What tells one file from another under the same name."""
+    """Values that tell a file from another one under the same name."""
 
     device: int
     inode: int
@@ -64,18 +64,18 @@ class FileIdentity:
 
     @classmethod
     def of(cls, found: os.stat_result) -> FileIdentity:
-        """The identity in a stat."""
+        """Makes the identity from a stat result."""
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class BlobFinding:
-    """What a look at a blob found.
+    """The finding about one blob.
 
     Attributes:
-        reason: in words, to follow "its file"; empty for a good one that gave no trouble.
-        identity: of the file that was looked at; None when there was none.
-        hashed: bytes that were hashed.
+        reason: in words that follow "its file"; empty when there is nothing to report.
+        identity: of the file that was checked; None when it could not be looked at.
+        hashed: number of bytes hashed.
     """
 
     blob: BlobRecord
@@ -91,7 +91,7 @@ class BlobFinding:
 
 
 def glance(path: Path, blob: BlobRecord) -> BlobFinding:
-    """Presence, size and time, against the record and the last check; no byte is read."""
+    """Compares presence, size and modification time with the record, without reading the file."""
     found = _stat(path, blob)
     if isinstance(found, BlobFinding):
         return found
@@ -102,16 +102,18 @@ def glance(path: Path, blob: BlobRecord) -> BlobFinding:
 
 
 def study(path: Path, blob: BlobRecord, *, md5: bool, advance: Callable[[int], None]) -> BlobFinding:
-    """Presence, size, and the digests of every byte.
+    """Compares presence, size and digests with the record. Reads the whole file.
 
     Args:
-        md5: check the MD5 also where a SHA-256 is on record.
-        advance: called with the bytes of each piece that was hashed; may raise to end the work.
+        path: of the blob's file.
+        blob: its record.
+        md5: check the MD5 even when a SHA-256 is on record.
+        advance: called with the number of bytes of each hashed piece; may raise to end the work.
     """
     first = _attempt(path, blob, both=md5 or not blob.sha256, advance=advance)
     if first.verdict not in (BlobVerdict.CONTENT, BlobVerdict.FORGED, BlobVerdict.UNREADABLE):
         return first
-    # Once more with both digests, and from the disk: a page that went bad in memory is no damage to the blob.
+    # Reads again with both digests, and from the disk: a page that went bad in memory does not mean a damaged blob.
     second = _attempt(path, blob, both=True, advance=lambda _: advance(0), fresh=True)
     if second.verdict is not BlobVerdict.GOOD:
         return second
@@ -122,7 +124,7 @@ def study(path: Path, blob: BlobRecord, *, md5: bool, advance: Callable[[int], N
 def _attempt(
     path: Path, blob: BlobRecord, *, both: bool, advance: Callable[[int], None], fresh: bool = False
 ) -> BlobFinding:
-    """One reading; begun anew when the file is replaced meanwhile, as a sync beside us may do."""
+    """Reads and hashes the file once. Starts again if the file is replaced meanwhile, which a running sync may do."""
     for _ in range(_TRIES):
         found = _stat(path, blob)
         if isinstance(found, BlobFinding):
@@ -139,7 +141,7 @@ def _attempt(
 
 
 def judge(blob: BlobRecord, md5: str | None, sha256: str, identity: FileIdentity) -> BlobFinding:
-    """The verdict on digests. `md5` is None when the SHA-256 alone decides."""
+    """Judges a file by its digests. `md5` is None when only the SHA-256 was computed."""
     right_md5 = md5 is None or md5 == blob.md5
     right_sha256 = not blob.sha256 or blob.sha256 == (sha256,)
     if right_md5 and right_sha256:
@@ -180,11 +182,11 @@ def _still(path: Path, identity: FileIdentity) -> bool:
 def _hash(
     path: Path, *, both: bool, advance: Callable[[int], None], fresh: bool
 ) -> tuple[str | None, str, FileIdentity]:
-    """MD5 (when asked for), SHA-256 and identity of an open file, in constant memory."""
+    """Computes MD5 (if `both`), SHA-256 and identity of a file in constant memory. `fresh` drops its cached pages."""
     sha256 = hashlib.sha256()
     md5 = hashlib.md5(usedforsecurity=False) if both else None
     with open_regular(path) as stream:
-        # No more than the file needs: to clear a large buffer takes longer than to hash a small file.
+        # Not larger than the file: clearing a large buffer takes longer than hashing a small file.
         buffer = bytearray(min(_READ, os.fstat(stream.fileno()).st_size + 1))
         view = memoryview(buffer)
         if fresh and hasattr(os, "posix_fadvise"):
@@ -202,17 +204,22 @@ _STEP = 0.2
 _GRACE = 5.0
 
 
-class _TimeIsUp(Exception):  # noqa: N818 - no error: a reason to stop
+class _TimeIsUp(Exception):  # noqa: N818 - not an error, but a reason to stop
     """The time limit has passed."""
 
 
 class Scan:
-    """Looks at blobs in their order, until they are done, the time is up or the end is asked for.
+    """Checks blobs in the given order until all are done, the time is up, or a stop is requested.
 
     Args:
-        seconds: the time limit. One blob is finished whatever it takes: with a limit shorter than that, a large one
-            would be begun by every run and finished by none.
-        workers: threads; default: as many as this process may use cores.
+        layout: of the root.
+        watcher: receives the progress.
+        stop: tells when a stop is requested.
+        quick: compare presence, size and time only.
+        md5: check the MD5 even when a SHA-256 is on record.
+        seconds: the time limit. At least one blob is finished, however long that takes: otherwise every run might
+            start the same large blob, and none would finish it.
+        workers: number of threads; by default one for each core that this process may use.
     """
 
     def __init__(
@@ -234,7 +241,10 @@ class Scan:
         self._ending = threading.Event()
 
     def findings(self, blobs: Sequence[BlobRecord]) -> Iterator[list[BlobFinding]]:
-        """What was found, as it comes; a list is empty when nothing came for a moment. Blobs left out were not done."""
+        """Yields the findings as they come; an empty list when there were none for a moment.
+
+        Blobs without a finding were not checked.
+        """
         coming = _Shared(blobs)
         found: queue.SimpleQueue[BlobFinding | BaseException] = queue.SimpleQueue()
         threads = [threading.Thread(target=self._work, args=(coming, found), daemon=True) for _ in range(self._workers)]
@@ -252,19 +262,19 @@ class Scan:
             self._ending.set()
 
     def _let_end(self, threads: Sequence[threading.Thread]) -> None:
-        """Waits for what ends soon; a read that hangs on a mount is not waited for."""
+        """Waits a few seconds for the threads to end, and no longer: a read may hang on a network mount."""
         until = time.monotonic() + _GRACE
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _work(self, coming: _Shared, found: queue.SimpleQueue[BlobFinding | BaseException]) -> None:
-        """What a thread does: one blob after another. A fault of ours ends the scan where it is seen."""
+        """Runs on each thread: checks one blob after another. An exception is raised in `findings`."""
         try:
             while not self._over() and (blob := coming.take()) is not None:
                 finding = self._look(blob)
                 if finding is not None:
                     found.put(finding)
-        except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+        except BaseException as error:  # noqa: BLE001 - `_taken` raises it on the main thread
             found.put(error)
 
     def _over(self) -> bool:
@@ -294,20 +304,20 @@ class Scan:
 
 
 class _Shared:
-    """A list that several threads take from, in its order."""
+    """A list of blobs from which several threads take one after another."""
 
     def __init__(self, blobs: Iterable[BlobRecord]) -> None:
         self._coming = iter(blobs)
         self._lock = threading.Lock()
 
     def take(self) -> BlobRecord | None:
-        """The next one; None at the end."""
+        """The next blob; None at the end."""
         with self._lock:
             return next(self._coming, None)
 
 
 def _taken(found: queue.SimpleQueue[BlobFinding | BaseException], timeout: float) -> list[BlobFinding]:
-    """What lies in the queue, after at most `timeout` seconds without anything."""
+    """Takes everything from the queue. If it is empty, waits up to `timeout` seconds for a first finding."""
     taken: list[BlobFinding] = []
     with contextlib.suppress(queue.Empty):
         each = found.get(timeout=timeout) if timeout else found.get_nowait()
