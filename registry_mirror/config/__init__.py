@@ -1,6 +1,6 @@
-"""The configuration: config.toml, environment and flags become `Settings`. Standard library only.
+"""Makes `Settings` from config.toml, the environment and flags. Standard library only.
 
-Its modules are imported on first use: a reading verb asks for the root alone, and should not pay for the rest.
+The modules are imported on first use: a command that only reads needs only the root, and should start fast.
 """
 
 from __future__ import annotations

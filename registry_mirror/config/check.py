@@ -1,4 +1,7 @@
-"""What `mirror config check` asks beyond the values themselves: do the things that they name work here? No network."""
+"""The checks of `mirror config check` that go beyond the values: do the things that they name work on this machine?
+
+They use no network.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,12 @@ if TYPE_CHECKING:
 
 
 def check_surroundings(loaded: Loaded, env: Mapping[str, str] | None = None) -> None:
-    """The key can be read, the certificates load, the proxies are proxies, and the alert's command is there.
+    """Checks that the API key can be read, the certificates load, the proxies are valid, and the alert command exists.
+
+    Otherwise a run, or its alert, would fail at night.
 
     Raises:
-        ConfigurationError: one of them is not so. Each would otherwise be met in the night, by a run or by its alert.
+        ConfigurationError: one of these checks failed.
     """
     settings = loaded.settings
     check_network(settings.upstream.proxy, settings.upstream.ca_file)

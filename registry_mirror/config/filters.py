@@ -1,4 +1,4 @@
-"""The filters of a sync: `[[sync.rules]]` tables become `Rule` values. Pure; standard library only."""
+"""The filters of a sync: makes `Rule` values from `[[sync.rules]]` tables. Pure; standard library only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CURE = "write a [[sync.rules]] table for each rule"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `[[sync.rules]]`: what it does with the models that all its lists match.
+    """One `[[sync.rules]]` table, which includes or excludes the models that all its lists match.
 
-    `names` and `architectures` are globs, `types` and `statuses` are exact. An empty tuple was not given and matches
-    every model. The first rule that matches a model decides; a model that none matches is included.
+    `names` and `architectures` are globs, `types` and `statuses` are exact. An empty tuple means that the list was not
+    given, and matches every model. The first rule that matches a model decides; if none does, the model is included.
     """
 
     action: Literal["include", "exclude"]
@@ -30,12 +30,12 @@ class Rule:
 
 
 def rules() -> ValueType:
-    """The `[[sync.rules]]`, in the file's order."""
+    """The type of `[[sync.rules]]`: a tuple of rules, in the file's order."""
     return ValueType("array of tables", _parse, _show, as_json=_as_json)
 
 
 def _parse(value: object) -> tuple[Rule, ...]:
-    """The rules; a message counts them from 1."""
+    """Makes the rules. Raises BadValueError, whose message counts the rules from 1."""
     if isinstance(value, dict):
         raise BadValueError("is one table", "write [[sync.rules]] with two brackets on each side")
     if not isinstance(value, (list, tuple)):
@@ -76,7 +76,7 @@ def _texts(number: int, name: str, value: object) -> tuple[str, ...]:
 def _refuse_other_spellings(
     number: int, name: str, values: tuple[str, ...], known: type[ModelType | ModelStatus]
 ) -> None:
-    """A word that nobody knew when this was written is fine; a known one in another spelling would match nothing."""
+    """Refuses a known word in another spelling, which would match nothing. An unknown word may be new and is allowed."""
     for value in values:
         plain = value.lower().replace("-", "_").replace(" ", "_")
         if plain in set(known) and plain != value:
@@ -84,7 +84,7 @@ def _refuse_other_spellings(
 
 
 def _show(rules: tuple[Rule, ...]) -> str:
-    """`exclude names=*-draft; include types=classification`: one line however many there are."""
+    """The rules in one line, such as `exclude names=*-draft; include types=classification`."""
     return "; ".join(map(_show_rule, rules)) or "none"
 
 
@@ -93,7 +93,7 @@ def _show_rule(rule: Rule) -> str:
 
 
 def _as_json(rules: tuple[Rule, ...]) -> list[dict[str, object]]:
-    """The rules as the file has them: lists that were not given are left out."""
+    """The rules as in the file, without the lists that were not given."""
     return [{"action": rule.action, **_given(rule)} for rule in rules]
 
 

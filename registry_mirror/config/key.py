@@ -1,4 +1,4 @@
-"""Where the API key comes from: read here, given out as a `Secret`, shown in no message. Standard library only."""
+"""Reads the API key and returns it as a `Secret`. No message shows the key. Standard library only."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _LONGEST = 4096
 def read_api_key(
     upstream: UpstreamSettings, env: Mapping[str, str] | None = None, *, config: Path | None = None
 ) -> Secret:
-    """The key in `api_key_file` when that is set, else in the environment variable that `api_key_env` names.
+    """Reads the key from `api_key_file` if that is set, else from the environment variable named by `api_key_env`.
 
     Args:
         upstream: the settings.
-        env: the environment, `os.environ` when None.
-        config: the configuration file that a person would edit, for the message to name.
+        env: the environment; None for `os.environ`.
+        config: the configuration file, which the error message names.
 
     Raises:
-        ConfigurationError: there is no key, or what is there cannot be one.
+        ConfigurationError: there is no key, or the text found cannot be a key.
     """
     env = os.environ if env is None else env
     if upstream.api_key_file is not None:
@@ -47,7 +47,7 @@ def read_api_key(
 
 
 def describe_key(upstream: UpstreamSettings, env: Mapping[str, str] | None = None) -> tuple[str, str]:
-    """Whether there is a key, and where it was looked for; never the key."""
+    """Two texts: whether there is a usable key, and where it was looked for. Never shows the key."""
     env = os.environ if env is None else env
     file, name = upstream.api_key_file, upstream.api_key_env
     origin = f"environment {name}" if file is None else str(file)
@@ -77,7 +77,7 @@ def _from_file(path: Path) -> Secret:
 
 
 def _sound(key: str, place: str, cure: str) -> Secret:
-    """The key, when it can travel in a header as it is."""
+    """Returns the key if it can be sent in a header unchanged, else raises ConfigurationError naming `place`."""
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(f"{place} has white space or a character that is not plain ASCII in it", hint=cure)
     if key[0] in "\"'" or key[-1] in "\"'":

@@ -1,7 +1,7 @@
 """The types of value that a setting may have: how each is read, checked and shown. Standard library only.
 
-A value from the environment or a flag is text, and `split` turns it into what TOML would have given; then `parse`
-checks it, so that one mistake gets one message wherever it was made.
+A value from the environment or a flag is text. `split` converts it to the value that TOML would have given, and `parse`
+checks that, so that a mistake gets the same message wherever it was made.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Option:
 
     Attributes:
         key: dotted, as in "upstream.base_url".
-        kind: how its value is read and shown.
+        kind: the type of its value.
         help: what it is, in one sentence.
         why: the reason for the default, or for the option.
-        default: as TOML would have it; None for none.
-        example: as TOML would have it, for an option whose default is none.
-        details: what only the reference says.
-        also_env: names of the environment that are read after the option's own.
-        in_env: False for what has no sensible form in one line.
+        default: a TOML value; None for no default.
+        example: a TOML value, for an option without a default.
+        details: further text for the reference in the docs.
+        also_env: environment variables that are read after the option's own.
+        in_env: whether it can be set in the environment; False if its value does not fit into one line.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Option:
 
     @property
     def section(self) -> str:
-        """The TOML table, empty for the top level."""
+        """The name of its TOML table; empty for the top level."""
         return self.key.rpartition(".")[0]
 
     @property
@@ -62,7 +62,7 @@ class Option:
 
     @property
     def env_names(self) -> tuple[str, ...]:
-        """The environment's names for it, the strongest first."""
+        """The environment variables that set it; the first one that is set counts."""
         return (f"MIRROR_{self.key.replace('.', '_').upper()}", *self.also_env) if self.in_env else ()
 
 
@@ -71,13 +71,13 @@ class ValueType:
     """One type of value.
 
     Attributes:
-        name: as the reference names it, such as "whole number, 1 to 64".
-        parse: a TOML value to the setting; raises `BadValueError`.
-        show: the setting as text, secrets masked.
-        split: text of the environment or a flag to a TOML value; what it cannot read it leaves for `parse`.
-        as_json: the setting for a program; numbers as they are and everything else as shown when None.
-        absent: the setting where nothing is given and the default is none.
-        when_absent: how `absent` is shown.
+        name: its name in the reference, such as "whole number, 1 to 64".
+        parse: converts a TOML value to the setting; raises `BadValueError`.
+        show: formats the setting as text, with secrets masked.
+        split: converts text of the environment or a flag to a TOML value; returns text that it cannot convert as it is.
+        as_json: converts the setting for JSON; if None, numbers and booleans stay, and the rest becomes text by `show`.
+        absent: the setting when no value is given and there is no default.
+        when_absent: the text that shows `absent`.
     """
 
     name: str
@@ -89,9 +89,14 @@ class ValueType:
     when_absent: str = "none"
 
     def setting(self, what: str, why: str, *, secret: bool = False, default: object = None, **more: Any) -> Any:
-        """A field of a settings class: what it is and why, its default as TOML would have it, more of `Option`.
+        """Makes a field of a settings class.
 
-        A secret one is not in the repr.
+        Args:
+            what: what it is, in one sentence (`Option.help`).
+            why: the reason for the default, or for the option.
+            secret: whether to leave it out of the repr.
+            default: a TOML value; None for no default.
+            more: further attributes of `Option`.
         """
         value = self.absent if default is None else self.parse(default)
         option = Option("", self, what, why, default, **more)
@@ -99,13 +104,14 @@ class ValueType:
 
 
 def text(name: str, check: Callable[[str], str] = str, show: Callable[[str], str] = str) -> ValueType:
-    """A line of text that `check` accepts."""
+    """A line of text, which `check` returns in its final form; `check` raises BadValueError to refuse it."""
     return ValueType(name, lambda value: check(_line(value, "a text in quotes")), show)
 
 
 def environment_name() -> ValueType:
-    """The name of an environment variable in POSIX's own spelling, which no API key has: a key that was pasted here by
-    mistake is refused, before anything prints it.
+    """The name of an environment variable, in capitals.
+
+    No API key is all capitals, so a key that was pasted here by mistake is refused before anything prints it.
     """
 
     def check(name: str) -> str:
@@ -130,7 +136,7 @@ def host() -> ValueType:
 
 
 def path_prefix() -> ValueType:
-    """The path under which a server is reached, without a slash at its end."""
+    """The path under which a server is reached. A slash at its end is removed."""
 
     def check(value: str) -> str:
         problem = f"is {quote(value)}, not a path prefix"
@@ -140,7 +146,7 @@ def path_prefix() -> ValueType:
 
 
 def public_url() -> ValueType:
-    """The address of a server for its clients, without a slash at its end."""
+    """The address under which clients reach a server. A slash at its end is removed."""
     pattern = r"(?i:https?)://[\w.\-\[\]:]+(/[A-Za-z0-9._~-]+)*"
 
     def check(value: str) -> str:
@@ -151,7 +157,7 @@ def public_url() -> ValueType:
 
 
 def choice(*words: str) -> ValueType:
-    """One of a few words."""
+    """One of the given words."""
     name = " or ".join(f'"{word}"' for word in words)
 
     def parse(value: object) -> str:
@@ -164,7 +170,7 @@ def choice(*words: str) -> ValueType:
 
 
 def choices(*words: str) -> ValueType:
-    """A list of some of a few words, in the operator's order."""
+    """A list of at least one of the given words, without repetition, in the operator's order."""
     known = ", ".join(words)
     cure = f"list at least one of {known}"
 
@@ -184,7 +190,7 @@ def choices(*words: str) -> ValueType:
 
 
 def networks() -> ValueType:
-    """A list of addresses and networks, which may be empty."""
+    """A list of IP addresses and networks, in CIDR form. It may be empty."""
     cure = 'write it like ["127.0.0.1", "10.0.0.0/8"]'
 
     def parse(value: object) -> tuple[str, ...]:
@@ -208,7 +214,7 @@ def networks() -> ValueType:
 
 
 def whole(low: int, high: int) -> ValueType:
-    """A whole number."""
+    """A whole number from `low` to `high`."""
     cure = f"use a whole number from {low} to {high}"
 
     def parse(value: object) -> int:
@@ -240,7 +246,7 @@ def switch() -> ValueType:
 
 
 def duration(low: str, high: str) -> ValueType:
-    """Seconds, written as people do."""
+    """A duration in seconds, written like "90s" or "1h", from `low` to `high`."""
 
     def parse(value: Any) -> float:
         try:
@@ -260,7 +266,7 @@ def duration(low: str, high: str) -> ValueType:
 
 
 def duration_or_never(low: str, high: str) -> ValueType:
-    """Seconds, written as people do; "never" is None."""
+    """A duration in seconds from `low` to `high`, or None, written "never"."""
     seconds = duration(low, high)
 
     def parse(value: Any) -> float | None:
@@ -270,7 +276,7 @@ def duration_or_never(low: str, high: str) -> ValueType:
 
 
 def size() -> ValueType:
-    """Bytes, written as people do."""
+    """A number of bytes, written like "10 GB"."""
 
     def parse(value: Any) -> int:
         try:
@@ -282,7 +288,7 @@ def size() -> ValueType:
 
 
 def rate(low: str) -> ValueType:
-    """Bytes a second, at least `low`: a size, with or without the words that say so."""
+    """Bytes a second, at least `low`: a size with or without "/s"."""
     cure = 'write it like "10 MB/s" or "512 KiB/s"'
 
     def parse(value: Any) -> int:
@@ -300,7 +306,10 @@ def rate(low: str) -> ValueType:
 
 
 def path(check: Callable[[str], str] = str) -> ValueType:
-    """A path that `check` accepts. The loader makes it absolute, because it knows where it was written."""
+    """A path; `check` raises BadValueError to refuse it.
+
+    The loader makes it absolute, because only the loader knows the folder of the file that has it.
+    """
 
     def parse(value: object) -> Path:
         line = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -310,7 +319,7 @@ def path(check: Callable[[str], str] = str) -> ValueType:
 
 
 def key_file() -> ValueType:
-    """The path of a file with an API key; the key in its place is refused, before anything prints it."""
+    """The path of a file with an API key. If it is the key itself, it is refused before anything prints it."""
 
     def check(value: str) -> str:
         if os.path.basename(value).startswith(KEY_PREFIX):
@@ -339,7 +348,7 @@ def command() -> ValueType:
 
 
 def _line(value: object, wanted: str) -> str:
-    """A text that is one line and not empty, without the white space around it."""
+    """Returns a text without surrounding white space. Raises BadValueError unless it is one line that is not empty."""
     if not isinstance(value, str):
         raise BadValueError(f"is {quote(value)}, not {wanted}", f"write {wanted}")
     line = value.strip()
@@ -375,7 +384,7 @@ def _show_size(value: int) -> str:
 
 
 def _show_command(words: tuple[str, ...]) -> str:
-    """The command in one line. URLs are cut after the host: a webhook's path is its password."""
+    """The command in one line. The path of a URL is masked, because a webhook's path is its password."""
     import shlex
 
     return " ".join(_hide_path(word) if "://" in word else shlex.quote(word) for word in words)

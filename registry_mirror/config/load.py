@@ -1,6 +1,7 @@
-"""Flags over environment over file over defaults: one `Settings`, and where each value came from.
+"""Loads the settings, and remembers where each value came from. Standard library only.
 
-The environment is read when this is called, never at import. Standard library only.
+Flags take precedence over the environment, then come the file and the defaults. The environment is read when
+`load_settings` is called, never at import.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ _VARIABLES = ("MIRROR_ROOT", "MIRROR_CONFIG", *(n for o in OPTIONS for n in o.en
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What `load_settings` found.
+    """The result of `load_settings`.
 
     Attributes:
-        settings: every value, checked.
+        settings: all values, checked.
         origins: for each key: "flag", "environment NAME", the file's path, or "default".
-        file: the file that was read, None when there was none.
+        file: the file that was read; None when there was none.
     """
 
     settings: Settings
@@ -52,7 +53,7 @@ class Loaded:
 
 
 class _Located(NamedTuple):
-    """The root and the file, each of which may lead to the other."""
+    """The root, and the configuration file with its contents. Either of them may have led to the other."""
 
     root: NamedPath
     file: Path | None
@@ -60,7 +61,7 @@ class _Located(NamedTuple):
 
 
 class _Given(NamedTuple):
-    """A value that somebody gave, before it is checked. A relative path in it is relative to `folder`."""
+    """A value before it is checked. A relative path is relative to `folder`, or to the present folder for None."""
 
     value: object
     origin: str
@@ -79,11 +80,11 @@ def load_settings(
     Args:
         root: the `--root` flag.
         config: the `--config` flag.
-        env: the environment, `os.environ` when None.
-        overrides: flags by key, such as {"daemon.every": "1h"}; text or a TOML value; None for one not given.
+        env: the environment; None for `os.environ`.
+        overrides: flags by key, such as {"daemon.every": "1h"}: text, a TOML value, or None for a flag not given.
 
     Raises:
-        ConfigurationError: one line that names the key, where it stands, and the cure.
+        ConfigurationError: a setting is wrong. The message names the key, where it was set, and the cure.
     """
     env = os.environ if env is None else env
     refuse_unknown_variables(env)
@@ -129,12 +130,12 @@ def _locate(
 def _layers(
     option: Option, overrides: Mapping[str, object], env: Mapping[str, str], located: _Located
 ) -> Iterator[_Given]:
-    """Everything given for an option, the strongest first; the default ends it."""
+    """Yields the values given for an option, by descending precedence; the last one is the default."""
     if (flag := overrides.get(option.key)) is not None:
         yield _Given(_split(option, flag, "flag"), "flag", None)
     for name in option.env_names:
         text = env.get(name)
-        # Another program's variable that is set to nothing is not a mistake in ours.
+        # `also_env` has variables of other programs as well: an empty one is not a mistake.
         if text is not None and (text.strip() or name not in option.also_env):
             origin = f"environment {name}"
             yield _Given(_split(option, text, origin), origin, None)
@@ -145,7 +146,7 @@ def _layers(
 
 
 def _split(option: Option, value: object, origin: str) -> object:
-    """Text as TOML would have given it."""
+    """Converts text to the value that TOML would have given. Returns other values as they are."""
     if not isinstance(value, str):
         return value
     if not value.strip():
@@ -154,7 +155,7 @@ def _split(option: Option, value: object, origin: str) -> object:
 
 
 def _checked(option: Option, given: _Given) -> Any:
-    """The setting, with a path made absolute."""
+    """Checks a value and returns the setting. Makes a path absolute."""
     if given.value is None:
         return option.kind.absent
     try:
@@ -168,7 +169,7 @@ def _checked(option: Option, given: _Given) -> Any:
 
 
 def _check_urls(values: dict[str, Any], origins: Mapping[str, str]) -> None:
-    """Last, because whether a base URL can be used depends on another option."""
+    """Checks the URLs. Comes last, because `allow_http` decides whether a base URL can be used."""
     url, allow_http, proxy = values["upstream.base_url"], values["upstream.allow_http"], values["upstream.proxy"]
     checks: dict[str, Callable[[], str]] = {"upstream.base_url": lambda: check_base_url(url, allow_http)}
     if proxy is not None:
@@ -185,14 +186,14 @@ def _error(key: str, origin: str, problem: str, cure: str | None) -> Configurati
     return ConfigurationError(f"{place}: {key} {problem}", hint=cure)
 
 
-# Names that nothing reads are refused: a misspelt setting that is ignored in silence looks like one that does not work.
+# Unknown names are refused: if a misspelt setting were silently ignored, it would look like one that does not work.
 
 
 def refuse_unknown_variables(env: Mapping[str, str]) -> None:
-    """Every MIRROR_* variable must be one that is read, or one that Kubernetes makes of a Service.
+    """Checks that every MIRROR_* variable is a known one, or one that Kubernetes sets for a Service.
 
     Raises:
-        ConfigurationError: it names the variable, and never its value.
+        ConfigurationError: a variable is unknown. The message names the variable, and never its value.
     """
     for name in sorted(env):
         if not name.startswith(_PREFIX) or name in _VARIABLES or _is_of_a_service(name, env[name]):
@@ -207,10 +208,10 @@ def refuse_unknown_variables(env: Mapping[str, str]) -> None:
 
 
 def _is_of_a_service(name: str, value: str) -> bool:
-    """Whether Kubernetes has put it into the pod, for a Service named `mirror` or `mirror-…`.
+    """Whether Kubernetes has set this variable in the pod, for a Service named `mirror` or `mirror-…`.
 
-    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables. One that could be ours
-    misspelt (`MIRROR_SERV_PORT`) tells by its value, which is an address: `tcp://10.0.0.11:8080`.
+    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables. A name that could be a
+    misspelt one of ours (`MIRROR_SERV_PORT`) counts only if its value is an address like `tcp://10.0.0.11:8080`.
     """
     if _OF_A_SERVICE.fullmatch(name):
         return True
@@ -220,7 +221,7 @@ def _is_of_a_service(name: str, value: str) -> bool:
 def _suggest_variable(name: str) -> str:
     import difflib
 
-    # Without the prefix, which alone would make any two of them look alike.
+    # Compares without the prefix, which would make any two of them look alike.
     words = [variable.removeprefix(_PREFIX) for variable in _VARIABLES]
     near = difflib.get_close_matches(name.removeprefix(_PREFIX), words, n=1)
     unset = "unset it; docs/configuration.md lists the variables that are read"
@@ -228,17 +229,17 @@ def _suggest_variable(name: str) -> str:
 
 
 def _refuse_unknown_flags(overrides: Iterable[str]) -> None:
-    """Every override must be an option; `root` has a parameter of its own."""
+    """Checks that every override is an option other than `root`, which has a parameter of its own."""
     for key in overrides:
         if key == "root" or key not in BY_KEY:
             raise ConfigurationError(f"command line: unknown key {key!r}", hint=suggest_or_list(key, BY_KEY))
 
 
 def refuse_unknown_keys(document: Mapping[str, Any], file: Path | None) -> None:
-    """Every table and key of a file must be known.
+    """Checks that every table and key of a file is known.
 
     Raises:
-        ConfigurationError: it names the file and the key.
+        ConfigurationError: one is unknown. The message names the file and the key.
     """
     for name, value in document.items():
         if name in SECTIONS:
@@ -272,6 +273,6 @@ def _refuse_api_key(name: str, key: str, file: Path | None) -> None:
 
 
 def _other_section(name: str) -> str | None:
-    """Where a key of this name belongs, for one that stands in the wrong table."""
+    """A hint to the right table, for a key in the wrong one; None if no table has such a key."""
     option = next((option for option in OPTIONS if option.name == name and option.section), None)
     return f"{name} belongs in [{option.section}]" if option else None

@@ -1,4 +1,4 @@
-"""Words for mistakes in the configuration: what is wrong, and the cure. Pure; standard library only."""
+"""Messages for mistakes in the configuration: what is wrong, and the cure. Pure; standard library only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST = 60
 
 
 class BadValueError(ValueError):
-    """A value cannot be used. `problem` goes on from the key's name: "is 0, out of range"."""
+    """A value cannot be used. `problem` follows the key's name in the message: "is 0, out of range"."""
 
     def __init__(self, problem: str, cure: str) -> None:
         super().__init__(problem)
@@ -23,7 +23,7 @@ class BadValueError(ValueError):
 
 
 def quote(value: object) -> str:
-    """A value as an error may show it: one short line, without a URL's password or an API key that was put there."""
+    """Formats a value for an error message: one short line, without a URL's password or an API key in it."""
     if KEY_PREFIX in str(value):
         return "'pk_****'"
     if isinstance(value, bool):
@@ -37,7 +37,7 @@ def quote(value: object) -> str:
 
 
 def suggest(word: object, known: Iterable[str]) -> str | None:
-    """`did you mean 'x'?`, or None when nothing known is near."""
+    """`did you mean 'x'?`, or None when no known word is similar."""
     import difflib
 
     near = difflib.get_close_matches(str(word).lower(), known, n=1)
@@ -45,6 +45,6 @@ def suggest(word: object, known: Iterable[str]) -> str | None:
 
 
 def suggest_or_list(word: str, known: Iterable[str]) -> str:
-    """The nearest known word, or all of them."""
+    """A hint with the most similar known word, or with all known words if none is similar."""
     words = tuple(known)
     return suggest(word, words) or f"the known ones are {', '.join(words)}"

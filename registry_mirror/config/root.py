@@ -1,6 +1,6 @@
-"""Which folder is the root, and reads the file that configures it. Standard library only.
+"""Finds the root, and reads the configuration file. Standard library only.
 
-It is light, because every reading verb asks for the root.
+The module is quick to import, because every command that reads needs the root.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _APP = "registry-mirror"
 _LINE = re.compile(r" \(at line (\d+), column \d+\)")
 _END = " (at end of document)"
-# A link is not followed, and a FIFO is not waited for.
+# Do not follow a link, and do not wait for a FIFO.
 _LOOK_FIRST = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 @dataclass(frozen=True, slots=True)
 class NamedPath:
-    """A path and who named it: "flag", "environment MIRROR_ROOT", a file, or "default"."""
+    """A path and where it was named: "flag", "environment MIRROR_ROOT", a file's path, or "default"."""
 
     path: Path
     origin: str
@@ -40,12 +40,12 @@ def resolve_root(
     config: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Path:
-    """The root, absolute. Nothing is created or looked for.
+    """Returns the absolute path of the root, which need not exist. Creates nothing.
 
     It is the flag, else MIRROR_ROOT, else `root` in the file that `config` or MIRROR_CONFIG names, else `default_root`.
 
     Raises:
-        ConfigurationError: one of them is empty, or the file cannot be read or has an unknown key in it.
+        ConfigurationError: a path is empty, the file cannot be read or has an unknown key, or there is no home folder.
     """
     env = os.environ if env is None else env
     found, file = named_root(flag, env), named_file(config, env)
@@ -56,12 +56,12 @@ def resolve_root(
 
 
 def _read_checked(file: NamedPath, *, needed: bool) -> dict[str, Any]:
-    """The tables of the named file, when each of its keys is one: a misspelt `root` would lead to another mirror.
+    """Reads the named file and refuses unknown keys, because a misspelt `root` would lead to another mirror.
 
-    One that is not needed, because the root is named already, is the writer's affair: it may be closed to readers, or
-    absent from their machine when the environment names it.
+    If the file is not `needed`, because the root is known already, it need not be readable: readers may lack the right
+    to, or, if the environment names it, the file itself.
     """
-    from .load import refuse_unknown_keys  # not at the top: it brings every option there is
+    from .load import refuse_unknown_keys  # not at the top, because it imports every option
 
     try:
         document = read_named(file)
@@ -76,23 +76,23 @@ def _read_checked(file: NamedPath, *, needed: bool) -> dict[str, Any]:
 def _is_elsewhere(file: NamedPath) -> bool:
     try:
         there = file.path.exists()
-    except OSError:  # a folder on its way may not be entered
+    except OSError:  # this account may not enter one of its folders
         return True
     return not os.access(file.path, os.R_OK) if there else file.origin != "flag"
 
 
 def named_root(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> NamedPath | None:
-    """The root that a flag or the environment names."""
+    """The root that the flag or the environment names; None if neither does."""
     return _named(flag, "--root", "MIRROR_ROOT", env)
 
 
 def named_file(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> NamedPath | None:
-    """The configuration file that a flag or the environment names."""
+    """The configuration file that the flag or the environment names; None if neither does."""
     return _named(flag, "--config", "MIRROR_CONFIG", env)
 
 
 def root_of_document(document: Mapping[str, Any], file: Path) -> NamedPath | None:
-    """The root that a file names, relative to the file's own folder."""
+    """The root that a file names, resolved against the file's own folder; None if it names none."""
     if "root" not in document:
         return None
     value = document["root"]
@@ -106,12 +106,16 @@ def root_of_document(document: Mapping[str, Any], file: Path) -> NamedPath | Non
 
 
 def absolute(path: str | os.PathLike[str], folder: Path | None = None) -> Path:
-    """`path` with a leading `~` expanded, relative to `folder` or else to the present one. Links are left alone."""
+    """Makes a path absolute, from `folder` or else the present one, and expands a leading `~`. Keeps links.
+
+    Raises:
+        FileNotFoundError: the path is relative, and the present folder was removed.
+    """
     return Path(os.path.abspath(os.path.join(folder or "", os.path.expanduser(path))))
 
 
 def default_root(env: Mapping[str, str] | None = None, platform: str = sys.platform) -> Path:
-    """The user's data folder for this application, the same as `platformdirs.user_data_dir` says; not created.
+    """The user's data folder for this application, as in `platformdirs.user_data_dir`. Does not create it.
 
     Raises:
         ConfigurationError: the user has no home folder.
@@ -121,7 +125,7 @@ def default_root(env: Mapping[str, str] | None = None, platform: str = sys.platf
         local = env.get("LOCALAPPDATA")
         return Path(local or os.path.join(_home(env, "USERPROFILE"), "AppData", "Local")) / _APP
     data = env.get("XDG_DATA_HOME", "")
-    if os.path.isabs(data):  # the XDG specification: a relative one is invalid and ignored
+    if os.path.isabs(data):  # the XDG specification says to ignore a relative path
         return Path(data) / _APP
     middle = "Library/Application Support" if platform == "darwin" else ".local/share"
     return Path(_home(env, "HOME")) / middle / _APP
@@ -163,10 +167,10 @@ def _home(env: Mapping[str, str], variable: str) -> str:
 
 
 def read_named(file: NamedPath) -> dict[str, Any]:
-    """The tables of the file that --config or MIRROR_CONFIG names.
+    """Reads the file that --config or MIRROR_CONFIG names.
 
     Raises:
-        ConfigurationError: it is missing, unreadable or not TOML.
+        ConfigurationError: the file is missing, unreadable or not TOML.
     """
     who = "--config" if file.origin == "flag" else file.origin
     try:
@@ -180,13 +184,13 @@ def read_named(file: NamedPath) -> dict[str, Any]:
 
 
 def read_if_there(path: Path) -> dict[str, Any] | None:
-    """The tables of a root's own file, None when it has none.
+    """Reads a root's own config.toml; None when it has none.
 
-    It says where the API key goes and which command runs, and nobody named it: it counts only when no other account
-    could have written it. Who may write in the folder does not matter, because a root may be shared.
+    The file decides where the API key is sent and which command is run, but the user has not named it. So it is used
+    only if no other account could have written it. The folder's permissions do not matter: a root may be shared.
 
     Raises:
-        ConfigurationError: it is there, and unreadable, not TOML, or might be somebody else's.
+        ConfigurationError: the file exists, but is unreadable, not TOML, or another account may have written it.
     """
     cure = "mend it, or name another file with --config"
     try:
@@ -211,7 +215,7 @@ def read_if_there(path: Path) -> dict[str, Any] | None:
 
 
 def _distrust(found: os.stat_result, account: int) -> tuple[str, str] | None:
-    """Why a file is not to be trusted by an account, and the cure; None when it is."""
+    """The reason why an account must not trust a file, and the cure; None if it may."""
     other = "or name a file that you trust with --config"
     if not stat.S_ISREG(found.st_mode):
         return "it is no plain file", f"put one there, {other}"
@@ -229,7 +233,7 @@ def _distrust(found: os.stat_result, account: int) -> tuple[str, str] | None:
 
 
 def why_unreadable(error: OSError) -> str:
-    """Why a file could not be read, to follow its name."""
+    """The reason why a file could not be read, in words that follow its name."""
     if error.errno in _ABSENT:
         return "does not exist"
     if isinstance(error, IsADirectoryError):
@@ -241,12 +245,12 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        text = data.decode("utf-8-sig")  # Windows editors put a byte order mark first, which TOML does not know
+        text = data.decode("utf-8-sig")  # sig: Windows editors write a byte order mark, which TOML does not allow
         return tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigurationError(f"{path}, line {line}: not UTF-8", hint="save the file as UTF-8") from None
-    except (ValueError, RecursionError) as error:  # a number too long for int() is a plain ValueError
+    except (ValueError, RecursionError) as error:  # int() raises a plain ValueError for a very long number
         line, problem = _place(str(error), text)
         raise ConfigurationError(
             f"{path}, line {line}: not TOML: {problem}",
@@ -255,7 +259,7 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def _place(message: str, text: str) -> tuple[int, str]:
-    """The line and the problem of tomllib's message, which has them in one text before Python 3.14."""
+    """The line and the problem in tomllib's message. Before Python 3.14, the error has no attributes for them."""
     if match := _LINE.search(message):
         return int(match[1]), _first_lower(message.replace(match[0], ""))
     return len(text.splitlines()) or 1, _first_lower(message.replace(_END, ""))

@@ -1,8 +1,8 @@
 """Every setting: its type, bounds, default and description, in one place. Standard library only.
 
 The parser of config.toml, the names in the environment and `mirror config show` are made from these classes, and
-`make docs` writes config.example.toml and the reference of docs/configuration.md from them. What the rooms are given
-are instances of them, already checked.
+`make docs` writes config.example.toml and the reference of docs/configuration.md from them. The other packages get
+instances of them, whose values have been checked.
 """
 
 from __future__ import annotations
@@ -338,7 +338,7 @@ class ServeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of it. `root` is absolute."""
+    """All settings of a mirror. `root` is absolute."""
 
     root: Path
     upstream: UpstreamSettings

@@ -1,4 +1,4 @@
-"""The configuration as it may be shown: every key with its value and origin, secrets masked. Pure."""
+"""Shows the configuration: every key with its value and origin, and secrets masked. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .load import Loaded
     from .settings import Settings
 
-_AFTER = "upstream.api_key_file"  # the key's own row comes after the two options that lead to it
+_AFTER = "upstream.api_key_file"  # the API key's row comes after the two options that say where it is
 
 
 class SettingRow(NamedTuple):
@@ -23,7 +23,7 @@ class SettingRow(NamedTuple):
 
 
 def show_rows(loaded: Loaded, api_key: tuple[str, str]) -> tuple[SettingRow, ...]:
-    """A row for each option in the table's order. `api_key` is what `describe_key` says."""
+    """A row for each option in the order of `OPTIONS`. `api_key` is the result of `describe_key`."""
     rows = []
     for option in OPTIONS:
         rows.append(SettingRow(option.key, _text(option, loaded.settings), loaded.origins[option.key]))
@@ -33,14 +33,14 @@ def show_rows(loaded: Loaded, api_key: tuple[str, str]) -> tuple[SettingRow, ...
 
 
 def show_json(loaded: Loaded, api_key: tuple[str, str]) -> dict[str, Any]:
-    """`{"settings": {key: {"value", "origin"}}}`: durations in seconds, lists as lists, what is not set as null."""
+    """`{"settings": {key: {"value", "origin"}}}`, with durations in seconds, and null for a value that is not set."""
     rows = show_rows(loaded, api_key)
     values = {option.key: _plain(option, loaded.settings) for option in OPTIONS}
     return {"settings": {row.key: {"value": values.get(row.key, row.value), "origin": row.origin} for row in rows}}
 
 
 def value_of(settings: Settings, key: str) -> Any:
-    """The setting under a dotted key."""
+    """The value of the setting with this dotted key."""
     value: Any = settings
     for name in key.split("."):
         value = getattr(value, name)
