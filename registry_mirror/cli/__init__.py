@@ -1,4 +1,4 @@
-"""The command line: `mirror`. One module per verb; a verb's module is imported when it is called."""
+"""The command line, `mirror`. Each verb has a module, which is imported when the verb is called."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VERBS = {
 
 
 class LazyGroup(click.Group):
-    """Imports a verb when it is named: `mirror path` must not pay for an HTTP client."""
+    """Imports a verb's module only when the verb is named: `mirror path` must not import an HTTP client."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(VERBS)
@@ -86,9 +86,9 @@ def mirror(ctx: click.Context, root: str | None, config: str | None, *, verbose:
     """
     ctx.obj = GlobalOptions(root=root, config=config, verbose=verbose)
     if verbose:
-        import logging  # not at the top: `mirror path` would pay for it each time
+        import logging  # not at the top, because it would slow down every `mirror path`
 
-        # Only this package's own logger: an HTTP library's would write signed addresses.
+        # Only this package's own logger: the loggers of HTTP libraries write signed addresses.
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger = logging.getLogger("registry_mirror")
@@ -97,12 +97,12 @@ def mirror(ctx: click.Context, root: str | None, config: str | None, *, verbose:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """The `mirror` command: runs a verb and exits with its code."""
+    """The entry point of `mirror`: runs a verb and exits with its code."""
     sys.exit(run(sys.argv[1:] if args is None else list(args)))
 
 
 def run(args: list[str]) -> int:
-    """Runs a verb. Every error that we raise on purpose is one line on standard error."""
+    """Runs a verb and returns its exit code. Prints any error in one line on standard error."""
     verbose = "-v" in args or "--verbose" in args
     try:
         code = mirror.main(args, prog_name="mirror", standalone_mode=False)
@@ -120,13 +120,13 @@ def run(args: list[str]) -> int:
 
         words = missing_library(error)
         return _fault(error, verbose=verbose) if words is None else _fail(f"this {words}", 2, verbose=verbose)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a user never meets a bare traceback
+    except Exception as error:  # noqa: BLE001 - the last resort, so that a user never sees a bare traceback
         return _fault(error, verbose=verbose)
     return code if isinstance(code, int) else 0
 
 
 def _refused(error: OSError, *, verbose: bool) -> int:
-    """The system's refusal in words: of standard output, or of a file that no room has named."""
+    """Reports an OSError that no other code has translated, such as one of standard output. Returns the exit code."""
     from ..streams import forget_output
 
     forget_output()

@@ -34,7 +34,7 @@ def command(options: GlobalOptions, every: str | None, *, as_json: bool) -> None
         say=lambda line: click.echo(line, err=True),
     ).run()
     click.echo("ended by a signal", err=True)
-    # A thread may still wait for bytes that never come; whatever it holds is swept by the next run.
+    # A thread may wait for ever for bytes. The next run removes the files that it has open.
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     sys.stderr.flush()

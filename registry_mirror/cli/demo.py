@@ -1,4 +1,4 @@
-"""`mirror demo`: the whole story on loopback, in a temporary root."""
+"""`mirror demo`: shows a sync, a second sync and a lookup, with an upstream on loopback and a temporary root."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _folder(named: str | None, *, keep: bool, say: Callable[[str], None]) -> Ite
 
 
 def _empty(root: Path) -> Path:
-    """A root that is in use must not become the demo's."""
+    """Returns the folder if it is empty or missing, because the demo must not write into a root that is in use."""
     if os.path.lexists(root) and (not root.is_dir() or any(root.iterdir())):
         raise ConfigurationError(
             f"the demo needs a folder of its own, and {root} is not empty",
@@ -129,7 +129,7 @@ def _row(model: Model) -> tuple[str, ...]:
 
 
 class _LinePrinter(Reporter):
-    """Prints what becomes of each file."""
+    """Prints the outcome for each file."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say

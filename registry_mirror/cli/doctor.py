@@ -45,7 +45,7 @@ def command(options: GlobalOptions, *, offline: bool, as_json: bool) -> int:
 
 
 def _patient(options: GlobalOptions, *, offline: bool) -> tuple[DoctorContext, Finding]:
-    """What is to be probed, and the finding on the configuration, without which there is nothing to ask about."""
+    """Returns what to probe, and the finding about the configuration."""
     from ..config import check_surroundings, load_settings, read_api_key, resolve_root
     from ..errors import MirrorError
     from ..store.layout import Layout, refuse_file
@@ -61,13 +61,13 @@ def _patient(options: GlobalOptions, *, offline: bool) -> tuple[DoctorContext, F
         )
     refuse_file(loaded.settings.root)
     settings, layout = loaded.settings, Layout(loaded.settings.root)
-    # A root is looked at as a reader looks when offline, and where it is a copy, from which nobody syncs.
+    # Offline, or in a copy of a root, nothing is synced, so a missing API key is not a problem.
     reads = offline or (os.path.exists(layout.index) and not os.path.exists(layout.catalog))
     key = key_error = None
     try:
         key = read_api_key(settings.upstream, config=loaded.file or settings.root / "config.toml")
     except MirrorError as error:
-        # A named key file that cannot be used is wrong all the same.
+        # But a key file that is configured and cannot be used is always a problem.
         key_error = None if reads and settings.upstream.api_key_file is None else error
     source = loaded.file or "no config.toml: the defaults and the environment"
     finding = Finding("config", ProbeVerdict.OK, f"the settings can be used ({source})")

@@ -1,4 +1,4 @@
-"""`mirror download`: a model's weights as a file of one's own, from the cache."""
+"""`mirror download`: copies a model's weights from the cache to a file."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def command(
 
 
 def _find(options: GlobalOptions, mirror: Mirror, model: str, wish: Wish, *, verify: bool, fetch: bool) -> Weights:
-    """The cached weights; with `fetch`, the upstream is asked once for what is absent."""
+    """Finds the cached weights. With `fetch`, asks the upstream once for weights that are missing or damaged."""
 
     def look(*, verify: bool = verify) -> Weights:
         return mirror.models.weights(model, format=wish.format, version=wish.version, md5=wish.md5, verify=verify)
@@ -95,7 +95,7 @@ def _find(options: GlobalOptions, mirror: Mirror, model: str, wish: Wish, *, ver
     except IntegrityError:
         if not fetch:
             raise
-        with contextlib.suppress(IntegrityError):  # missing, or of another length: that is seen without its digest
+        with contextlib.suppress(IntegrityError):  # raised if the file is missing or has another length
             damaged = look(verify=False).entry.md5
     _fetch(options, model, wish.format, damaged)
     return look()

@@ -1,4 +1,4 @@
-"""`mirror gc`: what is no longer wanted leaves, by a plan that can be printed first."""
+"""`mirror gc`: removes what is no longer wanted, following a plan that can be printed first."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _files(steps: Iterable[RemovalStep]) -> str:
 
 
 def report(done: Collected, *, dry_run: bool) -> dict[str, Any]:
-    """The object under "gc". In a dry run it says what would be done."""
+    """The object "gc" in the JSON output. For a dry run it has what would be done."""
     plan = done.plan
     removed = (*plan.delete, *plan.sweep) if dry_run else done.removed
     return {

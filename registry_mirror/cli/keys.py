@@ -1,4 +1,4 @@
-"""`mirror keys`: who may read from `mirror serve`."""
+"""`mirror keys`: manages the keys of clients that may read from `mirror serve`."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _path(options: GlobalOptions) -> Path:
 
 
 def _note_if_open(path: Path) -> None:
-    """Says that others may read the digests: the file system keeps no permissions, or somebody has changed them."""
+    """Prints a note if other accounts may read the digests, because the permissions were changed or do not exist."""
     if path.stat().st_mode & 0o077:
         click.echo(
             f"others may read {path}, as its file system or its mount has it; name a private file as serve.keys_file",

@@ -57,7 +57,7 @@ def command(
 
 
 def _print_json(models: Iterable[Model]) -> None:
-    """One model a line, written as it is read: a large mirror does not fit in memory twice."""
+    """Prints one model per line as it is read, because a large mirror may not fit into memory."""
     first = next(iterator := iter(models), None)
     click.echo(b'{"models": [', nl=False)
     if first is not None:
@@ -76,7 +76,7 @@ def _chunks(first: Model, rest: Iterator[Model], size: int = 200) -> Iterator[by
 
 
 def _absent(status: str | None, *, filtered: bool, everything: bool) -> str:
-    """What to say when there is nothing to show. A status that this version does not know may be a new one."""
+    """The message for an empty list. A status that this version does not know is not refused: it may be new."""
     if status is not None and status not in set(ModelStatus):
         return f"no models of status {quoted(status)}; the known ones are {', '.join(ModelStatus)}"
     hint = "" if everything else "; --all shows archived and gone ones too"

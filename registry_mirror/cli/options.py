@@ -1,7 +1,7 @@
-"""The flags before the verb, `mirror [--root DIR] [--config FILE] [-v] VERB`, and what they lead to: the mirror, the
-settings and the API key.
+"""The flags before the verb, `mirror [--root DIR] [--config FILE] [-v] VERB`, and the mirror, settings and API key that
+they lead to.
 
-Every verb imports this, so whatever only some of them need is imported when it is used.
+Every verb imports this module, so it imports what only some verbs need inside its functions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAMES_A_COMMAND = re.compile(rb"""^[^#\n]*\bon_failure["']?\s*=""", re.MULTILIN
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """The flags that every verb shares, as they were typed; None for one that was not."""
+    """The flags that all verbs share, as they were typed; None for a flag that was not given."""
 
     root: str | None = None
     config: str | None = None
@@ -38,7 +38,7 @@ pass_globals = click.make_pass_decorator(GlobalOptions)
 
 
 def duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    """A callback of a flag: the seconds of a text like "24h"."""
+    """A click callback: converts a flag's text like "24h" to seconds."""
     from ..units import parse_duration
 
     if value is None:
@@ -50,13 +50,19 @@ def duration(_context: click.Context, _parameter: click.Parameter, value: str | 
 
 
 def open_mirror(options: GlobalOptions) -> Mirror:
-    """The mirror that the options name. A misspelt variable is refused: MIRROR_ROOTT would lead to another mirror."""
+    """Opens the mirror that the options name.
+
+    Refuses unknown MIRROR_ variables: with a misspelt MIRROR_ROOTT, another mirror would be opened.
+
+    Raises:
+        ConfigurationError: a variable, the configuration file or the root cannot be used.
+    """
     from ..config.root import resolve_root
     from ..mirror import Mirror
     from ..store.layout import refuse_file
 
     if any(name.startswith("MIRROR_") and name not in _READ_BY_READERS for name in os.environ):
-        from ..config.load import refuse_unknown_variables  # with every setting, which readers do not need otherwise
+        from ..config.load import refuse_unknown_variables  # slow, because it imports every setting
 
         refuse_unknown_variables(os.environ)
     root = resolve_root(options.root, options.config, os.environ)
@@ -65,20 +71,20 @@ def open_mirror(options: GlobalOptions) -> Mirror:
 
 
 def settings_and_key(options: GlobalOptions, overrides: Mapping[str, object] | None = None) -> tuple[Settings, Secret]:
-    """The settings of this call and the API key.
+    """Loads the settings and the API key. `overrides` has the verb's flags, by setting.
 
     Raises:
-        ConfigurationError: one of them is unusable, or there is no key.
+        ConfigurationError: a setting or the key cannot be used, or there is no key.
     """
     settings, read_key = _with_reader(settings_of(options, overrides))
     return settings, read_key()
 
 
 def settings_of(options: GlobalOptions, overrides: Mapping[str, object] | None = None) -> Loaded:
-    """The settings of this call, of a root that can be one.
+    """Loads the settings. `overrides` has the verb's flags, by setting.
 
     Raises:
-        ConfigurationError: the settings are unusable, or the root is a file.
+        ConfigurationError: a setting cannot be used, or the root is a file.
     """
     from ..store.layout import refuse_file
 
@@ -90,10 +96,13 @@ def settings_of(options: GlobalOptions, overrides: Mapping[str, object] | None =
 def settings_to_run(
     options: GlobalOptions, overrides: Mapping[str, object] | None = None
 ) -> tuple[Settings, Callable[[], Secret]]:
-    """The settings, and what reads the key, for a run: a key that is missing and a root that is a file are failures
-    of the run.
+    """Loads the settings for a run, and returns them with a function that reads the API key.
 
-    Where it cannot have its settings, it says that the operator's command was not run.
+    It neither reads the key nor checks the root: if these are wrong, the run itself fails, and alerts the operator. If
+    the settings cannot be used, there is no alert, so it prints a note that `sync.on_failure` was not run.
+
+    Raises:
+        ConfigurationError: a setting cannot be used.
     """
     from ..errors import ConfigurationError
 
@@ -121,7 +130,7 @@ def _show_warnings() -> None:
     if log.level in (logging.NOTSET, logging.WARNING) and not prints:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("warning: %(message)s"))
-        handler.addFilter(lambda record: record.levelno == logging.WARNING)  # an error is printed by what it ends
+        handler.addFilter(lambda record: record.levelno == logging.WARNING)  # `run` prints errors
         log.addHandler(handler)
 
 
@@ -133,7 +142,7 @@ def _with_reader(loaded: Loaded) -> tuple[Settings, Callable[[], Secret]]:
 
 
 def _alert_is_set(options: GlobalOptions) -> bool:
-    """Whether the environment or the file names a command, as far as that can be seen without parsing either."""
+    """Whether the environment or the file seems to set `sync.on_failure`. Parses neither, because they may be wrong."""
     from ..config.root import named_file, resolve_root
     from ..errors import MirrorError
     from ..files import read_regular

@@ -1,4 +1,4 @@
-"""`mirror path`: where a model's weights are."""
+"""`mirror path`: prints where a model's weights are."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def command(
     if as_json:
         print_json({"path": str(found.path), **weights_json(found)})
     else:
-        click.echo(os.fsencode(found.path))  # the file's own bytes, whatever the locale
+        click.echo(os.fsencode(found.path))  # the path's own bytes, whatever the locale
     for remark in remarks(found.model, found.entry):
         note(remark)

@@ -1,4 +1,4 @@
-"""`mirror pin`: models whose weights stay, whatever retention and the quota say."""
+"""`mirror pin`: keeps the weights of models, whatever retention and the quota say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shows how a sync or a verify goes on: bars on a terminal; plain lines in a log, where bars are noise."""
+"""Shows the progress of a sync or a verify: with bars on a terminal, and with plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def watcher_for(*, quiet: bool) -> Iterator[Watcher]:
 
 @contextlib.contextmanager
 def _bars(*, quiet: bool) -> Iterator[Any]:
-    """Bars of bytes on standard error, which go when they are done; None where that is no terminal."""
+    """Progress bars on standard error, which disappear at the end; None if it is not a terminal, or if `quiet`."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -68,7 +68,7 @@ def _print_above(bars: Any, line: str) -> None:
 
 
 class PlainReporter(Reporter):
-    """A line for each file, and one every half minute while a long one comes."""
+    """Prints a line for each file, and one every half minute during a long transfer."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -107,7 +107,7 @@ class PlainReporter(Reporter):
 
 
 class BarReporter(Reporter):
-    """A bar for each file that comes, on a terminal."""
+    """Shows a bar for each file that is being fetched."""
 
     def __init__(self, bars: Any) -> None:
         self._bars = bars
@@ -138,7 +138,7 @@ class BarReporter(Reporter):
 
 
 class PlainWatcher(Watcher):
-    """A line every half minute."""
+    """Prints a line every half minute."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -168,7 +168,7 @@ class PlainWatcher(Watcher):
 
 
 class BarWatcher(Watcher):
-    """One bar for all bytes, on a terminal."""
+    """Shows one bar for all bytes."""
 
     def __init__(self, bars: Any) -> None:
         self._bars = bars

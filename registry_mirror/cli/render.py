@@ -1,4 +1,4 @@
-"""How verbs print: JSON on standard output, tables for people, other people's texts made safe for a terminal."""
+"""How verbs print: JSON on standard output, tables for people, and untrusted text made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from ..lookup import Weights
     from ..model import Model
 
-_JOINERS = "\u200c\u200d"  # inside emoji and in several scripts; they move nothing on a terminal
+_JOINERS = "\u200c\u200d"  # used in emoji and several scripts, and harmless on a terminal
 
 
 def model_json(model: Model) -> dict[str, Any]:
-    """DOCUMENT: the upstream's own object plus the key "mirror"."""
+    """The upstream's own object, plus the key "mirror"."""
     return {**model.document, "mirror": None if model.mirror is None else model.mirror.as_json()}
 
 
 def weights_json(found: Weights) -> dict[str, object]:
-    """What a program is told of weights, besides where they are."""
+    """The JSON facts about weights, without their path."""
     return {
         "md5": found.entry.md5,
         "sha256": found.entry.sha256,
@@ -36,19 +36,19 @@ def weights_json(found: Weights) -> dict[str, object]:
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
-    """One JSON value on standard output."""
+    """Prints one JSON value on standard output."""
     click.echo(json_bytes(value, indent=indent))
 
 
 def note(text: str) -> None:
-    """A word for the person, where it cannot get between a program and its data."""
+    """Prints a note for people on standard error, which keeps it out of the data."""
     click.echo(f"note: {text}", err=True)
 
 
 def shown(text: object, width: int | None = None) -> str:
-    r"""`text` as a terminal may be given it: a model's name must not move the cursor, turn the line or fill the screen.
+    r"""Makes untrusted text safe to print: a name must not move the cursor, reverse the line or fill the screen.
 
-    Control and format characters are escaped (`\n`, `\x1b`, `\u202e`); longer than `width` columns is cut.
+    Escapes control and format characters (`\n`, `\x1b`, `\u202e`), and cuts the text to `width` columns.
     """
     safe = "".join(one if one.isprintable() or one in _JOINERS else repr(one)[1:-1] for one in str(text))
     if width is None or columns(safe) <= width:
@@ -63,12 +63,12 @@ def shown(text: object, width: int | None = None) -> str:
 
 
 def printable(text: str) -> str:
-    """Somebody else's text, without the control characters that a terminal would obey."""
+    """Replaces the control and format characters in untrusted text."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def columns(text: str) -> int:
-    """How wide a terminal shows `text`."""
+    """The width of `text` on a terminal, in columns."""
     return sum(_width(one) for one in text)
 
 
@@ -79,7 +79,7 @@ def _width(character: str) -> int:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
-    """Lines of aligned columns; those numbered in `right` are flush right."""
+    """The lines of a table with aligned columns. `right` has the numbers of the columns to align right."""
     lines = [header, *rows]
     widths = [max(columns(line[place]) for line in lines) for place in range(len(header))]
     to_right = frozenset(right)

@@ -1,4 +1,4 @@
-"""`mirror serve`: the models API over HTTP from this root."""
+"""`mirror serve`: serves the models API over HTTP from this root."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class FetchListener(Reporter):
-    """Tells a pending fetch how its one file comes."""
+    """Reports the progress of a single file to a pending fetch."""
 
     def __init__(self, fetch: PendingFetch) -> None:
         self._fetch = fetch
@@ -42,7 +42,7 @@ _LARGEST_PORT = 65_535
 
 
 def _port(_context: click.Context, _parameter: click.Parameter, given: str | None) -> int | None:
-    """The number of a port, or 0."""
+    """A click callback: checks and converts a port number, which may be 0."""
     if given is None:
         return None
     if not re.fullmatch(r"[0-9]{1,5}", given) or int(given) > _LARGEST_PORT:
@@ -65,14 +65,14 @@ def command(
     publishes at once and needs no network, no API key and no right to write, except with --fetch. SIGTERM or Ctrl-C
     ends it, and SIGHUP has it read its settings anew.
     """
-    for each in (signal.SIGINT, signal.SIGTERM):  # a server that is told to end has done what it should, at any moment
+    for each in (signal.SIGINT, signal.SIGTERM):  # stopping a server is not a failure, so it exits with 0
         signal.signal(each, lambda *_: sys.exit(0))
     overrides = {"serve.host": host, "serve.port": port, "serve.without_keys": without_keys, "serve.fetch": fetch}
 
     def read() -> Settings:
         settings = settings_of(options, overrides).settings
         if settings.serve.fetch:
-            settings_and_key(options)  # no key: better said now than to the first client that asks
+            settings_and_key(options)  # a missing key should fail now, not for the first client
         return settings
 
     try:
@@ -89,7 +89,7 @@ def command(
 
 @dataclass(frozen=True, slots=True)
 class Fetches:
-    """Makes what fetches weights for clients, in the process that serves."""
+    """Makes the fetcher of weights for clients. The serving process calls it."""
 
     options: GlobalOptions
 
@@ -101,7 +101,7 @@ class Fetches:
         stop = Stop()
 
         def fetch(model_id: str, weights_format: str, pending: PendingFetch) -> None:
-            _, key = settings_and_key(self.options)  # read anew: it may have been changed since the start
+            _, key = settings_and_key(self.options)  # read each time, because the key may have changed since the start
             fetch_model(settings, key, model_id, weights_format, FetchListener(pending), stop)
 
         return PendingFetches(fetch, settings.sync.workers, stop.set)

@@ -1,4 +1,4 @@
-"""`mirror status`: how fresh the mirror is, what it holds and what it lacks."""
+"""`mirror status`: shows how fresh the mirror is, what it holds and what it lacks."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _gap(gap: Mapping[str, Any]) -> str:
 
 
 def _counted(files: object) -> str:
-    """The count of files in a record, which is a file that anybody may have written."""
+    """The number of files in a record, made safe to print, because the record is an untrusted file."""
     return counted(files if isinstance(files, int) else shown(files, 20), "file")
 
 

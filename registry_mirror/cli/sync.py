@@ -71,7 +71,7 @@ def command(
 
 
 def with_suggestion(error: NotFoundError) -> NotFoundError:
-    """An error about a NAME that the upstream does not list, with the nearest names when there are any."""
+    """Adds the most similar names to an error about a NAME that the upstream does not list, if there are any."""
     from ..sync.listing import UnknownNameError
 
     if not isinstance(error, UnknownNameError) or not (
@@ -93,14 +93,14 @@ def _sync(settings: Settings, read_key: Callable[[], Secret], asked: dict[str, A
     stop = Stop()
     stop.on_signals()
     with recording_failures(settings, say, stop):
-        from ..sync.run import SyncOptions, sync  # here: that a library is missing is to be told as well
+        from ..sync.run import SyncOptions, sync  # inside the block, so that a missing library is recorded too
         from .progress import reporter_for
 
         with reporter_for(quiet=as_json) as reporter:
             finished = sync(settings, read_key(), SyncOptions(**asked), reporter, stop)
     if isinstance(finished.error, Interrupted):
         print_run(finished, as_json=as_json)
-        # A thread may still wait for bytes that never come; whatever it holds is swept by the next run.
+        # A thread may wait for ever for bytes. The next run removes the files that it has open.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(finished.exit_code)
@@ -112,7 +112,7 @@ def _sync(settings: Settings, read_key: Callable[[], Secret], asked: dict[str, A
 
 
 def print_run(finished: Finished, *, as_json: bool) -> None:
-    """The record as JSON on standard output, and the last line on standard error; the failed models come before it."""
+    """Prints the failed models and the summary on standard error, and the record as JSON on standard output."""
     for failed in finished.record.tally.failed:
         click.echo(f"failed: {failed.name or failed.id or 'a row'}: {after_name(failed.name, failed.error)}", err=True)
     click.echo(finished.record.last_line(), err=True)
@@ -121,7 +121,11 @@ def print_run(finished: Finished, *, as_json: bool) -> None:
 
 
 def _print_plan(settings: Settings, key: Secret, named: frozenset[str], *, sizes: bool, as_json: bool) -> int:
-    """Prints what a run would do. Ends with 1 when the shrink guard would stop it, with 3 for a listing with a gap."""
+    """Prints what a run would do.
+
+    Returns:
+        The exit code: 1 if the shrink guard would stop the run, 3 if the listing has a gap, else 0.
+    """
     from ..sync.preview import preview
     from ..sync.record import gap_warning
     from ..sync.stop import Stop

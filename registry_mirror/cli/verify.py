@@ -68,7 +68,7 @@ def command(
         record = _repair(settings, key, asked, record, stop, quiet=as_json)
     _print(record, as_json=as_json)
     if record.tally.interrupted:
-        # A thread may still hang in a read of a mount that has gone.
+        # A thread may hang in a read from a network mount that is gone.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(record.exit_code)
@@ -94,7 +94,7 @@ def _repair(
 
 
 def _print(record: VerifyRecord, *, as_json: bool) -> None:
-    """The record as JSON on standard output, and the last line on standard error; what is not repaired comes before."""
+    """Prints failed repairs and the summary on standard error, and the record as JSON on standard output."""
     for line in record.tally.unrepaired:
         click.echo(f"not repaired: {printable(line)}", err=True)
     click.echo(record.last_line(), err=True)

@@ -76,7 +76,7 @@ def _texts(number: int, name: str, value: object) -> tuple[str, ...]:
 def _refuse_other_spellings(
     number: int, name: str, values: tuple[str, ...], known: type[ModelType | ModelStatus]
 ) -> None:
-    """Refuses a known word in another spelling, which would match nothing. An unknown word may be new and is allowed."""
+    """Refuses a known word in another spelling, which would match nothing. Allows unknown words, which may be new."""
     for value in values:
         plain = value.lower().replace("-", "_").replace(" ", "_")
         if plain in set(known) and plain != value:
