@@ -1,10 +1,9 @@
-"""An upstream in a box: the models API and its storage on loopback, with a few tiny real ONNX models behind them.
-
+"""A local upstream: the models API and its storage on loopback, with a few tiny real ONNX models.
 
     with DemoUpstream(demo_models()) as upstream:
         print(upstream.base_url, upstream.api_key)
 
-Standard library only. It answers what the remote registry answers and has no faults of its own.
+Standard library only. It answers like the remote registry, and simulates no faults.
 """
 
 from __future__ import annotations

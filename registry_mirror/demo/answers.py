@@ -1,4 +1,4 @@
-"""Bodies of the models API: envelopes, pages and errors, as the protocol's official clients read them."""
+"""Makes the responses of the models API: envelopes, pages and errors, in the form that the official clients read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CODES = {400: "validation_error", 401: "unauthorized", 404: "not_found", 405: "
 
 
 def page(rows: Sequence[str], envelope: Envelope, pagination: dict[str, Any] | None) -> Response:
-    """One page of encoded rows. `models` is what clients up to 1.60 read, `data` what later ones do."""
+    """A page of encoded rows. Clients up to 1.60 read the key `models`, later ones read `data`."""
     listed = f"[{', '.join(rows)}]"
     parts = ['"success": true']
     parts += [f'"{key}": {listed}' for key, of in (("models", "models"), ("data", "data")) if envelope in {of, "both"}]
@@ -27,14 +27,14 @@ def page(rows: Sequence[str], envelope: Envelope, pagination: dict[str, Any] | N
 
 
 def record(row: str, envelope: Envelope) -> Response:
-    """One encoded row."""
+    """A single encoded row in its envelope."""
     keys = {"both": ("model", "data"), "models": ("model",), "data": ("data",)}[envelope]
     parts = ['"success": true', *(f'"{key}": {row}' for key in keys)]
     return Response(200, _JSON, f"{{{', '.join(parts)}}}".encode())
 
 
 def fields(values: dict[str, Any], envelope: Envelope) -> Response:
-    """Keys of one object: at the top level for clients up to 1.60, under `data` for later ones."""
+    """The keys of an object: at the top level for clients up to 1.60, under `data` for later ones."""
     body: dict[str, Any] = {"success": True}
     if envelope != "data":
         body |= values
@@ -44,13 +44,13 @@ def fields(values: dict[str, Any], envelope: Envelope) -> Response:
 
 
 def error(status: int, message: str) -> Response:
-    """One error in both forms: the envelope of later versions, and the `detail` that earlier ones read."""
+    """An error in both forms: the envelope that later clients read, and the `detail` that earlier ones read."""
     body = {"error": {"code": _CODES.get(status, "error"), "message": message, "details": None}, "detail": message}
     return Response(status, _JSON, json.dumps(body).encode())
 
 
 def refused_argument(name: str, message: str) -> Response:
-    """422 for one query parameter, with the list of errors where either generation of clients looks for it."""
+    """A 422 for one query parameter, with the list of errors in both places where clients look for it."""
     errors = [{"loc": ["query", name], "msg": message, "type": "value_error"}]
     details = {"code": "validation_error", "message": f"{name}: {message}", "details": {"errors": errors}}
     return Response(422, _JSON, json.dumps({"error": details, "detail": errors}).encode())

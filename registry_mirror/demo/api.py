@@ -1,4 +1,4 @@
-"""The models API: one request in, one response out."""
+"""The models API: makes a response for each request."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 PREFIX = ("api", "v1", "developer", "models")
 FILTERS = ("name", "status", "model_type", "dataset_name")
-# Some SDKs ask for this literal name, whatever the file is called.
+# Some SDKs ask for exactly this name, whatever the file is called.
 SAFETENSORS_ALIAS = "model.safetensors"
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """Where deployments and ages of the real API differ; see `DemoUpstream`."""
+    """The points in which deployments and versions of the real API differ; see `DemoUpstream`."""
 
     page_cap: int
     envelope: Envelope
@@ -37,7 +37,7 @@ class Behaviour:
 
 
 class Api:
-    """Answers from the state; holds nothing of its own."""
+    """Answers requests from the state, and has no state of its own."""
 
     def __init__(self, state: DemoState, behaviour: Behaviour, api_key: str, storage_url: Callable[[], str]) -> None:
         self._state = state
@@ -46,7 +46,7 @@ class Api:
         self._storage_url = storage_url
 
     def answer(self, request: Request) -> Response:
-        """Checks the key, then the path."""
+        """Answers one request. Checks the API key first."""
         if not hmac.compare_digest(request.headers.get("x-api-key", "").encode(), self._key):
             return answers.error(401, "Invalid or missing API key.")
         segments = request.segments
@@ -152,7 +152,7 @@ def _number(text: str) -> int:
 
 
 def _version(model: DemoModel) -> dict[str, Any]:
-    """The one version that the real API makes up for a model without versions: its id is the model's."""
+    """The single version that the real API invents for a model without versions. Its id is the model's id."""
     document = model.document
     return {
         "id": model.id,

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 ORGANIZATION_ID = "0b7d2f60-9c1e-4a3b-8f55-3f2f6b1d9e10"
 SUFFIXES = {"onnx": ".onnx", "pytorch": ".pth", "safetensors": ".safetensors", "pte": ".pte", "engine": ".engine"}
-# A platform whose rows are thin leaves these to the answer for one model.
+# With `list_rows="bare"`, a listing leaves these out, and only the answer for a single model has them.
 DETAILS = ("metrics", "class_mapping")
 
 
 @dataclass(frozen=True)
 class DemoModel:
-    """One model of the demo upstream: the JSON object that it answers with, and the weights by wire format."""
+    """One model of the demo upstream: its JSON document, and its weights by format."""
 
     document: Mapping[str, Any]
     weights: Mapping[str, DemoWeights] = field(default_factory=dict)
@@ -43,23 +43,23 @@ class DemoModel:
         return str(self.document["status"])
 
     def filename(self, wire_format: str) -> str:
-        """What the platform would call the file: the name made plain, and the format's suffix."""
+        """The file name that the platform would use: the simplified name with the suffix of the format."""
         plain = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "model"
         return plain + SUFFIXES.get(wire_format, ".bin")
 
     @cached_property
     def json(self) -> str:
-        """The document, encoded once: listing a thousand rows is then joining texts."""
+        """The document as JSON. It is encoded only once, so that a listing of a thousand rows is fast."""
         return json.dumps(self.document, ensure_ascii=False)
 
     @cached_property
     def bare_json(self) -> str:
-        """The document without `DETAILS`."""
+        """The document as JSON, without `DETAILS`."""
         return json.dumps({key: value for key, value in self.document.items() if key not in DETAILS})
 
 
 def demo_models(organization_id: str = ORGANIZATION_ID) -> tuple[DemoModel, ...]:
-    """Three models that are ready, one in training, one that failed and one archived."""
+    """Makes three models that are ready, one in training, one that failed and one that is archived."""
     rows = (_DETECTOR, _SEGMENTER, _CLASSIFIER, _TRAINING, _FAILED, _ARCHIVED)
     common = {"organization_id": organization_id, "visibility": "private", "precision": "fp32"}
     return tuple(DemoModel({**_BLANK, **row, **common}, _shipped(_FILES.get(str(row["id"])))) for row in rows)

@@ -1,4 +1,4 @@
-"""What travels between the sockets and the two origins: requests, responses and the log of them."""
+"""The requests and responses of the two origins, and the log of requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it came in; `target` is undecoded and header names are in lower case."""
+    """One request as it was received. `target` is not decoded, and header names are in lower case."""
 
     origin: Origin
     method: str
@@ -29,33 +29,33 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path as on the wire: no query, nothing decoded."""
+        """The path as it was sent, without the query and not decoded."""
         return self.target.partition("?")[0]
 
     @property
     def segments(self) -> tuple[str, ...]:
-        """The path's parts after the first slash.
+        """The decoded parts of the path, after the first slash.
 
-        Split before they are decoded: a model's name may hold a slash, and arrives as `%2F`.
+        The path is split before it is decoded, because a slash in a model's name arrives as `%2F`.
         """
         return tuple(unquote(part) for part in self.path.split("/")[1:])
 
     @property
     def query(self) -> dict[str, str]:
-        """Query values by name; the last one of a name wins."""
+        """Query values by name. If a name is repeated, the last value counts."""
         return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer, written to the wire as it stands.
+    """One response, which is sent unchanged.
 
     Attributes:
         body: bytes, a file (sent by the kernel), or chunks.
-        offset: the first byte to send of a file.
-        length: the Content-Length; None means the size of bytes or of the rest of a file, and none at all for chunks:
-            those end with the connection, unless `headers` name a Transfer-Encoding that the chunks already follow.
-            A body that turns out shorter closes the connection.
+        offset: for a file, the first byte to send.
+        length: the Content-Length. If None, it is the size of the bytes or of the rest of the file. Chunks then have
+            no Content-Length: they end with the connection, unless `headers` have a Transfer-Encoding, which the chunks
+            must already follow. The connection is closed if the body is shorter.
     """
 
     status: int
@@ -66,7 +66,7 @@ class Response:
 
     @property
     def content_length(self) -> int | None:
-        """What the Content-Length header says; None when there is to be none."""
+        """The value of the Content-Length header; None for no such header."""
         if self.length is not None:
             return self.length
         if isinstance(self.body, bytes):
@@ -76,17 +76,17 @@ class Response:
         return None
 
     def header(self, name: str) -> str | None:
-        """The first header of that name, whatever its case."""
+        """The first header with this name, ignoring case; None if there is none."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
     def with_headers(self, headers: Mapping[str, str | None]) -> Self:
-        """A copy with these headers instead of any of the same names; None takes one away."""
+        """A copy in which these headers replace those of the same names. The value None removes a header."""
         names = {name.lower() for name in headers}
         kept = tuple(pair for pair in self.headers if pair[0].lower() not in names)
         return replace(self, headers=kept + tuple((key, value) for key, value in headers.items() if value is not None))
 
     def chunks(self) -> Iterator[bytes]:
-        """The body piece by piece; a file no further than `content_length`."""
+        """Yields the body in pieces; of a file, at most `content_length` bytes."""
         if isinstance(self.body, bytes):
             yield self.body
         elif isinstance(self.body, Path):
@@ -104,39 +104,39 @@ def _file_chunks(path: Path, offset: int, count: int) -> Iterator[bytes]:
 
 
 class RequestLog:
-    """Every request that both origins received, in order of arrival; safe to read while they serve."""
+    """All requests that both origins received, in order of arrival. It may be read while they serve."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: list[Request] = []
 
     def add(self, request: Request) -> None:
-        """Appends one."""
+        """Appends a request."""
         with self._lock:
             self._entries.append(request)
 
     def clear(self) -> None:
-        """Forgets them all, so that counting starts at zero again."""
+        """Removes all requests, so that the counts start at zero again."""
         with self._lock:
             self._entries.clear()
 
     @property
     def entries(self) -> tuple[Request, ...]:
-        """Whole requests, their headers included."""
+        """The whole requests, including their headers."""
         with self._lock:
             return tuple(self._entries)
 
     @property
     def log(self) -> list[tuple[str, str, str]]:
-        """(origin, method, path without its query) of each."""
+        """Origin, method and path (without query) of each request."""
         return [(entry.origin, entry.method, entry.path) for entry in self.entries]
 
     @property
     def api(self) -> int:
-        """How many the API received."""
+        """Number of requests to the API."""
         return sum(entry.origin == "api" for entry in self.entries)
 
     @property
     def storage(self) -> int:
-        """How many the storage received."""
+        """Number of requests to the storage."""
         return sum(entry.origin == "storage" for entry in self.entries)

@@ -1,4 +1,4 @@
-"""One origin on loopback: sockets, keep-alive, and a stop that leaves nothing open."""
+"""One HTTP origin on loopback, with keep-alive and a stop that closes all connections."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from .messages import RequestLog
 
 HOST = "127.0.0.1"
-# How long a stop waits for its connections' threads to notice.
+# How long a stop waits for the threads of its connections to end.
 CLOSING_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
 
 class OriginServer(ThreadingHTTPServer):
-    """Serves one origin from a thread of its own, one more for each connection."""
+    """Serves one origin, with one thread for accepting and one for each connection."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -48,12 +48,12 @@ class OriginServer(ThreadingHTTPServer):
         return int(self.socket.getsockname()[1])
 
     def start(self) -> None:
-        """Begins to accept."""
+        """Starts accepting connections."""
         self._thread.start()
 
     def close(self) -> None:
-        """Closes the listening socket and every connection; clients that call again are refused."""
-        # Wakes the accepting thread at once on Linux; elsewhere it refuses, and the thread notices within its poll.
+        """Closes the listening socket and all connections. New connections are refused."""
+        # On Linux this wakes the accepting thread at once. Elsewhere it fails, and the thread ends at its next poll.
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.shutdown()
@@ -65,7 +65,7 @@ class OriginServer(ThreadingHTTPServer):
                     connection.shutdown(socket.SHUT_RDWR)
 
     def wait_closed(self) -> None:
-        """Waits until the connections' threads have noticed, so that none outlives its upstream."""
+        """Waits until the threads of all connections have ended, for at most `CLOSING_SECONDS`."""
         with self._changed:
             self._changed.wait_for(lambda: not self._open, CLOSING_SECONDS)
 
@@ -75,27 +75,27 @@ class OriginServer(ThreadingHTTPServer):
         self.server_name, self.server_port = HOST, self.port
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accepts one connection and remembers it, before any thread can be asked to close it."""
+        """Accepts a connection, and records it before its thread starts."""
         connection, address = super().get_request()
         with self._changed:
             self._open.add(connection)
         return connection, address
 
     def close_request(self, request: Any) -> None:
-        """Closes one connection, and forgets it."""
+        """Closes a connection, and removes it from the open ones."""
         super().close_request(request)
         with self._changed:
             self._open.discard(request)
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - its base names them
-        """A client that went away is its own affair; anything else is a fault of this server."""
+        """Logs errors of this server, but not connections that the client has closed."""
         if not isinstance(sys.exception(), ConnectionError):
             _log.exception("the demo's %s origin failed", self.origin)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads requests and writes responses literally."""
+    """Reads requests and writes responses, without changing either."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.log.add(request)
         try:
             response = self.server.answer(request)
-        except ConnectionError:  # whoever wraps `answer` may end a connection without a word
+        except ConnectionError:  # a subclass of DemoUpstream may close the connection like this
             self.close_connection = True
             return
         self._write(response)
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "0")
         body = self.rfile.read(int(length)) if length.isdecimal() else b""
         if "Transfer-Encoding" in self.headers:
-            self.close_connection = True  # no call of this API streams a body, so where one ends is not looked for
+            self.close_connection = True  # no call of this API has a chunked body, so its end is not looked for
         headers = {name.lower(): value for name, value in self.headers.items()}
         return Request(self.server.origin, self.command, self.path, headers, body)
 
@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def _send(self, head: bytes, response: Response, length: int | None) -> int:
-        """Sends head and body, a small one in one packet with its head; says how long the body was."""
+        """Sends head and body (a small body together with its head). Returns the number of bytes of the body."""
         if isinstance(response.body, bytes) and len(response.body) <= CHUNK:
             self.connection.sendall(head + response.body)
             return len(response.body)
@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         return sent
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Nothing: the requests are in the log."""
+        """Prints nothing, because `RequestLog` has the requests."""
 
 
 def _phrase(status: int) -> str:

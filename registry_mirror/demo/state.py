@@ -1,4 +1,4 @@
-"""What the demo upstream holds at the moment: its models, and the signed URLs that are still good."""
+"""The state of the demo upstream: its models, and the signed URLs that it has given out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DemoGrant:
-    """One signed URL: the bytes as they were when it was signed, where, and until when (seconds since the epoch)."""
+    """One signed URL: its path, the weights as they were when it was signed, and its end (seconds since the epoch)."""
 
     path: str
     weights: DemoWeights
@@ -28,7 +28,7 @@ class DemoGrant:
 
 
 class DemoState:
-    """Models in the order in which they were added. Every method is one step: no reader sees half a change."""
+    """The models, in the order in which they were added. Every method is atomic for other threads."""
 
     def __init__(self, models: Iterable[DemoModel]) -> None:
         self._lock = threading.RLock()
@@ -40,26 +40,28 @@ class DemoState:
             self.put(model)
 
     def put(self, model: DemoModel) -> None:
-        """Adds a model, or replaces the one of the same id in its place."""
+        """Adds a model. One with the same id is replaced and keeps its place in the order."""
         with self._lock:
             self._models[model.id] = model
             self._forget_views()
 
     def remove(self, model_id: str) -> None:
-        """Drops a model.
+        """Removes a model.
 
         Raises:
-            KeyError: there is none of that id.
+            KeyError: there is no model with this id.
         """
         with self._lock:
             del self._models[model_id]
             self._forget_views()
 
     def change(self, model_id: str, fields: dict[str, Any], weights: dict[str, DemoWeights] | None = None) -> DemoModel:
-        """Merges `fields` into a model's document, and `weights` by format; a later `updated_at` unless given.
+        """Merges `fields` into a model's document, and `weights` into its weights by format. Returns the new model.
+
+        `updated_at` becomes a later time, unless `fields` has it.
 
         Raises:
-            KeyError: there is none of that id.
+            KeyError: there is no model with this id.
         """
         with self._lock:
             model = self._models[model_id]
@@ -69,12 +71,12 @@ class DemoState:
             return model
 
     def models(self) -> tuple[DemoModel, ...]:
-        """All of them, archived ones included."""
+        """All models, including archived ones."""
         with self._lock:
             return tuple(self._models.values())
 
     def find(self, key: str) -> DemoModel | None:
-        """The model with that id, else the newest live one with exactly that name, else the newest archived one."""
+        """The model with this id, else the newest one with exactly this name; archived models come last."""
         with self._lock:
             if key in self._models:
                 return self._models[key]
@@ -85,7 +87,7 @@ class DemoState:
             return max(self._named.get(key, ()), key=_precedence, default=None)
 
     def listing(self, **filters: str) -> list[DemoModel]:
-        """Models whose document has all these values; archived ones only when `status` asks for them."""
+        """The models whose documents have all these values; archived ones only if `status` asks for them."""
         key = tuple(sorted(filters.items()))
         with self._lock:
             if key not in self._listings:
@@ -93,7 +95,7 @@ class DemoState:
             return self._listings[key]
 
     def sign(self, model: DemoModel, wire_format: str, ttl: float) -> str:
-        """Path and query of a new signed URL for one of the model's files, good for `ttl` seconds."""
+        """Makes a signed URL for the model's file in a format, valid for `ttl` seconds. Returns its path and query."""
         token, expires = secrets.token_urlsafe(24), time.time() + ttl
         path = f"/weights/{quote(model.id, safe='')}/{quote(model.filename(wire_format), safe='')}"
         with self._lock:
@@ -101,7 +103,7 @@ class DemoState:
         return f"{path}?token={token}&expires={int(expires)}"
 
     def granted(self, token: str, path: str) -> DemoWeights | None:
-        """What a signed URL gives; None when it is unknown, expired or for another path."""
+        """The weights of a signed URL; None if it is unknown, has expired or is for another path."""
         with self._lock:
             grant = self._grants.get(token)
         if grant is None or grant.path != path or grant.expires <= time.time():
@@ -124,7 +126,7 @@ def _precedence(model: DemoModel) -> tuple[bool, str]:
 
 
 def _later(before: object) -> str:
-    """Now, but never at or before the last change: two changes within one tick of the clock stay in order."""
+    """The present time, but always later than `before`, so that two changes within one clock tick stay in order."""
     now = datetime.now(UTC)
     try:
         last = datetime.fromisoformat(str(before))

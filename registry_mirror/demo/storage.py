@@ -1,4 +1,4 @@
-"""The storage origin: weights behind signed URLs, with the digests that an object store puts into its headers."""
+"""The storage origin: gives out weights by signed URL, with the digests that object stores put into their headers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 def answer(state: DemoState, request: Request) -> Response:
-    """Whole or partial bytes. The URL alone gives access; no key is asked for."""
+    """Answers with a whole object or a range. The signed URL alone gives access; no API key is needed."""
     if request.method not in {"GET", "HEAD"}:
         return _error(405, "MethodNotAllowed").with_headers({"Allow": "GET, HEAD"})
     weights = state.granted(request.query.get("token", ""), request.path)
@@ -38,7 +38,7 @@ def _bytes(weights: DemoWeights, request: Request) -> Response:
     start, stop = span
     if start >= stop:
         return _error(416, "InvalidRange").with_headers({"Content-Range": f"bytes */{weights.size}"})
-    # Content-MD5 is of the body that it comes with, so a part of the object carries none.
+    # Content-MD5 is the digest of the body it comes with, so a range of the object has none.
     headers["Content-Range"] = f"bytes {start}-{stop - 1}/{weights.size}"
     return weights.response(206, headers, start, stop)
 
@@ -51,10 +51,10 @@ def _range_header(weights: DemoWeights, request: Request) -> str:
 
 
 def byte_range(header: str, size: int) -> tuple[int, int] | None:
-    """First byte and the one after the last that a `Range` header asks for (RFC 9110, 14.1.2).
+    """The start and end (exclusive) of the bytes that a `Range` header asks for (RFC 9110, 14.1.2).
 
-    None when the whole object is to be sent, which is also the answer to several ranges at once; an empty span when
-    the object has no such bytes.
+    None if the whole object should be sent, as for a header with several ranges. The range is empty, or ends before it
+    starts, if the object has no such bytes.
     """
     match = _RANGE.fullmatch(header.strip())
     if match is None or not any(match.groups()):

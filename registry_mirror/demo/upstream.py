@@ -1,4 +1,4 @@
-"""The upstream in a box: two origins on loopback, and a state that may change while they serve."""
+"""The demo upstream: two origins on loopback, and a state that may be changed while they serve."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 class DemoUpstream:
     """A remote registry on 127.0.0.1: the models API on one port, the storage of the weights on another.
 
-    Everything that speaks the upstream's protocol works against `base_url` with `api_key`. Subclasses may wrap `api`
-    and `storage`; a `ConnectionError` raised there, or by a body's iterator, ends the connection without a word.
+    Clients of the upstream's API work against `base_url` with `api_key`. Subclasses may wrap `api` and `storage`. A
+    `ConnectionError` raised there, or by a body's iterator, closes the connection without a response.
 
     Args:
-        models: what it holds at first; their documents are answered as they stand.
-        api_key: the one key that it knows.
-        organization_id: given to added models whose document names none.
-        page_cap: the largest `limit`; more is a 422.
-        envelope: `models` as clients up to 1.60 read it, `data` as later ones do, or both in one body.
-        pagination: whether a list says if there is more.
-        list_rows: `bare` leaves metrics and class mapping to the answer for one model.
-        by_name: whether `/models/by-name/{name}` exists, as it once did.
-        not_ready_status: what the download of a model that is not ready answers.
+        models: its first models.
+        api_key: the only key that it accepts.
+        organization_id: for added models whose document has none.
+        page_cap: the largest `limit`; a larger one is answered with 422.
+        envelope: the key for the data: `models` for clients up to 1.60, `data` for later ones, or both in one body.
+        pagination: whether a listing says if there are more rows.
+        list_rows: `bare` leaves metrics and class mapping out of the listing.
+        by_name: whether `/models/by-name/{name}` exists, as in an older API.
+        not_ready_status: the status for the download of a model that is not ready.
         hard_delete: whether DELETE removes the model instead of archiving it.
-        url_ttl: seconds that a signed URL is good for.
+        url_ttl: seconds for which a signed URL is valid.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class DemoUpstream:
             self.add(model)
 
     def start(self) -> Self:
-        """Begins to serve. After a `stop` it comes back with its state, on the ports that it had."""
+        """Starts serving. After a `stop`, it serves the same state on the same ports again."""
         if self._servers is None:
             api = OriginServer("api", self.api, self.requests, self._ports[0])
             try:
@@ -86,14 +86,14 @@ class DemoUpstream:
         return self
 
     def stop(self) -> None:
-        """Closes both origins and every connection to them: a client that calls now is refused."""
+        """Closes both origins and all connections, and waits for their threads. New connections are refused."""
         self.disconnect()
         servers, self._servers = self._servers, None
         for server in servers or ():
             server.wait_closed()
 
     def disconnect(self) -> None:
-        """The first half of a stop: closes everything, and does not wait for answers that are being written."""
+        """Closes both origins and all connections, without waiting for responses that are being written."""
         for server in self._servers or ():
             server.close()
 
@@ -107,7 +107,7 @@ class DemoUpstream:
 
     @property
     def base_url(self) -> str:
-        """What a client takes as its base URL."""
+        """The base URL for clients."""
         return f"http://{HOST}:{self._ports[0]}"
 
     @property
@@ -117,7 +117,7 @@ class DemoUpstream:
 
     @property
     def models(self) -> tuple[DemoModel, ...]:
-        """What it holds at the moment, archived models included."""
+        """The present models, including archived ones."""
         return self._state.models()
 
     def api(self, request: Request) -> Response:
@@ -129,22 +129,22 @@ class DemoUpstream:
         return storage.answer(self._state, request)
 
     def add(self, model: DemoModel) -> DemoModel:
-        """Adds a model, or replaces the one of the same id."""
+        """Adds a model, or replaces the one with the same id."""
         if "organization_id" not in model.document:
             model = DemoModel({**model.document, "organization_id": self.organization_id}, model.weights)
         self._state.put(model)
         return model
 
     def update(self, model_id: str, **fields: Any) -> DemoModel:
-        """Changes fields of a model's document; `updated_at` moves on unless it is given.
+        """Changes fields of a model's document. `updated_at` becomes a later time, unless it is given.
 
         Raises:
-            KeyError: there is no model of that id. The same holds for the methods below.
+            KeyError: there is no model with this id. The methods below raise it too.
         """
         return self._state.change(model_id, fields)
 
     def set_status(self, model_id: str, status: str) -> DemoModel:
-        """Moves a model on in its life."""
+        """Sets a model's status."""
         return self.update(model_id, status=status)
 
     def archive(self, model_id: str) -> DemoModel:
@@ -152,14 +152,14 @@ class DemoUpstream:
         return self.set_status(model_id, "archived")
 
     def remove(self, model_id: str) -> None:
-        """Removes a model for good: from now on it is a 404."""
+        """Removes a model for good. It is answered with 404 from now on."""
         self._state.remove(model_id)
 
     def replace_weights(
         self, model_id: str, data: bytes | Path | SyntheticBytes, *, wire_format: str = "onnx", **fields: Any
     ) -> DemoModel:
-        """Gives a model other bytes, as a retraining does, and changes `fields` of its document with them.
+        """Replaces a model's weights, as a retraining does, and changes `fields` of its document at the same time.
 
-        URLs that were signed before give the bytes of before.
+        URLs that were signed before still give the old bytes.
         """
         return self._state.change(model_id, fields, {wire_format: DemoWeights(data)})

@@ -1,4 +1,4 @@
-"""Bytes that the storage gives out: from memory, from a file, or made up while they are sent."""
+"""The bytes that the storage gives out: from memory, from a file, or generated while they are sent."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BLOCK = 1024 * 1024
 
 @dataclass(frozen=True)
 class SyntheticBytes:
-    """`size` bytes that look random and exist nowhere: a body of gigabytes costs a megabyte of memory.
+    """`size` bytes that look random and are generated when needed: a body of gigabytes needs a megabyte of memory.
 
-    Equal sizes and seeds give equal bytes. Each block begins with its number, so that blocks swapped or lost show.
+    Equal sizes and seeds give equal bytes. Each block begins with its number, so swapped or lost blocks are noticed.
     """
 
     size: int
@@ -33,7 +33,7 @@ class SyntheticBytes:
         return hashlib.shake_128(f"registry-mirror demo {self.seed}".encode()).digest(BLOCK)
 
     def chunks(self, start: int, stop: int) -> Iterator[bytes]:
-        """Bytes `start` up to `stop`."""
+        """Yields the bytes from `start` to before `stop`."""
         while start < stop:
             number, within = divmod(start, BLOCK)
             piece = (number.to_bytes(8, "big") + self._block[8:])[within : within + stop - start]
@@ -43,20 +43,20 @@ class SyntheticBytes:
 
 @dataclass(frozen=True)
 class DemoWeights:
-    """One downloadable file of a model. A file must not change while it is served: replace the object instead."""
+    """One downloadable file of a model. The source must not change while it is served: make a new object instead."""
 
     source: bytes | Path | SyntheticBytes
 
     @cached_property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         if isinstance(self.source, Path):
             return os.stat(self.source).st_size
         return len(self.source) if isinstance(self.source, bytes) else self.source.size
 
     @cached_property
     def md5(self) -> bytes:
-        """The digest, 16 bytes. Reads everything once, when first asked."""
+        """The MD5, 16 bytes. The first use reads all bytes."""
         digest = hashlib.md5(usedforsecurity=False)
         for chunk in self.response(200, {}, 0, self.size).chunks():
             digest.update(chunk)
@@ -64,16 +64,16 @@ class DemoWeights:
 
     @property
     def md5_hex(self) -> str:
-        """The digest as an ETag shows it."""
+        """The MD5 in the form of an ETag."""
         return self.md5.hex()
 
     @property
     def md5_base64(self) -> str:
-        """The digest as `Content-MD5` and `x-goog-hash` show it."""
+        """The MD5 in the form of `Content-MD5` and `x-goog-hash`."""
         return base64.b64encode(self.md5).decode()
 
     def response(self, status: int, headers: Mapping[str, str], start: int, stop: int) -> Response:
-        """An answer whose body is the bytes `start` up to `stop`."""
+        """A response whose body is the bytes from `start` to before `stop`."""
         pairs = tuple(headers.items())
         if isinstance(self.source, Path):
             return Response(status, pairs, self.source, offset=start, length=stop - start)
