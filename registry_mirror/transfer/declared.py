@@ -214,6 +214,3 @@ def _pairs(value: str) -> Iterator[tuple[str, str]]:
             raw = base64.b64decode(digest, validate=True)
             if len(raw) == LENGTHS.get(algorithm):
                 yield algorithm, raw.hex()
-
-
-# -- the verdict ------------------------------------------------------------------------------------------------------
