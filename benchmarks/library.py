@@ -96,7 +96,8 @@ def _put_weights(root: Path, count: int) -> None:
     with contextlib.closing(sqlite3.connect(layout.catalog)) as catalog, catalog:
         catalog.executemany(
             "INSERT INTO weights (model_id, format, md5, version, sha256, size, fetched_at, stamp, current,"
-            " declared_md5) SELECT id, 'onnx', ?, version, ?, ?, first_seen, stamp, 1, 1 FROM models WHERE id = ?",
+            " declared_md5) SELECT id, 'onnx', ?, document ->> 'version', ?, ?, first_seen, stamp, 1, 1"
+            " FROM models WHERE id = ?",
             rows,
         )
         touch(catalog, [(model_id(number),) for number in range(count)])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report, tools
+from benchmarks import library, report, tools, upstream
 from benchmarks.chart import curves, exponents
 from benchmarks.lines import Kind, Line, NotMeasuredError, Series, Target, fitted_exponent
 from benchmarks.registry import FIGURES, chosen
@@ -23,6 +23,8 @@ from benchmarks.run import exit_code, one, parse, place_of
 from benchmarks.setting import OURS, SIZES, Contender, Setting, against, named
 from benchmarks.slow import span
 from benchmarks.table import as_markdown, as_text, value
+from registry_mirror.demo import DemoModel, DemoUpstream, DemoWeights
+from tests.support.syncing import run_sync
 
 TOP = Path(__file__).parents[2]
 needs_nginx = pytest.mark.skipif(not shutil.which("nginx") or not shutil.which("curl"), reason="needs nginx and curl")
@@ -237,6 +239,17 @@ def test_what_is_shared_is_made_once_and_closed_with_the_setting(tmp_path):
         assert setting.shared("one", Made) is first
         assert closed == []
     assert closed == [first]
+
+
+def test_the_weights_of_a_library_of_many_models_are_as_a_sync_leaves_them(root):
+    """Only a full run of the benchmarks puts them; no other test sees when the catalog changes under it."""
+    models = [DemoModel(upstream.document(each), {"onnx": DemoWeights(library.content(each, 0))}) for each in range(5)]
+    with DemoUpstream(models) as platform:
+        nothing = {"sync.rules": [{"action": "exclude"}]}
+        assert run_sync(platform, root, nothing).exit_code == 0
+        library._put_weights(root, 5)
+        settled = run_sync(platform, root).record.as_json()
+    assert (settled["unchanged"], settled["requests"]["storage"]) == (5, 0)
 
 
 def test_a_missed_target_is_an_error_only_when_strict_and_what_is_missing_always():
