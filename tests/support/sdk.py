@@ -30,8 +30,10 @@ def environment(version: str) -> Path:
     with FileLock(ENVIRONMENTS / f"pictograph-{version}.lock"):
         if not complete.exists() or complete.read_text().split() != wanted:
             shutil.rmtree(home, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *wanted], check=True)
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+            # Python compiles what is imported; compiling all of it would take longer than the download.
+            pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile"]
+            subprocess.run([*pip, *wanted], check=True)
             complete.write_text("\n".join(wanted))  # last: a build that was interrupted is begun anew
     return python
 
