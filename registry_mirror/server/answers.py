@@ -1,7 +1,7 @@
-"""Bodies in the forms that every version of the official SDK reads. Pure.
+"""Response bodies in a form that every version of the official SDK reads. Pure.
 
-Up to 1.60.0 it reads `models`, `model` and `download_url` at the top level, from 1.61.0 `data`; one body has both.
-Errors stand in the envelope of later versions and in the string `detail` that earlier ones read.
+Versions up to 1.60.0 read `models`, `model` and `download_url` at the top level; versions from 1.61.0 read `data`. One
+body has both. An error has the envelope that later versions read and the string `detail` that earlier ones read.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ CODES = {
 
 
 def page(documents: Sequence[str], *, limit: int, offset: int, total: int) -> bytes:
-    """One page of a list; `documents` are JSON texts.
+    """Returns one page of a list. `documents` are JSON texts.
 
-    `has_more` is a real boolean, because SDKs from 1.61.0 stop at nothing else.
+    `has_more` is a real boolean, because SDKs from 1.61.0 go on until they see `false`.
     """
     listed = _utf8(",".join(documents))
     more = offset + len(documents) < total
@@ -45,28 +45,28 @@ def page(documents: Sequence[str], *, limit: int, offset: int, total: int) -> by
 
 
 def record(document: str) -> bytes:
-    """One model; `document` is its JSON text."""
+    """Returns the body for one model. `document` is its JSON text."""
     return _utf8(f'{{"success":true,"model":{document},"data":{document}}}')
 
 
 def both(values: Mapping[str, Any]) -> bytes:
-    """An object at the top level and under `data`."""
+    """Returns a body with the values at the top level and under `data`."""
     return _body({"success": True, **values, "data": values})
 
 
 def data(values: Mapping[str, Any]) -> bytes:
-    """An object under `data` alone, for calls that came after 1.61.0."""
+    """Returns a body with the values under `data` only, for calls that SDKs make since 1.61.0."""
     return _body({"success": True, "data": values})
 
 
 def error(status: int, message: str, details: Mapping[str, Any] | None = None) -> bytes:
-    """An error in words."""
+    """Returns the body of an error."""
     code = CODES.get(status, "error")
     return _body({"error": {"code": code, "message": message, "details": details}, "detail": message})
 
 
 def refused(errors: Sequence[FieldError]) -> bytes:
-    """422 with a list of what is wrong, where each generation of SDKs looks for it."""
+    """Returns the body of a 422: the list of errors, in both places where SDKs look for it."""
     listed = [each.as_json() for each in errors]
     message = "; ".join(f"{each.name}: {each.message}" for each in errors)
     found = {"code": CODES[422], "message": message, "details": {"errors": listed}}
@@ -78,5 +78,5 @@ def _body(value: object) -> bytes:
 
 
 def _utf8(text: str) -> bytes:
-    # Half a surrogate pair goes out as it came in: `\udXXX` means the same inside a JSON text.
+    # Half a surrogate pair is sent as it came: the escape `\udXXX` means the same in a JSON text.
     return text.encode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""The application: which address leads where."""
+"""The ASGI application and its routes."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 def application(
     site: ServerContext, *, log: Callable[[str], None] | None = None, started: Callable[[], None] = lambda: None
 ) -> ASGIApp:
-    """The whole of it.
+    """Returns the application.
 
     Args:
+        site: the mirror to serve.
         log: takes a line for each request.
-        started: called once in each process, when it is about to answer.
+        started: is called once in each process, just before it answers requests.
     """
 
     @contextlib.asynccontextmanager
@@ -57,14 +58,14 @@ def application(
     handlers = {HTTPException: _http_error}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)  # type: ignore[arg-type]
     _no_redirects(app.router)
-    # Starlette's own way to a route costs as much as finding a model.
+    # The busy routes bypass Starlette's router, which takes as long as finding a model.
     return HttpMiddleware(
         {"models": ModelsEndpoint(site), "blobs": BlobsEndpoint(site), "fetch": FetchRoute(site)}, app, site, log
     )
 
 
 def _no_redirects(router: Router) -> None:
-    """No client of this API follows a redirect, and a slash more or less means something in it."""
+    """Turns off redirects to an address with or without a slash: no client of this API follows them."""
     router.redirect_slashes = False
 
 

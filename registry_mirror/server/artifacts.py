@@ -1,7 +1,7 @@
 """Versions and files of a model, as SDKs from 1.67.7 ask for them. Pure.
 
-A mirror holds one version of a model at a time, so it shows the synthetic one that the upstream shows for a model
-without versions: its id is the model's own, and it is both the latest and the current one: SDKs decide by either.
+A mirror holds one version of a model at a time. It shows the same synthetic version that the upstream shows for a model
+without versions: the model's id is its id, and it is both the latest and the current version.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _RUNTIMES = {
     "pte": "executorch",
     "engine": "tensorrt",
 }
-# What SDKs ask for when they mean the one build that there is; an engine's target is the GPU that it was built for.
+# The targets that mean the only build. An engine is built for one GPU, so it has no such target.
 _TARGETS = {"onnx": ("portable",), "pte": ("xnnpack",)}
 
 
 @dataclass(frozen=True, slots=True)
 class WantedArtifact:
-    """Weights that a client asks for. SDK 1.0.x names no format and means onnx."""
+    """The weights that a client asks for. SDK 1.0.x names no format and means onnx."""
 
     format: str = "onnx"
     precision: str | None = None
@@ -46,15 +46,15 @@ class WantedArtifact:
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> WantedArtifact:
-        """From the parameters of a download."""
+        """Reads the query parameters of a download."""
         return cls(given.get("format") or "onnx", given.get("precision"), given.get("target"))
 
 
 def check_variant(found: FoundModel, wanted: WantedArtifact) -> None:
-    """A mirror holds one build for each format; another precision or target would be other bytes.
+    """Checks that the mirror can have what a client asks for. It holds one build of each format.
 
     Raises:
-        ConflictError: another one is asked for.
+        ConflictError: the client asks for an unknown format, or for another precision or target.
     """
     name = quoted(found.name)
     if wanted.format not in SUFFIXES:
@@ -74,19 +74,19 @@ def check_variant(found: FoundModel, wanted: WantedArtifact) -> None:
 
 
 def versions(found: FoundModel) -> dict[str, Any]:
-    """The answer of `/versions`."""
+    """Returns the answer to `/versions`."""
     pins = {"current_version_id": found.id, "pinned_version_id": None, "latest_version_id": found.id}
     return {"versions": [_version(found)], **pins}
 
 
 def files(found: FoundModel) -> dict[str, Any]:
-    """The answer of `/files`: what is cached, not what the upstream may have besides."""
+    """Returns the answer to `/files`. It lists cached files only."""
     listed = [_file(found, each) for each in found.weights if each.current]
     return {"versions": [_version(found)], "files": listed, "pinned_version_id": None}
 
 
 def named_file(found: FoundModel, version_id: str, name: str) -> WantedArtifact:
-    """The file that a client names.
+    """Finds the file that a client names.
 
     Raises:
         NotFoundError: this mirror has no such version or file.
@@ -103,18 +103,18 @@ def named_file(found: FoundModel, version_id: str, name: str) -> WantedArtifact:
 
 
 def filename(name: str, weights_format: str) -> str:
-    """What the platform would call the file: the name made plain, and the format's suffix."""
+    """Returns the file name that the platform would use: the model's name in plain letters, and the format's suffix."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100].strip("-") or "model"
     return plain + suffix(weights_format)
 
 
 def blob_file(entry: WeightsEntry) -> str:
-    """A blob's name in its address: `abcdef….onnx`."""
+    """Returns a blob's file name in its address: `abcdef….onnx`."""
     return entry.md5 + suffix(entry.format)
 
 
 def fetch_name(found: FoundModel, weights_format: str) -> str:
-    """A model's weights in an address, before their digest is known."""
+    """Returns the part of an address that names weights whose digest is not known yet."""
     return f"{quote(found.id, safe='')}/{weights_format}"
 
 

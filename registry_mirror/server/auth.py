@@ -1,4 +1,4 @@
-"""Who may ask: the keys of clients in `keys.toml`, and the check of a request by them."""
+"""The client keys in `keys.toml`, and the check that a request carries one of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PREFIX = "mk_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-# So much of a digest tells keys apart and helps nobody to find one.
+# Characters of a digest that a signed address carries: enough to tell keys apart, too few to find one.
 _TICKET = 12
 _MODES = Modes(0o600, 0o600, 0o700, exact=True)
 _HEAD = (
@@ -38,7 +38,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class ClientKey:
-    """One key as it is kept. Times are aware UTC."""
+    """A stored client key: its name and digest, not the key itself. Times are aware UTC."""
 
     name: str
     sha256: str
@@ -46,25 +46,25 @@ class ClientKey:
     expires_at: datetime | None = None
 
     def valid(self, now: datetime) -> bool:
-        """Whether it has not ended."""
+        """Returns whether the key has not expired at `now`."""
         return self.expires_at is None or now < self.expires_at
 
 
 def digest_of(key: str) -> str:
-    """How a key is kept."""
+    """Returns the hex SHA-256 of a key, which is what the file stores."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def new_key() -> str:
-    """A key for one client. It is shown once and kept nowhere."""
+    """Returns a new random key. It is shown once; only its digest is stored."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
 def check_name(name: str) -> str:
-    """The name of a key.
+    """Returns `name` if it can name a key.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it cannot.
     """
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
@@ -74,10 +74,14 @@ def check_name(name: str) -> str:
 
 
 def parse(text: str, path: Path) -> tuple[ClientKey, ...]:
-    """The keys of a file.
+    """Reads the keys from the text of a file.
+
+    Args:
+        text: the content, TOML.
+        path: names the file in the error.
 
     Raises:
-        ConfigurationError: it is damaged. No key of such a file counts: half of it would let in whom it should not.
+        ConfigurationError: the file is damaged. Then none of its keys counts, since a lost line may be a revocation.
     """
     import tomllib
 
@@ -101,7 +105,7 @@ def _key(name: str, table: dict[str, Any]) -> ClientKey:
 
 
 def render(keys: Iterable[ClientKey]) -> str:
-    """The file of some keys."""
+    """Returns the text of a file with these keys."""
     parts = [_HEAD]
     for key in keys:
         lines = [f'\n[keys."{key.name}"]', f'sha256 = "{key.sha256}"']
@@ -112,10 +116,10 @@ def render(keys: Iterable[ClientKey]) -> str:
 
 
 def read(path: Path) -> tuple[ClientKey, ...]:
-    """The keys at `path`; none when there is no file.
+    """Reads the keys from the file `path`. Returns no keys when there is no file.
 
     Raises:
-        ConfigurationError: it cannot be read, or is damaged.
+        ConfigurationError: the file cannot be read, or is damaged.
     """
     try:
         with open_regular(path, follow=True) as stream:
@@ -132,10 +136,10 @@ def read(path: Path) -> tuple[ClientKey, ...]:
 
 
 def _refuse_planted(path: Path, owner: int) -> None:
-    """Lets nobody in by a file that somebody else put there: a group may write in the folder of a shared root.
+    """Refuses a file that somebody else has put there: in a shared root, a group may write in the folder.
 
     Raises:
-        ConfigurationError: it belongs neither to this account nor to root nor to the owner of its folder.
+        ConfigurationError: the file belongs neither to this account, nor to root, nor to the owner of its folder.
     """
     trusted = {0, getattr(os, "geteuid", lambda: owner)(), os.stat(path.parent).st_uid}
     if owner not in trusted:
@@ -146,10 +150,10 @@ def _refuse_planted(path: Path, owner: int) -> None:
 
 
 def change(path: Path, edit: Callable[[tuple[ClientKey, ...]], tuple[ClientKey, ...]]) -> None:
-    """Replaces the file by what `edit` makes of its keys; two changes at once come one after the other.
+    """Applies `edit` to the keys and writes the file anew. A lock makes concurrent changes wait for each other.
 
     Raises:
-        ConfigurationError: the file cannot be read or written; or what `edit` raises.
+        ConfigurationError: the file cannot be read or written. Errors of `edit` pass through.
     """
     with _changing(path):
         text = render(edit(read(path)))
@@ -167,7 +171,7 @@ def _changing(path: Path) -> Iterator[None]:
     lock = filelock.FileLock(beside)
     try:
         with no_space_named(str(path)):
-            with contextlib.suppress(FileExistsError):  # the library would insist on the mode of a file that it makes
+            with contextlib.suppress(FileExistsError):  # FileLock would set its own mode on a file that it creates
                 create_exclusive(beside, _MODES.file, exact=_MODES.exact).close()
             lock.acquire(timeout=10)
     except filelock.Timeout as error:
@@ -183,12 +187,12 @@ def _changing(path: Path) -> Iterator[None]:
 
 
 def holder_of(ticket: str) -> str:
-    """The name of the key that a ticket stands for."""
+    """Returns the name of the key that a ticket was made for."""
     return ticket.partition("~")[0]
 
 
 class KeyRing:
-    """The keys of a file, as it is at the moment."""
+    """The keys of a file. It is read again when it has changed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -197,7 +201,7 @@ class KeyRing:
         self._keys: tuple[ClientKey, ...] = ()
 
     def keys(self) -> tuple[ClientKey, ...]:
-        """All of them, ended ones included.
+        """Returns all keys, expired ones included.
 
         Raises:
             ConfigurationError: the file cannot be read.
@@ -215,7 +219,7 @@ class KeyRing:
             return self._keys
 
     def closes(self) -> bool:
-        """Whether there is a file of keys. One without keys closes too: its last key was revoked.
+        """Returns whether clients need a key: there is a file, even one without keys, since its last key was revoked.
 
         Raises:
             ConfigurationError: the file cannot be read.
@@ -223,20 +227,20 @@ class KeyRing:
         return bool(self.keys()) or self._identity is not None
 
     def holder(self, presented: str, now: datetime) -> str | None:
-        """The name of the key that was presented; None for one that nobody has."""
+        """Returns the name of the presented key, or None when no valid key matches."""
         digest = digest_of(presented)
         found = None
-        for key in self.keys():  # all of them, so that the time does not tell which one was near
+        for key in self.keys():  # no early return: the time must not tell which key matched
             if hmac.compare_digest(key.sha256, digest) and key.valid(now):
                 found = key.name
         return found
 
     def holds(self, name: str, now: datetime) -> bool:
-        """Whether a key of this name is there and has not ended."""
+        """Returns whether a key of this name exists and has not expired."""
         return any(key.name == name and key.valid(now) for key in self.keys())
 
     def ticket(self, name: str) -> str:
-        """What stands for the key of this name where the key itself must not; empty when there is none."""
+        """Returns the ticket of the key of this name: name and beginning of its digest. Empty when there is none."""
         return next((f"{name}~{key.sha256[:_TICKET]}" for key in self.keys() if key.name == name), "")
 
     def _present(self) -> tuple[int, ...] | None:
@@ -244,7 +248,7 @@ class KeyRing:
             found = os.stat(self._path)
         except FileNotFoundError:
             raise
-        except OSError:  # reading it tells why
+        except OSError:  # reading the file raises the error that says why
             return None
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -253,7 +257,7 @@ _log = logger("server")
 
 
 class UnauthorizedError(Exception):
-    """No key, or one that nobody has: `presented` tells which of the two."""
+    """The request has no key, or an unknown one. `presented` says whether it had one."""
 
     def __init__(self, *, presented: bool) -> None:
         super().__init__()
@@ -261,15 +265,15 @@ class UnauthorizedError(Exception):
 
 
 class KeysUnreadableError(Exception):
-    """The server cannot tell who has a key. It lets nobody in until it can."""
+    """The file of keys cannot be read. The server lets nobody in until it can."""
 
 
 class Authenticator:
-    """Asks for a key as soon as there is a file of them.
+    """Decides whether a request may pass. It needs a key as soon as there is a file of keys.
 
     Args:
-        open_to_all: never asks.
-        closed: asks even while there is no such file.
+        open_to_all: requests never need a key.
+        closed: requests need a key even while there is no file of keys.
     """
 
     def __init__(self, ring: KeyRing, *, open_to_all: bool, closed: bool = False) -> None:
@@ -279,7 +283,7 @@ class Authenticator:
 
     @property
     def asks(self) -> bool:
-        """Whether a key is asked for at the moment. Once it was, it stays so: a file that is lost opens no door.
+        """Whether requests need a key now. Once they did they always do, so that a lost file lets nobody in.
 
         Raises:
             KeysUnreadableError: the file of keys cannot be read.
@@ -291,13 +295,13 @@ class Authenticator:
         return self._closed
 
     def admit(self, headers: Mapping[str, str]) -> str:
-        """The name of the key that a request carries; empty where none is asked for.
+        """Returns the name of the key that a request carries; empty when requests need none.
 
         Args:
-            headers: of the request, keys in lower case.
+            headers: the request's headers, with names in lower case.
 
         Raises:
-            UnauthorizedError: it carries none that counts.
+            UnauthorizedError: the request carries no valid key.
             KeysUnreadableError: the file of keys cannot be read.
         """
         if not self.asks:
@@ -310,7 +314,7 @@ class Authenticator:
         return holder
 
     def ticket(self, holder: str) -> str:
-        """What an address that is made for a key says of it: its name, and which of those that had this name it is.
+        """Returns the ticket that a signed address carries. It identifies the holder's key, not its name only.
 
         Raises:
             KeysUnreadableError: the file of keys cannot be read.
@@ -321,7 +325,7 @@ class Authenticator:
         return self._ring.ticket(holder)
 
     def still_admits(self, ticket: str) -> bool:
-        """Whether an address that was made for a key is good: that very key is there, or none is asked for."""
+        """Returns whether the key that a ticket was made for is still valid, or requests need no key."""
         if not self.asks:
             return True
         self._keys()
@@ -340,7 +344,7 @@ class Authenticator:
 
 
 def presented_key(headers: Mapping[str, str]) -> str:
-    """The key of a request: `X-API-Key`, as SDKs send it; a bearer token; or the password that a browser asked for."""
+    """Returns a request's key: X-API-Key, which SDKs send, a bearer token, or a browser's Basic password."""
     if key := headers.get("x-api-key", "").strip():
         return key
     scheme, _, value = headers.get("authorization", "").strip().partition(" ")

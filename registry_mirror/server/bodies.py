@@ -1,4 +1,4 @@
-"""Bodies that go out: the memory that they share, and the ranges of them that are asked for."""
+"""Limits on the memory of response bodies, and the ranges that requests ask for."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 LARGEST_PIECE = 256 << 10
-"""Bytes; larger ones are hardly faster."""
+"""Bytes of the largest piece that is sent at once. Larger ones are hardly faster."""
 _SMALLEST_PIECE = 16 << 10
 _QUEUED = 7
-"""Pieces of a body that the server keeps for a client that does not read."""
-_SLOWLY = 16  # pieces of one size, before they double: more than the system and the queue take for a client at once
+"""Pieces that the server queues for a client that does not read."""
+_SLOWLY = 16  # pieces of one size before the size doubles: more than the socket and the queue hold for a client
 _PIECES = 32 << 20
 _ALL = 128 << 20
 
 
 class TooManyBodiesError(Exception):
-    """No more bodies can be sent at the moment."""
+    """Too many bodies are being sent. The client may try again later."""
 
 
 class Bodies:
-    """The bodies that are being sent by one process."""
+    """The bodies that one process is sending."""
 
     def __init__(self) -> None:
         self._count = self._all = 0
@@ -39,12 +39,12 @@ class Bodies:
         """Counts a body while it is sent.
 
         Args:
-            client: an address. All its bodies but one have to fit into half of what there is.
-            size: bytes of it that are in memory.
-            exempt: whether the address stands for many clients, so that it may have the whole.
+            client: its address. The bodies of one client may take half of the memory; that does not limit its first.
+            size: bytes of the body that are in memory.
+            exempt: whether the address stands for many clients and may take all of the memory.
 
         Raises:
-            TooManyBodiesError: it does not fit.
+            TooManyBodiesError: the body does not fit.
         """
         cost = size + _QUEUED * _SMALLEST_PIECE
         held = self._held.get(client, 0)
@@ -63,12 +63,12 @@ class Bodies:
                 del self._held[client]
 
     def piece(self, number: int) -> int:
-        """Bytes of the next piece of a body: few at its start, and the more bodies there are, the fewer.
+        """Returns the size of the next piece in bytes. It grows with each piece, and shrinks with the number of bodies.
 
-        A client that does not read fills the queue with small pieces; one that reads has large ones after a few.
+        So a client that does not read holds small pieces only, and one that reads soon gets large ones.
 
         Args:
-            number: of the pieces that were sent.
+            number: how many pieces of this body were sent.
         """
         largest = min(max(_PIECES // (_QUEUED * max(self._count, 1)), _SMALLEST_PIECE), LARGEST_PIECE)
         return min(_SMALLEST_PIECE << min(number // _SLOWLY, 4), largest)
@@ -76,12 +76,12 @@ class Bodies:
 
 _PLACE = re.compile(r"[0-9]{0,19}")
 _LONGEST = 100
-"""Characters of a range or a date; what is longer is neither."""
+"""Characters of the longest range or date. A longer header is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class RangeVerdict:
-    """The status of an answer, and the bytes `start` up to `stop` that it carries."""
+    """The status of an answer, and the bytes that it carries: from `start` up to, but without, `stop`."""
 
     status: int
     start: int = 0
@@ -93,13 +93,13 @@ class RangeVerdict:
 
 
 def range_verdict(headers: Mapping[str, str], etag: str, modified: float, size: int) -> RangeVerdict:
-    """What a GET or HEAD of a blob is answered with: 200, 206, 304, 412 or 416.
+    """Decides the answer to a GET or HEAD of a blob: 200, 206, 304, 412 or 416.
 
     Args:
-        headers: of the request, keys in lower case.
-        etag: strong, quoted.
-        modified: seconds since 1970.
-        size: bytes.
+        headers: the request's headers, with names in lower case.
+        etag: the blob's strong entity tag, in quotes.
+        modified: the file's time of change, in seconds since 1970.
+        size: the blob's length in bytes.
     """
     if not _matches(headers.get("if-match"), etag, weak=False):
         return RangeVerdict(412)
@@ -117,7 +117,7 @@ def range_verdict(headers: Mapping[str, str], etag: str, modified: float, size: 
 def _ranged(asked: str, size: int) -> RangeVerdict:
     first, last = _places(asked)
     if not first and not last:
-        # Several ranges at once, or no range at all: the whole is always a right answer.
+        # Several ranges or a malformed one: a server may always send the whole.
         return RangeVerdict(200, 0, size)
     if not first:
         start, stop = max(size - int(last), 0), size
@@ -129,9 +129,9 @@ def _ranged(asked: str, size: int) -> RangeVerdict:
 
 
 def _places(asked: str) -> tuple[str, str]:
-    """The two numbers of a single range as texts; two empty ones for what is none.
+    """Returns the two numbers of a single range as texts; two empty ones if the header is not a single range.
 
-    No pattern with optional white space in it: one of those took 17 s for 60,000 spaces.
+    It uses no regular expression with optional white space: one of those took 17 s for 60,000 spaces.
     """
     unit, _, span = asked.strip().partition("=")
     first, dash, last = span.partition("-")
@@ -142,7 +142,7 @@ def _places(asked: str) -> tuple[str, str]:
 
 
 def _matches(header: str | None, etag: str, *, weak: bool) -> bool:
-    """Whether a list of entity tags has this one. If-Match that is not given always does."""
+    """Returns whether a list of entity tags contains this one. None, the header not given, counts as a match."""
     if header is None:
         return True
     tags = [tag.strip() for tag in header.split(",")]
@@ -150,7 +150,7 @@ def _matches(header: str | None, etag: str, *, weak: bool) -> bool:
 
 
 def _range_holds(condition: str | None, etag: str, modified: float) -> bool:
-    """If-Range: a strong tag or the exact date, else the whole is sent."""
+    """Returns whether If-Range allows a range: it names the strong tag or the exact date."""
     if condition is None:
         return True
     return condition.strip() == etag or condition.strip() == http_date(modified)
@@ -167,5 +167,5 @@ def _not_modified_since(header: str | None, modified: float) -> bool:
 
 
 def http_date(seconds: float) -> str:
-    """`Mon, 02 Mar 2026 09:30:00 GMT`."""
+    """Formats a time for a header: `Mon, 02 Mar 2026 09:30:00 GMT`."""
     return format_datetime(datetime.fromtimestamp(int(seconds), UTC), usegmt=True)

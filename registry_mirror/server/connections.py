@@ -1,8 +1,8 @@
-"""Who is connected, and which connections are let go: those that do nothing, and those beyond their share.
+"""Ends connections that do nothing, and those beyond an address's share.
 
-The server accepts connections and tells nobody of them, so a thread looks at the process's own descriptors, as `ss`
-would, and shuts down what has to go. Linux tells how much of an answer a client has taken; elsewhere only the requests
-count.
+Granian accepts connections and does not report them. So a thread inspects the sockets among the process's descriptors,
+as `ss` does, and shuts down those that have to go. Linux tells how much of an answer a client has taken; on other
+systems only the requests count.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 TAKEN_WITHIN = 60.0
-"""Seconds in which a client takes something of an answer that waits for it."""
+"""Seconds after which a client that reads nothing of its answer is disconnected."""
 ASKED_WITHIN = 20.0
-"""Seconds until the first request of a connection; a handshake is none."""
+"""Seconds after which a connection without a request is ended. A TLS handshake is no request."""
 ASKED_AGAIN_WITHIN = 60.0
-"""Seconds between two requests of a connection."""
+"""Seconds after its last request after which a connection is ended."""
 
-_SOMETHING = 4096  # fewer bytes in that time are a client that holds a place, not one that reads
+_SOMETHING = 4096  # bytes; a client that reads fewer in that time only occupies a place
 _CALM, _BUSY = 1.0, 0.1
 _SAID_EVERY = 10.0
-_OTHERS = 200  # descriptors of the index, of threads, of fetches
+_OTHERS = 200  # descriptors that the index, the threads and fetches need
 _LEAST_CONNECTIONS = 16
 _DESCRIPTORS = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 _ABORT = struct.pack("ii", 1, 0)
@@ -50,21 +50,21 @@ Peer = tuple[str, int]
 
 @dataclass(slots=True)
 class Requests:
-    """The requests of one connection: how many are under way, and when the last one began or ended."""
+    """The requests of one connection: how many are being answered, and when one last began or ended."""
 
     under_way: int = 0
     at: float = 0.0
 
 
 class Activity:
-    """What is asked on each connection. The event loop writes it, and the thread that looks reads it."""
+    """The requests on each connection. The event loop writes them, and the watching thread reads them."""
 
     def __init__(self) -> None:
         self._of: dict[Peer, Requests] = {}
         self._lock = threading.Lock()
 
     def begin(self, peer: Peer, now: float) -> Requests:
-        """A request has come."""
+        """Notes that a request has come."""
         with self._lock:
             requests = self._of.get(peer)
             if requests is None:
@@ -75,12 +75,12 @@ class Activity:
 
     @staticmethod
     def end(requests: Requests, now: float) -> None:
-        """Its answer was handed over."""
+        """Notes that its answer was sent."""
         requests.under_way -= 1
         requests.at = now
 
     def of(self, peer: Peer) -> Requests | None:
-        """Those of a connection; None before its first."""
+        """Returns the requests of a connection, or None before its first request."""
         return self._of.get(peer)
 
     def keep(self, peers: Iterable[Peer], before: float) -> None:
@@ -88,7 +88,7 @@ class Activity:
 
         Args:
             peers: all that are connected.
-            before: when they were looked for; one that asked later may be a new one.
+            before: when they were listed. A peer that sent a request later may be a new connection.
         """
         gone = self._of.keys() - set(peers)
         with self._lock:
@@ -102,12 +102,12 @@ class Connection:
     """One connection as it was last looked at.
 
     Attributes:
-        number: of its socket, as the system counts them.
-        seen: when it was first looked at.
-        moved: when its client had last taken something.
-        taken: bytes that it had taken by then.
+        number: the inode of its socket.
+        seen: when the watch first saw it.
+        moved: when its client last read something.
+        taken: how many bytes it had read by then.
         waiting: whether bytes wait for the client.
-        requests: None before the first.
+        requests: None before its first request.
     """
 
     number: int
@@ -119,24 +119,24 @@ class Connection:
     requests: Requests | None = None
 
     def note(self, taken: int, now: float, *, waiting: bool) -> None:
-        """What the system tells of it."""
+        """Notes how many bytes the client has taken, and whether more wait for it."""
         if taken - self.taken >= _SOMETHING or (waiting and not self.waiting):
             self.moved, self.taken = now, taken
         self.waiting = waiting
 
     @property
     def is_busy(self) -> bool:
-        """Whether it waits for us."""
+        """Whether the client waits for an answer of ours."""
         return not self.waiting and self.requests is not None and self.requests.under_way > 0
 
     @property
     def active(self) -> float:
-        """When its client last did something."""
+        """When the client last did something."""
         return max(self.moved, self.requests.at if self.requests is not None and not self.waiting else self.seen)
 
 
 def overdue(connection: Connection, now: float) -> str:
-    """Why a connection is let go, in a word; empty when it may stay."""
+    """Returns in one word why a connection is to be ended; empty when it may stay."""
     if connection.waiting:
         return "unread" if now - connection.moved > TAKEN_WITHIN else ""
     if connection.is_busy:
@@ -151,8 +151,8 @@ class ConnectionLimits:
     """How many connections a process keeps.
 
     Attributes:
-        connections: of all.
-        exempt: tells a trusted proxy's address, which stands for many clients and has no share.
+        connections: the limit for all addresses together.
+        exempt: returns whether an address is a trusted proxy's, which stands for many clients and has no share.
     """
 
     connections: int
@@ -160,14 +160,15 @@ class ConnectionLimits:
 
     @property
     def share(self) -> int:
-        """How many of them one address may have."""
+        """How many connections one address may have."""
         return max(self.connections // 4, 1)
 
 
 def excess(connections: Sequence[Connection], limits: ConnectionLimits) -> list[tuple[Connection, str]]:
-    """Those beyond a share, or beyond all. Of each address those go that have been quiet for longest.
+    """Returns the connections beyond an address's share or beyond the total, each with the reason.
 
-    Beyond all, the address with most connections loses first, and a proxy last.
+    An address loses those that have been quiet for longest. Beyond the total, the address with the most connections
+    loses first, and a proxy last.
     """
     by_client: dict[str, list[Connection]] = {}
     for each in connections:
@@ -176,7 +177,7 @@ def excess(connections: Sequence[Connection], limits: ConnectionLimits) -> list[
     found: list[tuple[Connection, str]] = []
     left: list[tuple[bool, int, Connection]] = []
     for client, those in by_client.items():
-        those.sort(key=lambda each: (not each.is_busy, -each.active))  # the quietest stands last
+        those.sort(key=lambda each: (not each.is_busy, -each.active))  # the quietest comes last
         kept = len(those) if limits.exempt(client) else limits.share
         found += [(each, "share") for each in those[kept:]]
         left += [(limits.exempt(client), -place, each) for place, each in enumerate(those[:kept])]
@@ -185,24 +186,24 @@ def excess(connections: Sequence[Connection], limits: ConnectionLimits) -> list[
 
 
 def places(wanted: int, waiting: int) -> tuple[int, int]:
-    """Has the system let this process have the descriptors for so many connections, and as many bodies.
+    """Raises this process's limit of descriptors to what so many connections, and as many bodies, need.
 
     Args:
         wanted: connections.
-        waiting: those that are accepted beyond them, until a look lets them go.
+        waiting: connections that are accepted beyond them, until the watch ends some.
 
     Returns:
         How many connections there can be, and how many are accepted.
 
     Raises:
-        ConfigurationError: the system allows too few descriptors for any.
+        ConfigurationError: the system allows too few descriptors.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = 2 * wanted + waiting + _OTHERS
     if hard != resource.RLIM_INFINITY:
         allowed = min(allowed, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
-        with contextlib.suppress(OSError, ValueError):  # macOS has a limit of its own below the one it tells
+        with contextlib.suppress(OSError, ValueError):  # macOS refuses values below the hard limit that it reports
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
             soft = allowed
         allowed = soft
@@ -217,11 +218,11 @@ def places(wanted: int, waiting: int) -> tuple[int, int]:
 
 
 class ConnectionWatch:
-    """Looks after the connections of one process, on a thread of its own.
+    """Watches the connections of one process on a thread of its own.
 
     Args:
-        port: that clients connect to.
-        let_go: is told why a connection was let go, in a word.
+        port: the port that clients connect to.
+        let_go: is called with the reason, one word, for each connection that was ended.
     """
 
     def __init__(self, port: int, activity: Activity, limits: ConnectionLimits, let_go: Callable[[str], None]) -> None:
@@ -231,20 +232,20 @@ class ConnectionWatch:
         self._said = float("-inf")
 
     def start(self) -> None:
-        """From now on, for as long as the process lives."""
+        """Starts the thread. It runs for as long as the process."""
         threading.Thread(target=self._run, name="connections", daemon=True).start()
 
     def _run(self) -> None:
         while True:
             try:
                 over = self.look(time.monotonic())
-            except Exception:  # noqa: BLE001 - a thread that ends here would leave the door to anybody
+            except Exception:  # noqa: BLE001 - without this thread nothing would limit connections
                 _log.exception("looking at the connections")
                 over = False
             time.sleep(_BUSY if over else _CALM)
 
     def look(self, now: float) -> bool:
-        """One look. Tells whether there were too many, so that the next look should be soon."""
+        """Looks once and ends what has to go. Returns whether there were so many that the next look should be soon."""
         known: dict[int, Connection] = {}
         descriptors: dict[int, int] = {}
         for descriptor, number, peer, told in _connections(self._port):
@@ -268,7 +269,7 @@ class ConnectionWatch:
         return bool(beyond) or len(known) > self._limits.connections // 2
 
     def _say(self, now: float) -> None:
-        """Tells the operator, in few lines however many there were."""
+        """Logs what was ended, in at most five lines."""
         if not self._unsaid or now - self._said < _SAID_EVERY:
             return
         for (address, why), count in self._unsaid.most_common(5):
@@ -287,14 +288,14 @@ _WHY = {
 
 
 def _connections(port: int) -> Iterator[tuple[int, int, Peer, tuple[int, bool] | None]]:
-    """The connections to a port that this process has open: descriptor, number, peer, and what the system tells."""
+    """Yields this process's connections to a port: descriptor, inode, peer, and what `_told` returns."""
     for name in os.listdir(_DESCRIPTORS):
         with contextlib.suppress(OSError, ValueError):
             descriptor = int(name)
             found = os.fstat(descriptor)
             if not stat.S_ISSOCK(found.st_mode):
                 continue
-            # The descriptor stays the server's. Any family's address fits into the room that is made for one of IPv6.
+            # `detach` below leaves the descriptor open. AF_INET6 has room for an IPv4 address too.
             looked_at = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=descriptor)
             try:
                 own = looked_at.getsockname()
@@ -306,7 +307,7 @@ def _connections(port: int) -> Iterator[tuple[int, int, Peer, tuple[int, bool] |
 
 
 def _told(connection: socket.socket) -> tuple[int, bool] | None:
-    """How many bytes the other side has taken, and whether more wait for it; None where the system does not tell."""
+    """Returns how many bytes the client has taken and whether more wait for it; None if the system does not tell."""
     if _TCP_INFO is None:
         return None
     info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 256)
@@ -319,7 +320,7 @@ def _told(connection: socket.socket) -> tuple[int, bool] | None:
 
 
 def _shut(descriptor: int, number: int) -> bool:
-    """Ends a connection, unless it ended by itself and the descriptor is another's by now."""
+    """Ends a connection, unless it has ended already and something else has its descriptor now."""
     try:
         own = os.dup(descriptor)
     except OSError:
@@ -328,7 +329,7 @@ def _shut(descriptor: int, number: int) -> bool:
         try:
             if os.fstat(own).st_ino != number:
                 return False
-            # What waits for the client is thrown away: else the system keeps it after the connection's end.
+            # Discards what waits for the client. The system would keep it beyond the connection's end.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             connection.shutdown(socket.SHUT_RDWR)
         except OSError:

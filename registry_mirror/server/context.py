@@ -1,4 +1,4 @@
-"""What every handler is given, and what one request is to it."""
+"""What every handler is given: the mirror that is served, and the request."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 
 class FetchProvider(Protocol):
-    """Gives weights that are not cached yet, fetching them once for all who wait."""
+    """Fetches weights that are not cached yet, once for all clients that wait for them."""
 
     async def respond(self, site: ServerContext, call: Call, model_id: str, weights_format: str, name: str) -> Response:
-        """The answer to a request for the weights: streamed as they arrive. `name` is for `Content-Disposition`."""
+        """Returns an answer that streams the weights as they arrive. `name` is for `Content-Disposition`."""
 
     def end(self) -> None:
-        """Lets go of everybody who waits."""
+        """Ends the answers of all clients that wait."""
 
     def close(self) -> None:
-        """Ends what is under way; called once nobody is answered any more."""
+        """Ends all fetches. It is called after the last answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """One mirror as it is served.
+    """The mirror that is served.
 
     Attributes:
         public_url, path_prefix: from the settings.
-        fetcher: None where nothing is fetched.
+        fetcher: None unless missing weights are fetched for clients.
         last_run: reads the record of the last run.
-        activity: what is asked on each connection.
-        bodies: those that are being sent.
-        own_hosts: names beside loopback's that a request without a key may be sent to; None for any name.
+        activity: the requests on each connection.
+        bodies: the bodies that are being sent.
+        own_hosts: host names, besides loopback's, that a request without a key may use; None for any name.
     """
 
     layout: Layout
@@ -66,12 +66,12 @@ class ServerContext:
 
 @dataclass(slots=True)
 class Call:
-    """One request: its raw parts, and the headers with keys in lower case.
+    """One request: its raw parts, and its headers with names in lower case.
 
     Attributes:
-        raw_path: without the configured prefix.
-        prefix: that prefix, where the request had it.
-        holder: the client key that it came with, once it is known; for the log.
+        raw_path: the path without the configured prefix.
+        prefix: that prefix if the request had it, else empty.
+        holder: the name of its client key, once that is known; for the log.
     """
 
     method: str
@@ -83,27 +83,27 @@ class Call:
     holder: str = field(default="")
 
     def base_url(self, site: ServerContext) -> str:
-        """The URL under which the client reached this server.
+        """Returns the URL under which the client reached this server.
 
         Raises:
-            BadHostError: its headers name none.
+            BadHostError: its headers do not tell.
         """
         return base_url(self.headers, self.peer, site.proxies, site.public_url, self.prefix)
 
 
 CALL = "registry_mirror.call"
-"""Where the front leaves the `Call` in an ASGI scope."""
+"""The key of the `Call` in an ASGI scope. The middleware puts it there."""
 
 
 def call_of(scope: MutableMapping[str, Any]) -> Call:
-    """The request of an ASGI scope, as the front read it."""
+    """Returns the `Call` that the middleware has put into an ASGI scope."""
     found = scope[CALL]
-    assert isinstance(found, Call)  # noqa: S101 - the front is the only way in
+    assert isinstance(found, Call)  # noqa: S101 - every request passes the middleware
     return found
 
 
 def read_call(scope: MutableMapping[str, Any]) -> Call:
-    """Reads an ASGI scope. A header that came twice is a list (RFC 9110, 5.3); what is not ASCII stays readable."""
+    """Reads an ASGI scope. Repeated headers are joined by commas (RFC 9110, 5.3); bytes are decoded as Latin-1."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")

@@ -1,10 +1,10 @@
-"""Documents as each client can read them. Pure.
+"""Documents in a form that each client can read. Pure.
 
-One row that an SDK's schema refuses fails its whole list, so what it refuses is left out of the row, and rows of a type
-that it does not know are left out of its lists. The rules are those of the official SDK's record, version by version:
-`precision` is `fp32` or `fp16` and never null (from 1.67.6), `version` is never null or a number, `keypoint_detection`
-is known from 1.67.17. Everything else is passed on as the upstream sent it, `updated_at` to the letter: SDKs name their
-cached weights after it.
+An SDK fails a whole list when its schema refuses one row. So a field that it refuses is left out of the row, and a row
+of a type that it does not know is left out of the list. The rules are those of the official SDK's record: `precision`
+is `fp32` or `fp16` and never null (from 1.67.6), `version` is never null or a number, and `keypoint_detection` is known
+from 1.67.17. Everything else is passed on as the upstream sent it. `updated_at` stays the same to the letter, because
+SDKs name their cached weights after it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _decoder = msgspec.json.Decoder()
 
 
 class RowKind(Enum):
-    """Who asks."""
+    """The kinds of clients."""
 
     SDK = "the official SDK"
     MIRROR = "another mirror"
@@ -46,31 +46,31 @@ class RowKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A client, told by its User-Agent. `version` is the SDK's, None where it is not known."""
+    """A client, recognised by its User-Agent. `version` is the SDK's, or None when unknown."""
 
     kind: RowKind
     version: tuple[int, int, int] | None = None
 
     @property
     def verbatim(self) -> bool:
-        """Whether it takes documents as they are: a mirror of this mirror is to hold what this one holds."""
+        """Whether it gets documents unchanged: a mirror of this mirror is to hold what this one holds."""
         return self.kind is RowKind.MIRROR
 
     @property
     def types(self) -> tuple[str, ...] | None:
-        """The model types that it can list; None for all."""
+        """The model types that it can read; None for all."""
         if self.kind is not RowKind.SDK:
             return None
         return _OLD_TYPES if self.version is not None and self.version < _KEYPOINTS_SINCE else _TYPES
 
     @property
     def statuses(self) -> tuple[str, ...] | None:
-        """The statuses that it can list; None for all."""
+        """The statuses that it can read; None for all."""
         return STATUSES if self.kind is RowKind.SDK else None
 
 
 def dialect_of(user_agent: str) -> Dialect:
-    """The client of this User-Agent."""
+    """Recognises the client by its User-Agent."""
     if match := _SDK.match(user_agent):
         return Dialect(RowKind.SDK, (int(match[1]), int(match[2]), int(match[3])))
     if user_agent.startswith("registry-mirror"):
@@ -80,17 +80,19 @@ def dialect_of(user_agent: str) -> Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """What stands in for required fields that a document lacks: the organisation, and when the model was first seen."""
+    """Values for required fields that a document lacks: the organisation, and when the model was first seen."""
 
     organization_id: str
     first_seen: str
 
 
 def fitted(document: str, who: Dialect, gaps: Callable[[], Gaps]) -> str:
-    """The document's JSON for a client: the very text where nothing had to be changed.
+    """Returns the document's JSON for a client: the same text if nothing has to be changed.
 
     Args:
-        gaps: asked only when something that is required is missing.
+        document: JSON text.
+        who: the client.
+        gaps: is called only when a required field is missing.
     """
     if who.verbatim and not _names_no_number(document):
         return document
@@ -103,12 +105,12 @@ def fitted(document: str, who: Dialect, gaps: Callable[[], Gaps]) -> str:
 
 
 def decoded(document: str) -> dict[str, Any]:
-    """The document as an object; an empty one for what is none. NaN and what is beyond every number are null."""
+    """Parses a document. Returns an empty dict if it is no object. NaN, infinities and overflows become None."""
     return _read(document)[0]
 
 
 def _read(document: str) -> tuple[dict[str, Any], bool]:
-    """The object, and whether its text is JSON as it stands."""
+    """Returns the object, and whether its text is valid JSON."""
     try:
         found = _decoder.decode(document)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -134,7 +136,7 @@ def _leniently(document: str) -> tuple[dict[str, Any], bool]:
 
 
 def _names_no_number(document: str) -> bool:
-    """Whether NaN or Infinity stands in a text. A single letter is found many times faster than a word."""
+    """Returns whether a text contains NaN or Infinity. Python finds a single letter many times faster than a word."""
     return ("N" in document and "NaN" in document) or ("I" in document and "Infinity" in document)
 
 
@@ -142,7 +144,7 @@ _DROP = object()
 
 
 def _changes(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, Any]:
-    """New values for the fields that some SDK would refuse; `_DROP` for one that is better absent."""
+    """Returns new values for the fields that some SDK would refuse; `_DROP` for a field to leave out."""
     get = document.get
     changes: dict[str, Any] = {}
     if "precision" in document and get("precision") not in ("fp32", "fp16"):
@@ -163,7 +165,7 @@ def _changes(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, An
 
 
 def _times(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, Any]:
-    """The two required times: each stands in for the other before the day on which the model was first seen here."""
+    """Returns values for missing times: the other one of the two, else when the model was first seen here."""
     created, updated = (is_time(document.get(key)) for key in ("created_at", "updated_at"))
     if created and updated:
         return {}
@@ -176,7 +178,7 @@ def _times(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, Any]
 
 
 def is_time(value: object) -> bool:
-    """Whether an SDK can read it. Its parser knows fewer forms of ISO 8601 than Python's: no weeks, no bare hours."""
+    """Returns whether an SDK can read it as a time. SDKs know fewer forms of ISO 8601 than Python: no weeks."""
     if not isinstance(value, str) or not _TIME.fullmatch(value):
         return False
     try:

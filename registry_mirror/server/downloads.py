@@ -1,4 +1,4 @@
-"""Weights by their MD5, whole or a range of them, in pieces."""
+"""Serves blobs by their MD5, whole or a range of them, in pieces."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ _MESSAGES = {
 
 
 class BlobsEndpoint(Endpoint):
-    """The blobs as an ASGI application."""
+    """The endpoint of blobs."""
 
     async def answer(self, call: Call) -> Response:
-        """Answers one request."""
+        """Answers one request for a blob."""
         if call.method not in ("GET", "HEAD"):
             return error_response(405, "weights can be read only", {"Allow": "GET, HEAD"})
         match = _NAME.fullmatch(call.raw_path)
@@ -73,11 +73,11 @@ class BlobsEndpoint(Endpoint):
 
 
 def admitted(site: ServerContext, call: Call) -> str:
-    """Lets a request in by the signature of its address, or by a key; gives what a person would call the file.
+    """Checks the signature of a request's address, or its client key. Returns the file name for the client, or "".
 
     Raises:
-        BadSignatureError: the address carries one that does not count.
-        UnauthorizedError: it carries neither.
+        BadSignatureError: the signature is wrong or expired, or its client key was revoked.
+        UnauthorizedError: the request has neither a signature nor a valid key.
     """
     given = parameters(call.query)
     if "signature" not in given:
@@ -91,9 +91,11 @@ def admitted(site: ServerContext, call: Call) -> str:
 
 
 def blob_response(site: ServerContext, path: Path, entry: WeightsEntry, call: Call, name: str) -> Response:
-    """The answer for one blob.
+    """Returns the answer for one blob.
 
     Args:
+        path: the blob's file.
+        entry: what the index says of it.
         name: for `Content-Disposition`; empty for none.
     """
     try:
@@ -116,10 +118,10 @@ def blob_response(site: ServerContext, path: Path, entry: WeightsEntry, call: Ca
 
 
 def _headers(entry: WeightsEntry, etag: str, modified: float, *, asks: bool) -> dict[str, str]:
-    """What holds for every answer about a blob. Both digests are of the whole object, as object stores have it.
+    """Returns the headers of every answer about a blob. Both digests are of the whole blob, as in object stores.
 
     Args:
-        asks: whether keys are asked for, so that no shared cache may keep the body.
+        asks: whether requests need a key. Then no shared cache may keep the body.
     """
     digest = base64.b64encode(bytes.fromhex(entry.md5)).decode()
     return {
@@ -134,7 +136,7 @@ def _headers(entry: WeightsEntry, etag: str, modified: float, *, asks: bool) -> 
 
 
 class FileSlice(Response):
-    """A file or a part of it, in pieces: from the page cache they are as fast as anything that leaves Python out."""
+    """Sends a file or a part of it in pieces. With the file in the page cache that is as fast as `sendfile`."""
 
     media_type = "application/octet-stream"
 
@@ -154,11 +156,11 @@ class FileSlice(Response):
         self.body = b""
         self.init_headers({**headers, "Content-Length": str(ruling.length)})
         if ruling.status == 206:
-            del self.headers["Content-MD5"]  # by RFC 2616 it would be that of the part
+            del self.headers["Content-MD5"]  # RFC 2616 defines it as the digest of the part
             self.headers["Content-Range"] = f"bytes {ruling.start}-{ruling.stop - 1}/{size}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends it. A client that goes away ends the reading."""
+        """Sends the answer. It stops reading when the client goes away."""
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         if scope["method"] == "HEAD":
             await send(start)
@@ -168,7 +170,7 @@ class FileSlice(Response):
                 await self._pieces(start, receive, send)
 
     async def _pieces(self, start: dict[str, object], receive: Receive, send: Send) -> None:
-        # Opened before anything is sent: a file that cannot be opened is still an answer then.
+        # Opens the file before the status is sent, so that a file that cannot be opened is an error in JSON.
         with open_regular(self._path) as file:
             await send(start)
             if not self._ruling.length:
@@ -187,13 +189,13 @@ class FileSlice(Response):
 
 
 def admitted_body(site: ServerContext, call: Call, size: int = 0) -> AbstractContextManager[None]:
-    """Counts a body among those under way while it is sent.
+    """Counts a body while it is sent.
 
     Args:
-        size: bytes of it that are in memory.
+        size: bytes of the body that are in memory.
 
     Raises:
-        TooManyBodiesError: there are too many.
+        TooManyBodiesError: too many bodies are being sent.
     """
     client = client_address(call.headers, call.peer, site.proxies)
     exempt = site.proxies.trust(client)
@@ -203,13 +205,13 @@ def admitted_body(site: ServerContext, call: Call, size: int = 0) -> AbstractCon
 async def send_pieces(
     bodies: Bodies, following: Callable[[int], Awaitable[bytes]], length: int, receive: Receive, send: Send
 ) -> None:
-    """Sends a body of `length` bytes in pieces. A client that goes away ends it.
+    """Sends a body of `length` bytes in pieces. It ends early when the client goes away.
 
     Args:
-        following: gives the next piece, of about as many bytes as it is told.
+        following: returns the next piece, of about as many bytes as its argument says.
 
     Raises:
-        BrokenOffError: the client took nothing for a while.
+        BrokenOffError: the client read nothing for `_TAKEN_WITHIN` seconds.
     """
     gone, number = asyncio.ensure_future(_disconnected(receive)), 0
     try:
@@ -225,8 +227,9 @@ async def send_pieces(
 
 
 class Patience:
-    """Ends the task that it is made in when that has moved nothing for a while: a client that stands still holds a
-    descriptor. One timer for a whole body, because one for each piece costs more than the piece.
+    """Ends the current task after `_TAKEN_WITHIN` seconds without progress: an idle client holds a descriptor.
+
+    It uses one timer for a whole body, because one for each piece costs more than the piece.
     """
 
     def __init__(self) -> None:
@@ -245,7 +248,7 @@ class Patience:
             raise BrokenOffError(f"the client took nothing for {_TAKEN_WITHIN:g} s") from None
 
     def renew(self) -> None:
-        """Something moved."""
+        """Notes that there was progress."""
         self._until = self._loop.time() + _TAKEN_WITHIN
 
     def _look(self) -> None:
@@ -258,10 +261,10 @@ class Patience:
 
 
 async def hand_over(send: Send, message: dict[str, Any]) -> None:
-    """Sends a piece, and waits for the client to take it for so long only: it holds a descriptor and a task.
+    """Sends a piece, and waits at most `_TAKEN_WITHIN` seconds until the client takes it.
 
     Raises:
-        BrokenOffError: it took nothing.
+        BrokenOffError: the client took nothing in that time.
     """
     try:
         async with asyncio.timeout(_TAKEN_WITHIN):
@@ -271,10 +274,10 @@ async def hand_over(send: Send, message: dict[str, Any]) -> None:
 
 
 async def read_at(descriptor: int, place: int, stop: int, piece: int = LARGEST_PIECE) -> bytes:
-    """Some bytes of a file from `place` on, none beyond `stop`.
+    """Returns some bytes of a file from `place` on, none beyond `stop`.
 
-    At once where the page cache has both ends of a piece, else on a thread, so that a slow disk holds up nobody. There
-    it takes more at a time: handing over to a thread and back costs as much as reading a piece.
+    It reads at once if the page cache has both ends of the piece, else on a thread, so that a slow disk does not block
+    other clients. A thread reads more at a time, because switching to it costs as much as reading a piece.
     """
     count = min(piece, stop - place)
     if _is_cached(descriptor, place) and _is_cached(descriptor, place + count - 1):
@@ -284,7 +287,7 @@ async def read_at(descriptor: int, place: int, stop: int, piece: int = LARGEST_P
 
 
 def _is_cached(descriptor: int, place: int) -> bool:
-    """Whether a byte can be had without waiting; False where the system or the file system does not say."""
+    """Returns whether a byte can be read without waiting; False if the system does not tell."""
     try:
         return os.preadv(descriptor, [bytearray(1)], place, os.RWF_NOWAIT) == 1
     except BlockingIOError:
@@ -295,11 +298,13 @@ def _is_cached(descriptor: int, place: int) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def in_memory(device: int, _moment: int) -> bool:
-    """Whether a file system has its files in memory, by the number that files have as `st_dev`; Linux tells.
+    """Returns whether a file system keeps its files in memory. Only Linux tells.
 
-    It is asked again in another `moment`: after an unmount, another file system may get the number.
+    tmpfs does not support `RWF_NOWAIT`, and a thread for each piece costs twice as much as the piece.
 
-    tmpfs does not answer `RWF_NOWAIT`, and a thread for each piece costs twice what the piece does.
+    Args:
+        device: the `st_dev` of its files.
+        _moment: a new value asks the system again: after an unmount, another file system may get the number.
     """
     number = f"{os.major(device)}:{os.minor(device)}"
     with (

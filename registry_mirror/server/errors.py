@@ -1,4 +1,4 @@
-"""Errors as answers, and the endpoints that give them."""
+"""Turns errors into HTTP answers, and the base class of endpoints that do so."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _NO_KEY = "this mirror asks for a client key; send one that `mirror keys add` ma
 
 
 class BrokenOffError(Exception):
-    """A body that had begun cannot be ended well: the connection has to end before its announced length."""
+    """A body that has begun cannot be completed: the connection has to end before its announced length."""
 
 
 def json_response(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer of the API. It is never stored on its way: it changes with every sync."""
+    """Returns an answer of the API. No cache may store it, because every sync may change it."""
     return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, JSON)
 
 
 def error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error in words."""
+    """Returns an error as an answer."""
     return json_response(answers.error(status, message), status, headers)
 
 
 def response_of(error: Exception) -> Response:
-    """The answer that an error stands for; 500 for one that nobody expected, whose traceback goes to the log."""
+    """Returns the answer for an error. An unexpected one is a 500, and its traceback is logged."""
     if isinstance(error, BadQueryError):
         return json_response(answers.refused(error.errors), 422)
     for kind, status in _STATUSES:
@@ -76,12 +76,12 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
 
 
 def in_words(error: MirrorError) -> str:
-    """An error for a client: without what only the operator's own machine means."""
+    """Returns an error's text for a client, without hints that are for the operator."""
     return error.message
 
 
 class Endpoint(ABC):
-    """An ASGI application of its own, because it needs the path as it came."""
+    """An endpoint is an ASGI application, because it needs the path before it is decoded."""
 
     def __init__(self, site: ServerContext) -> None:
         self.site = site
@@ -90,10 +90,10 @@ class Endpoint(ABC):
         """Answers one request."""
         try:
             response = await self.answer(call_of(scope))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer in JSON
+        except Exception as error:  # noqa: BLE001 - the client gets an answer in JSON for any error
             response = response_of(error)
         await response(scope, receive, send)
 
     @abstractmethod
     async def answer(self, call: Call) -> Response:
-        """The answer; may raise what `errors.response_of` knows."""
+        """Returns the answer, or raises an error that `response_of` turns into one."""

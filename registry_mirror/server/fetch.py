@@ -1,7 +1,7 @@
-"""Weights that are asked for before they are cached: fetched once for all who wait, and streamed as they arrive.
+"""Fetches weights that clients ask for before they are cached: once for all who wait, streamed as they arrive.
 
-The last piece of a body is held back until the weights are whole, checked and stored. When they turn out not to be what
-they should, the connection ends before its announced length, and no client takes what it got for success.
+The last piece of a body is held back until the weights are complete, checked and stored. If they turn out to be wrong,
+the connection ends before its announced length, so that no client takes what it got for success.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ _TAIL = 64 << 10
 _TELL_EVERY = 0.02
 _CLEAR_UP_WITHIN = 1.0
 _MOST_AT_ONCE = 100
-"""Models that may be fetched or wait for it: whoever asks for more is told to come again."""
+"""Fetches that may run or wait. Further requests are told to come again."""
 _SHARE = _MOST_AT_ONCE // 4
-"""Those that one client key, or one address without a key, may have asked for."""
+"""How many of them one client key, or one address without a key, may cause."""
 _REMEMBERED = 10.0
-"""Seconds in which a fetch that failed is not tried again, whoever asks."""
+"""Seconds for which a failed fetch is not tried again."""
 _STALLS_AFTER = 2.0
-"""Seconds without a byte after which a fetch holds up nobody's else."""
+"""Seconds without a byte after which another fetch may begin beside a stalled one."""
 _LOOK_EVERY = 0.5
 
 
 class PendingFetch:
-    """One fetch under way, told of by the thread that makes it, watched by any number of clients on the event loop."""
+    """One fetch. Its thread reports progress here, and any number of clients watch it on the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, client: str = "") -> None:
         self._loop, self.client = loop, client
         self.moved: float | None = None
-        """When it last got somewhere, by the monotonic clock; None before its turn."""
+        """The monotonic time of its last progress; None before its turn."""
         self._changed = asyncio.Event()
         self._due = False
         self.path: Path | None = None
@@ -80,31 +80,31 @@ class PendingFetch:
     # -- called on the fetching thread ----------------------------------------------------------------------------
 
     def begins(self) -> None:
-        """It is its turn."""
+        """The fetch begins."""
         self._tell()
 
     def opened(self, path: Path) -> None:
-        """A new file begins to grow; what a former one held was not the weights."""
+        """A new part file begins to grow. A former one did not hold the weights."""
         self.size, self.done, self.path = None, 0, path
         self.moved = time.monotonic()
-        self.attempt += 1  # last, and read first: whoever sees it sees what belongs to it
+        self.attempt += 1  # written last and read first: who sees the new number sees the new path
         self._tell()
 
     def sized(self, size: int | None) -> None:
-        """The bytes in all are known, or will not be."""
+        """The size is known now, or None: it will not be known."""
         self.size = size
         self._tell()
 
     def grew(self, done: int) -> None:
-        """So many bytes are in the file."""
+        """`done` bytes are in the file."""
         self.done, self.moved = done, time.monotonic()
-        if not self._due:  # a wake-up for each piece would cost more than the bytes
+        if not self._due:  # one wake-up at a time: one for each piece would cost more than the bytes
             self._due = True
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._loop.call_later, _TELL_EVERY, self._wake)
 
     def ended(self, error: Exception | None) -> None:
-        """The weights are stored and published, or never will be. What is said first counts."""
+        """The weights are stored and published, or will never be. Only the first call counts."""
         if self.over:
             return
         self.error, self.stored = error, error is None
@@ -123,31 +123,31 @@ class PendingFetch:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the fetch has ended."""
         return self.stored or self.error is not None
 
     @property
     def safe(self) -> int:
-        """How many bytes may go out before the whole is checked: never all of them."""
+        """How many bytes may be sent before the whole is checked: never all of them."""
         return max(0, self.done - _TAIL) if self.size is None else min(self.done, self.size - 1)
 
     def stalls(self, now: float) -> bool:
-        """Whether it has begun and gets nowhere."""
+        """Returns whether it has begun and makes no progress."""
         return self.moved is not None and now - self.moved > _STALLS_AFTER
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits until a condition on this flight holds, or it is over."""
+        """Waits until a condition on this fetch holds, or the fetch has ended."""
         while not self.over and not condition():
             await self._changed.wait()
 
 
 class PendingFetches:
-    """Every fetch under way in this process.
+    """All fetches of this process.
 
     Args:
-        fetch: fetches one model's weights and publishes them, telling the flight; blocks, and raises what went wrong.
-        workers: fetches at once.
-        stop: ends what is under way.
+        fetch: fetches and publishes one model's weights and reports to its `PendingFetch`. Blocks; raises errors.
+        workers: how many fetches run at once.
+        stop: ends all fetches.
     """
 
     def __init__(self, fetch: Callable[[str, str, PendingFetch], None], workers: int, stop: Callable[[], None]) -> None:
@@ -159,7 +159,7 @@ class PendingFetches:
         self._failures: dict[tuple[str, str], tuple[float, Exception]] = {}
 
     def end(self) -> None:
-        """Lets go of everybody who waits, and asks what is under way to end."""
+        """Ends the answers of all clients that wait, and asks the fetches to end."""
         self._stop()
         with self._lock:
             flights = list(self._flights.values())
@@ -167,14 +167,14 @@ class PendingFetches:
             flight.ended(Interrupted("the server was told to stop"))
 
     def close(self) -> None:
-        """Gives what is under way a moment to clear up; storage that does not answer is not waited for."""
+        """Gives the fetches a moment to clean up. It does not wait for storage that does not answer."""
         self.end()
         until = time.monotonic() + _CLEAR_UP_WITHIN
         while self._flights and time.monotonic() < until:
             time.sleep(0.02)
 
     async def respond(self, site: ServerContext, call: Call, model_id: str, weights_format: str, name: str) -> Response:
-        """The weights from the cache when they are there, else from the one flight that brings them."""
+        """Returns the weights from the cache if they are there, else a stream of the one fetch that brings them."""
         if (cached := self._cached(site, call, model_id, weights_format, name)) is not None:
             return cached
         if (remembered := self._failed_just_now((model_id, weights_format))) is not None:
@@ -187,10 +187,10 @@ class PendingFetches:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY):
                     await flight.until(lambda: flight.moved is not None)
-        # An answer that has begun can only be broken off, so it begins when there is something to send.
+        # An answer that has begun cannot become an error, so it begins when there is something to send.
         await flight.until(lambda: flight.safe > 0)
         if not flight.over and flight.path is not None:
-            with contextlib.suppress(FileNotFoundError):  # it got its name in the cache just now
+            with contextlib.suppress(FileNotFoundError):  # the part was moved into the cache just now
                 return Stream(site, call, flight, name)
         await flight.until(lambda: False)
         if flight.error is not None:
@@ -208,12 +208,12 @@ class PendingFetches:
         path = None if entry is None else site.layout.blob(entry.md5, weights_format)
         if entry is not None and path is not None and path.exists():
             return blob_response(site, path, entry, call, name)
-        if found.status != "ready":  # as the model is now: the address may be of an hour ago
+        if found.status != "ready":  # the model may have changed since the address was made
             current_weights(site, found, weights_format)
         return None
 
     def _failed_just_now(self, key: tuple[str, str]) -> Response | None:
-        """The answer to whoever asks again while a failure is fresh: to try at once would only cost the upstream."""
+        """Returns the answer of a recent failure: trying again at once would only burden the upstream."""
         with self._lock:
             now = time.monotonic()
             self._failures = {each: told for each, told in self._failures.items() if told[0] > now}
@@ -237,7 +237,7 @@ class PendingFetches:
             self._waiting.append((flight, functools.partial(self._run, site, key, flight)))
         try:
             self._start_thread()
-        except RuntimeError:  # the system gives none, and there is none that would come to it
+        except RuntimeError:  # the system allows no thread, and none is running
             with self._lock:
                 if not self._threads:
                     self._waiting.clear()
@@ -246,15 +246,15 @@ class PendingFetches:
         return flight
 
     def _start_thread(self) -> None:
-        """One more for those who wait, as long as fewer fetches than `workers` get on."""
+        """Starts one more thread if fetches wait and fewer than `workers` make progress."""
         with self._lock:
             if self._waiting and self._moving() < self._workers and self._threads < _MOST_AT_ONCE:
-                # Daemons: an executor's threads would be waited for at the end of the process.
+                # Daemon threads: the process would wait for an executor's threads at its end.
                 threading.Thread(target=self._work, name="fetch", daemon=True).start()
                 self._threads += 1
 
     def _moving(self) -> int:
-        """Threads whose fetch gets on, or that have none yet."""
+        """Returns how many threads make progress or have no fetch yet."""
         now = time.monotonic()
         return self._threads - sum(each.stalls(now) for each in self._flights.values())
 
@@ -269,7 +269,7 @@ class PendingFetches:
             act()
 
     def _next(self) -> int:
-        """The place of the one whose turn it is: of the client that has fewest under way, the first."""
+        """Returns the index of the next fetch: the first of the client with the fewest running."""
         under_way = Counter(each.client for each in self._flights.values() if each.moved is not None)
         return min(range(len(self._waiting)), key=lambda place: under_way[self._waiting[place][0].client])
 
@@ -278,7 +278,7 @@ class PendingFetches:
         error: Exception | None = None
         try:
             self._fetch(*key, flight)
-        except Exception as raised:  # noqa: BLE001 - those who wait must hear of anything
+        except Exception as raised:  # noqa: BLE001 - the clients that wait must hear of any error
             error = raised
         with self._lock:
             del self._flights[key]
@@ -289,13 +289,13 @@ class PendingFetches:
 
 
 class Stream(Response):
-    """The bytes of a flight as they arrive."""
+    """Sends the bytes of a fetch as they arrive."""
 
     media_type = "application/octet-stream"
 
     def __init__(self, site: ServerContext, call: Call, flight: PendingFetch, name: str) -> None:
         self._site, self._call, self._pieces = site, call, 0
-        assert flight.path is not None  # noqa: S101 - asked for once it is known
+        assert flight.path is not None  # noqa: S101 - `safe` is above 0 only when there is a path
         self._flight, self._attempt, self._size = flight, flight.attempt, flight.size
         self._descriptor = os.open(flight.path, os.O_RDONLY)
         self.status_code, self.background, self.body = 200, None, b""
@@ -306,9 +306,9 @@ class Stream(Response):
             del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends it; raises in the middle when what came is not the weights, which ends the connection."""
+        """Sends the answer. If wrong weights arrived, it raises in the middle, which ends the connection."""
         try:
-            if self._lost:  # since it was made; nothing has gone out, so it may still be an answer
+            if self._lost:  # the part was replaced; nothing was sent yet, so an error can still be answered
                 error = self._flight.error
                 again = error_response(503, "the weights begin to come anew; ask again")
                 answer = again if error is None else failed(error)
@@ -351,7 +351,7 @@ class Stream(Response):
 
 
 def failed(error: Exception) -> Response:
-    """What a client that waited hears when nothing had been sent yet."""
+    """Returns the answer to a failed fetch when nothing was sent yet."""
     if isinstance(error, (NotFoundError, ConflictError)):
         return response_of(error)
     if isinstance(error, NoSpaceError):
@@ -360,19 +360,19 @@ def failed(error: Exception) -> Response:
         return error_response(503, "this mirror is about to stop; ask again")
     if isinstance(error, (ApiError, NetworkError, TransferError)):
         return error_response(502, f"the weights could not be fetched: {in_words(error)}")
-    if isinstance(error, MirrorError):  # the disk, the catalog, a setting: its words name what is only ours
+    if isinstance(error, MirrorError):  # its text may name paths and settings of this machine
         _log.error("%s", error)
         return error_response(503, "this mirror cannot fetch at the moment; see the server's log")
     return response_of(error)
 
 
 def in_short(error: Exception) -> str:
-    """An error in one line of a log."""
+    """Formats an error as one line of the log."""
     return in_words(error) if isinstance(error, MirrorError) else type(error).__name__
 
 
 class FetchRoute(Endpoint):
-    """The addresses of weights that are not cached yet, as an ASGI application."""
+    """The endpoint of weights that are not cached yet."""
 
     async def answer(self, call: Call) -> Response:
         """Answers one request."""
@@ -382,6 +382,6 @@ class FetchRoute(Endpoint):
         if call.method != "GET":
             return error_response(405, "weights can be read only", {"Allow": "GET"})
         model_id, weights_format = segment(parts[0]), segment(parts[1])
-        if "signature" not in parameters(call.query):  # each costs the upstream a call, so they are given out here only
+        if "signature" not in parameters(call.query):  # each costs the upstream a call, so only signed addresses may
             raise BadSignatureError("this address has no signature; ask for the model's download")
         return await site.fetcher.respond(site, call, model_id, weights_format, admitted(site, call))

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, and the numbers. None of it names a model."""
+"""The endpoints for monitoring: liveness, readiness and metrics. None of them names a model."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 
 class Health:
-    """The pages for machines that watch."""
+    """The endpoints for monitoring."""
 
     def __init__(self, site: ServerContext) -> None:
         self._site = site
 
     async def alive(self, _request: Request) -> Response:
-        """200 as long as the process answers."""
+        """Answers 200 as long as the process runs."""
         return _json({"status": "ok"})
 
     async def ready(self, _request: Request) -> Response:
-        """200 when an index can be read, 503 before; it says no more, because it asks for no key."""
+        """Answers 200 when an index can be read, else 503. It says no more, because it needs no key."""
         try:
             self._site.reader.read(lambda snapshot: snapshot.meta())
         except NoIndexError:
@@ -45,12 +45,12 @@ class Health:
         return _json({"status": "ready"})
 
     async def metrics(self, request: Request) -> Response:
-        """The numbers, for whoever has a key where keys are asked for."""
+        """Answers the metrics. It needs a client key if the server asks for one."""
         call = call_of(request.scope)
         try:
             call.holder = self._site.guard.admit(call.headers)
             body = await run_in_threadpool(self._numbers)
-        except Exception as error:  # noqa: BLE001 - an answer in any case
+        except Exception as error:  # noqa: BLE001 - any error gets an answer in JSON
             return response_of(error)
         return Response(body, headers={"Cache-Control": "no-store", "Content-Type": metrics.CONTENT_TYPE})
 
@@ -64,22 +64,22 @@ class Health:
 
 
 def status_of(site: ServerContext) -> MirrorStatus:
-    """How the mirror is.
+    """Returns the mirror's status.
 
     Raises:
-        NoIndexError: there is no index here.
+        NoIndexError: the root has no index.
     """
 
     def ask(snapshot: Snapshot) -> tuple[Totals, list[OpenFailure], CheckTotals]:
         return snapshot.totals(), snapshot.open_failures(), snapshot.check_totals()
 
     totals, failures, checks = site.reader.read(ask)
-    # Not a look at every file: this is asked every few seconds.
+    # It does not look at every file, because monitoring asks every few seconds.
     return MirrorStatus(site.layout.root, utc_now(), totals, tuple(failures), site.last_run(), Upkeep(checks))
 
 
 def published_at(site: ServerContext) -> datetime | None:
-    """When the index was published; None while there is none."""
+    """Returns when the index was published, or None if there is none."""
     try:
         meta = site.reader.read(lambda snapshot: snapshot.meta())
     except NoIndexError:

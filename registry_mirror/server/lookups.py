@@ -1,4 +1,4 @@
-"""Finding models in the index for an answer: one by its address, or a page of the listing."""
+"""Finds models in the index for an answer: one by its address, or a page of the list."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FORMAT = "onnx"
 
 @dataclass(frozen=True)
 class FoundModel:
-    """One model, with what the mirror holds of it."""
+    """One model with its weights in this mirror."""
 
     row: ModelRow
     weights: tuple[WeightsEntry, ...]
@@ -62,12 +62,12 @@ class FoundModel:
 
 
 def find(snapshot: Snapshot, asked: Address, who: Dialect) -> ModelRow:
-    """The model of an address.
+    """Finds the model of an address.
 
-    A model that is gone upstream is still given to whoever runs it; to another mirror it is gone here too.
+    Clients still get a model that is gone upstream, so that they can go on running it. Another mirror does not.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such model.
     """
     row = next(filter(None, (snapshot.by_id(each, _FORMAT) for each in _ids(asked))), None)
     if row is None:
@@ -78,10 +78,10 @@ def find(snapshot: Snapshot, asked: Address, who: Dialect) -> ModelRow:
 
 
 def record(snapshot: Snapshot, asked: Address, who: Dialect) -> Record:
-    """The document of the model that `find` finds.
+    """Returns the document of the model that `find` would find.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such model.
     """
     found = snapshot.record(_ids(asked), asked.model)
     if found is None or (who.verbatim and found.gone):
@@ -90,7 +90,7 @@ def record(snapshot: Snapshot, asked: Address, who: Dialect) -> Record:
 
 
 def _ids(asked: Address) -> tuple[str, ...]:
-    """What may be the id of the model: as it was written, then as ids are."""
+    """Returns the ids to look for: the text as it was written, then in the usual spelling of a UUID."""
     if asked.by_name:
         return ()
     usual = usual_id(asked.model)
@@ -102,15 +102,15 @@ def _no_model(asked: Address) -> NotFoundError:
 
 
 def current(found: FoundModel, weights_format: str) -> WeightsEntry | None:
-    """The model's present weights in a format, as the index has them."""
+    """Returns the current weights in a format as the index has them, or None."""
     return next((each for each in found.weights if each.current and each.format == weights_format), None)
 
 
 def current_weights(site: ServerContext, found: FoundModel, weights_format: str) -> WeightsEntry:
-    """The present weights in a format, looked at on disk: an address of a file that is not there helps nobody.
+    """Returns the current weights in a format, after a look at the file: nobody should get an address of a lost one.
 
     Raises:
-        ConflictError: there are none here, or the file is not what was recorded.
+        ConflictError: the weights are not cached, or their file is missing or has another size.
     """
     entry = current(found, weights_format)
     if entry is None:
@@ -125,17 +125,17 @@ def current_weights(site: ServerContext, found: FoundModel, weights_format: str)
 
 
 def look(path: Path) -> os.stat_result:
-    """What lies under a blob's name. It is opened, because a file that is there may still not be for us to read.
+    """Returns the `stat` of a blob's file. It opens the file, because this process may lack the right to read it.
 
     Raises:
-        OSError: no file that can be read.
+        OSError: there is no file that can be read.
     """
     with open_regular(path) as stream:
         return os.fstat(stream.fileno())
 
 
 def damaged(name: str, what: str) -> ConflictError:
-    """The error for a file that is not what was recorded."""
+    """Returns the error for a file that differs from its record."""
     return ConflictError(
         f"the weights of model {quoted(name)} {what}",
         hint="run `mirror sync` where the mirror is synced, which fetches them again",
@@ -154,10 +154,10 @@ def _none(site: ServerContext, found: FoundModel, weights_format: str) -> Confli
 
 
 def by_id(snapshot: Snapshot, model_id: str) -> FoundModel:
-    """The model of an id.
+    """Finds a model by its id.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such model.
     """
     row = snapshot.by_id(model_id, _FORMAT)
     if row is None:
@@ -166,12 +166,12 @@ def by_id(snapshot: Snapshot, model_id: str) -> FoundModel:
 
 
 def found_of(snapshot: Snapshot, row: ModelRow) -> FoundModel:
-    """A row with its weights."""
+    """Returns a row with its weights."""
     return FoundModel(row, tuple(snapshot.weights(row.id)))
 
 
 def gaps_of(snapshot: Snapshot, first_seen: datetime | None) -> Gaps:
-    """What fills a document up for clients that need more than the upstream sent."""
+    """Returns values for required fields that the upstream did not send."""
     return Gaps(snapshot.meta().get("organization_id", ""), format_time(first_seen) or "")
 
 
@@ -181,44 +181,46 @@ _KEPT = 4096
 
 
 class DocumentPage(NamedTuple):
-    """One page, and how many models the whole selection has."""
+    """The models of one page, and how many the whole selection has."""
 
     documents: list[Document]
     total: int
 
 
 class Pages:
-    """Remembers where pages ended. Threads may share it."""
+    """Reads pages of the list. It remembers where they ended, so that the next is found fast. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, object] = OrderedDict()
 
     def __len__(self) -> int:
-        """How much is remembered."""
+        """Returns how many entries are remembered."""
         return len(self._kept)
 
     def page(
         self, snapshot: Snapshot, picture: Hashable, selection: Selection, limit: int, offset: int
     ) -> DocumentPage:
-        """The page at an offset.
+        """Returns the page at an offset.
 
         Args:
-            picture: names the index that `snapshot` is of; another one is remembered apart.
+            picture: identifies the index of `snapshot`. Nothing remembered of another index is used.
         """
-        if selection.name is not None:  # those of one name are few, and names are the client's own words
+        if (
+            selection.name is not None
+        ):  # few models share a name, and clients could send any number of names to remember
             return DocumentPage(snapshot.documents(selection, limit, offset), snapshot.count(selection))
         after: Place | None = self._remembered((picture, selection, offset))
         documents = snapshot.documents(selection, limit, 0 if after else offset, after)
         total = self._once((picture, selection), lambda: snapshot.count(selection))
-        # A model without times has no place to go on from; few registries have one.
+        # Going on from a remembered place needs a time on every model.
         goes_on = self._once(picture, snapshot.all_dated)
         if documents and goes_on:
             self._remember((picture, selection, offset + len(documents)), documents[-1].place)
         return DocumentPage(documents, total)
 
     def _once(self, key: Hashable, ask: Callable[[], T]) -> T:
-        """The answer to a question that is asked of each picture once."""
+        """Returns what `ask` returns. It is called once for each key."""
         known: T | None = self._remembered(key)
         if known is None:
             known = ask()

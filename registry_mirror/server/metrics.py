@@ -1,4 +1,4 @@
-"""Counters for Prometheus. With several processes they are summed, through a folder that the parent made for them."""
+"""Metrics for Prometheus. With several processes they are summed, through a folder that the parent has made."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 
 class Metrics:
-    """What is counted. A route is a word of ours, never a path: paths have names in them and are without number."""
+    """The counters. A route is one of few words and not a path: paths have model names in them."""
 
     def __init__(self) -> None:
-        # The library chose when it was imported: in the parent, which had not made the folder yet.
+        # The library chose its storage when it was imported in the parent, before the folder was there.
         values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -51,14 +51,14 @@ class Metrics:
         self._let_go = Counter(
             "mirror_http_connections_let_go", "Connections that the server ended.", ("reason",), registry=self._registry
         )
-        # Finding a counter by its labels costs more than counting.
+        # Looking up a counter by its labels costs more than counting.
         self._known: dict[tuple[str, str, int], Counter] = {}
         self._sent: dict[str, Counter] = {}
         self._begun: dict[str, Histogram] = {}
 
     @staticmethod
     def now() -> float:
-        """Seconds since 1970."""
+        """Returns the time in seconds since 1970."""
         return time.time()
 
     def answered(self, route: str, method: str, status: int, sent: int, seconds: float) -> None:
@@ -79,23 +79,23 @@ class Metrics:
         self._begun[route].observe(seconds)
 
     def hit(self) -> None:
-        """Weights were asked for and are here."""
+        """Counts a request for weights that are here."""
         self._hits.inc()
 
     def not_cached(self) -> None:
-        """Weights were asked for and are not here."""
+        """Counts a request for weights that are not here."""
         self._absent.inc()
 
     def fetched(self, outcome: str) -> None:
-        """Weights were fetched through: `ok` or `failed`."""
+        """Counts a fetch for clients. `outcome` is `ok` or `failed`."""
         self._fetched.labels(outcome).inc()
 
     def let_go(self, reason: str) -> None:
-        """A connection was ended: `silent`, `idle`, `unread`, beyond its `share`, or all places `full`."""
+        """Counts an ended connection. `reason` is `silent`, `idle`, `unread`, `share` or `full`."""
         self._let_go.labels(reason).inc()
 
     def text(self, status: MirrorStatus | None, published: datetime | None, free_bytes: int | None) -> bytes:
-        """The page that Prometheus reads. `status` and `published` are None while there is no index."""
+        """Returns the page that Prometheus reads. `status` and `published` are None while there is no index."""
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             from prometheus_client.multiprocess import MultiProcessCollector
@@ -108,18 +108,18 @@ class Metrics:
 
 
 class _State(Collector):
-    """How the mirror is at the moment; the same whichever process is asked, so that nothing of it is to be summed."""
+    """The mirror's state. Every process reports the same values, so they are not summed."""
 
     def __init__(self, families: list[GaugeMetricFamily]) -> None:
         self._families = families
 
     def collect(self) -> list[GaugeMetricFamily]:
-        """All of it."""
+        """Returns all gauges."""
         return self._families
 
 
 def _age(moment: datetime | None, now: datetime) -> float | None:
-    """Seconds since then. Of a time that is still to come nobody knows it: then it is larger than any limit."""
+    """Returns the seconds since then; infinity for a time in the future, so that an alert on the age fires."""
     if moment is None:
         return None
     return math.inf if is_to_come(moment, now) else max(0.0, (now - moment).total_seconds())

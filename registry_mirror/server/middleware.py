@@ -1,4 +1,4 @@
-"""What every request goes through first: its id, the prefix, the counters, the access log."""
+"""What every request passes first: its id, the prefix, the counters, the access log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .context import Call, ServerContext
 
 LARGEST_HEAD = 64 << 10
-"""Bytes of a request before its body; more is no request of any client of ours."""
+"""Bytes of the longest path, query and headers of a request together. Known clients send far less."""
 
 _MISDIRECTED = (
     "this mirror asks for no key, so it answers to names of its own machine only; make client keys with `mirror keys"
@@ -33,7 +33,7 @@ _MISDIRECTED = (
 )
 
 _BUSY = "this server sends as much as it has memory for; try again in some seconds"
-_LARGE = 128 << 10  # bytes of a body that the server may keep a copy of
+_LARGE = 128 << 10  # bytes; Granian copies a smaller body whole
 
 _fault_log = logger("server")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -52,8 +52,9 @@ class HttpMiddleware:
     """Wraps the application.
 
     Args:
-        apps: what answers the routes with these words.
-        rest: what answers all others.
+        apps: the applications of the busy routes, by the word that `route_of` returns.
+        rest: the application of all other routes.
+        site: the mirror that is served.
         log: takes a line for each request; None for no log.
     """
 
@@ -63,14 +64,14 @@ class HttpMiddleware:
         self._apps, self._rest, self._site, self._log = apps, rest, site, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request, whatever happens in it."""
+        """Answers one request, whatever error occurs."""
         if scope["type"] != "http":
             await self._rest(scope, receive, send)
             return
         call = read_call(scope)
         call.raw_path, had = without_prefix(call.raw_path.partition(b"?")[0], self._site.path_prefix)
         call.prefix = (self._site.path_prefix or "") if had else ""
-        # Routes are told apart before anything is decoded: a name may have a line break in it, which no route matches.
+        # The route is found before anything is decoded: a name may contain a line break, which no pattern matches.
         scope = {**scope, CALL: call, "raw_path": call.raw_path, "path": call.raw_path.decode("latin-1")}
         route = route_of(call.raw_path)
         answer = _Answer(send, request_id(call.headers.get("x-request-id")))
@@ -92,7 +93,7 @@ class HttpMiddleware:
             raise
         except Exception:
             _fault_log.exception("request %s", answer.request_id)
-            if answer.status:  # the answer has begun: only a broken connection tells that it is not whole
+            if answer.status:  # the answer has begun: only ending the connection tells the client that it is incomplete
                 raise
             await answer.words(500, "a fault in registry-mirror; the server's log has it under this request's id")
         finally:
@@ -100,10 +101,10 @@ class HttpMiddleware:
             self._note(call, route, answer)
 
     async def _send_large(self, call: Call, answer: _Answer, body: bytes, receive: Receive) -> None:
-        """Sends a body that is in memory in pieces, so that the server keeps no copy for a client that does not read.
+        """Sends a large body in pieces, so that Granian copies little of it for a client that does not read.
 
         Raises:
-            TooManyBodiesError: too many bytes of bodies are in memory, or too many of this client's.
+            TooManyBodiesError: the bodies in memory, or those of this client, are too many.
         """
         place = 0
 
@@ -118,13 +119,13 @@ class HttpMiddleware:
             await send_pieces(self._site.bodies, following, len(body), receive, answer.send)
 
     def _is_misdirected(self, call: Call, route: str) -> bool:
-        """Whether nobody is asked for a key here, and the request is for a name that is not ours."""
+        """Returns whether requests need no key, and this one uses a host name that is not ours."""
         names = self._site.own_hosts
         if names is None or is_own(call.headers.get("host", "").strip(), names) or route == "health":
             return False
         try:
             return not self._site.guard.asks
-        except KeysUnreadableError:  # nobody is let in then
+        except KeysUnreadableError:  # then no request is let in
             return False
 
     def _note(self, call: Call, route: str, answer: _Answer) -> None:
@@ -134,7 +135,7 @@ class HttpMiddleware:
 
 
 class _Answer:
-    """Watches what is sent. A large body is kept back as `large`."""
+    """Watches what is sent. It keeps a large body back, as `large`."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -146,7 +147,7 @@ class _Answer:
         self.seconds = 0.0
 
     async def send(self, message: Message) -> None:
-        """Passes a message on. The start waits for the body, which may yet turn out to be too large."""
+        """Passes a message on. It holds the start back until the body comes, which may be too large."""
         if message["type"] == "http.response.start":
             self._start = message
             return
@@ -159,7 +160,7 @@ class _Answer:
         await self._send(message)
 
     async def begin(self) -> None:
-        """Sends the start, once."""
+        """Sends the start of the answer, once."""
         if self._start is None:
             return
         message, self._start = self._start, None
@@ -169,7 +170,7 @@ class _Answer:
         await self._send({**message, "headers": self._headers})
 
     async def words(self, status: int, message: str, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        """An error, where the application cannot give one."""
+        """Sends an error when the application cannot."""
         body = answers.error(status, message)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
@@ -177,24 +178,24 @@ class _Answer:
 
 
 def head_size(scope: Scope) -> int:
-    """Bytes of a request's path, query and headers."""
+    """Returns the bytes of a request's path, query and headers."""
     headers = sum(len(name) + len(value) for name, value in scope["headers"])
     return headers + len(scope["raw_path"]) + len(scope["query_string"])
 
 
 def request_id(given: str | None) -> str:
-    """The client's own id for the request, when it is fit to be logged; else a new one."""
+    """Returns the client's own id for the request if it can be logged, else a new one."""
     return given if given is not None and _ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def route_of(raw_path: bytes) -> str:
-    """A word for a path, of which there are few."""
+    """Returns the word for a path's route. There are few of them."""
     path = raw_path.decode("latin-1")
     return _PLAIN_ROUTES.get(path) or next((word for start, word in _ROUTES if path.startswith(start)), "other")
 
 
 def log_line(call: Call, status: int, sent: int, seconds: float, name: str, site: ServerContext) -> str:
-    """One request in one line. The query is left out: it may have a signature in it."""
+    """Formats one request as a line. It leaves out the query, which may contain a signature."""
     client = client_address(call.headers, call.peer, site.proxies) or "-"
     path = call.raw_path.decode("latin-1")[:200]
     client, holder, shown = (_UNSHOWN.sub("?", text) for text in (client, call.holder or "-", path))

@@ -1,4 +1,4 @@
-"""The models resource: list, get, download, versions, files; read-only."""
+"""The endpoint of the models resource: list, get, download, versions and files. Read-only."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 CHAIN = "X-Mirror-Chain"
 _PREFIX = API_PREFIX.encode()
-# SDKs try again after most statuses above 499, and not after 501.
+# Writes are answered with 501, after which SDKs do not try again, as they do after most others above 499.
 _WRITES = ("POST", "PUT", "PATCH", "DELETE")
 _READS = ("GET", "HEAD")
 _READ_ONLY = "this mirror is read-only: models are trained, changed and run upstream"
 
 
 class ModelsEndpoint(Endpoint):
-    """The resource as an ASGI application of its own, because it needs the path as it came."""
+    """The endpoint of the models resource."""
 
     def __init__(self, site: ServerContext) -> None:
         super().__init__(site)
         self._pages = Pages()
 
     async def answer(self, call: Call) -> Response:
-        """Answers one request."""
+        """Answers one request for models."""
         rest = call.raw_path[len(_PREFIX) :]
         if not call.raw_path.startswith(_PREFIX) or rest[:1] not in (b"", b"/"):
             return error_response(404, "no such address here")
@@ -54,7 +54,7 @@ class ModelsEndpoint(Endpoint):
         if asked.action is ModelAction.OTHER:
             return error_response(404, "a mirror has no such part of a model")
         if asked.action is ModelAction.LIST:
-            # On a thread: a page of a thousand models takes long enough for others to notice.
+            # On a thread, because a page of a thousand models would delay other requests.
             return await run_in_threadpool(self._list, call)
         return self._one(call, asked)
 
@@ -70,7 +70,7 @@ class ModelsEndpoint(Endpoint):
         return self.site.reader.read(listed)
 
     def _page(self, snapshot: Snapshot, picture: Hashable, query: ListQuery, who: Dialect) -> bytes:
-        # SDKs 1.8.0 to 1.60.0 know no other way from a name to a model, so this finds what `find` finds.
+        # SDKs 1.8.0 to 1.60.0 look up a name only this way, so it finds the same model as `find`.
         lookup = query.name is not None and query.status is None and not who.verbatim
         selection = Selection(
             query.status, query.model_type, lookup, lookup, query.name, types=who.types, statuses=who.statuses
@@ -99,11 +99,11 @@ class ModelsEndpoint(Endpoint):
     def _record(snapshot: Snapshot, asked: Address, who: Dialect) -> Response:
         found = record(snapshot, asked, who)
         body = answers.record(fitted(found.text, who, partial(gaps_of, snapshot, found.first_seen)))
-        # Only a mirror asks where it came from; everybody else is spared the question.
+        # Only a mirror needs the chain, which costs a query.
         return chained(body, snapshot.meta()) if who.verbatim else json_response(body)
 
     def _download(self, call: Call, found: FoundModel, wanted: artifacts.WantedArtifact) -> Response:
-        """An address of the weights; where they are to be fetched first, one that waits for them."""
+        """Answers with an address of the weights. If they have to be fetched first, it is one that waits for them."""
         site, base = self.site, call.base_url(self.site)
         artifacts.check_variant(found, wanted)
         entry = current(found, wanted.format)
@@ -131,6 +131,6 @@ class ModelsEndpoint(Endpoint):
 
 
 def chained(body: bytes, meta: dict[str, str]) -> Response:
-    """An answer that names the catalogs it came through, nearest first. A mirror that is one of them refuses it."""
+    """Returns an answer whose header names the catalogs it came through, nearest first. It reveals a circle."""
     links = filter(None, (meta.get("catalog_id"), meta.get("chain")))
     return json_response(body, headers={CHAIN: ", ".join(links)})

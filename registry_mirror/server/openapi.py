@@ -1,4 +1,4 @@
-"""What the server answers, as OpenAPI: for tools, and for the tests that throw anything at it."""
+"""The OpenAPI description of the server, for tools and for the tests that generate requests from it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _MODEL = {"name": "model", "in": "path", "required": True, "schema": _TEXT, "des
 
 
 async def openapi(_request: Request) -> Response:
-    """The description itself. It asks for no key: it says nothing of what is mirrored."""
+    """Answers the description. It needs no key, because it says nothing about the mirrored models."""
     return Response(_written(), headers={"Cache-Control": "no-store"}, media_type=JSON)
 
 
 @functools.cache
 def _written() -> str:
-    """As text, made once: whoever asks for it has shown no key."""
+    """Returns the description as text. It is made once, since anybody may ask for it."""
     return json.dumps(description(), indent=1)
 
 
 def description() -> dict[str, Any]:
-    """OpenAPI 3.1."""
+    """Returns the description in OpenAPI 3.1."""
     from .. import __version__
 
     return {

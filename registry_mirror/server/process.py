@@ -1,4 +1,4 @@
-"""Granian as a service needs it: it says when it listens, ends with 0 when it is told to, and reloads on SIGHUP."""
+"""Adapts Granian to run as a service: it reports when it listens, exits with 0 on a signal, and reloads on SIGHUP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .run import Loader
 
 BACKLOG = 1024
-"""Connections that wait to be accepted."""
+"""Length of the queue of connections that wait to be accepted."""
 _STEP = 0.1
 _OWN_SIGNAL_WITHIN = 1.0
 _UNTAKEN_MS = 60_000
@@ -32,34 +32,34 @@ _log = logger("server")
 
 
 class ServerProcess(Granian):  # type: ignore[misc, valid-type]
-    """The process that listens, and starts and ends the workers that answer."""
+    """The process that listens, and that starts and ends the workers."""
 
     def run(self, listener: socket.socket, ending: Connection, loader: Loader, renewed: Callable[[], Loader]) -> None:
         """Serves until a signal ends it.
 
         Args:
-            listener: bound to the address.
-            ending: told of the end as soon as the signal comes.
+            listener: the bound socket.
+            ending: gets a message as soon as a signal ends the server.
             loader: makes the application in a worker.
-            renewed: reads the settings anew, for SIGHUP.
+            renewed: reads the settings again, for SIGHUP.
         """
         self._listener, self._ending, self._loader, self._renewed = listener, ending, loader, renewed
         self._retired: list[Any] = []
         self.wrks: list[Any] = []
         self.main_loop_interrupt = _Flag()
-        self._on_terminal = _on_terminal()  # asked now: of one that is gone, the system says that it is none
-        self._ignores_hangup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # `nohup` says so
+        self._on_terminal = _on_terminal()  # checked now: isatty is false once the terminal is gone
+        self._ignores_hangup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # as `nohup` has set it
         self.serve(target_loader=loader, wrap_loader=False)
 
     def _init_shared_socket(self) -> None:
-        """Listens on the socket that was bound; Granian's own way tells nobody when it does."""
+        """Listens on the bound socket. Granian's own method does not report when it listens."""
         self._listener.listen(BACKLOG)
         self._listener.set_inheritable(True)
         self._ssp, self._sso, self._sfd = None, self._listener, self._listener.fileno()
         self._shd = SocketHolder(self._sfd, False, BACKLOG)  # type: ignore[call-arg]  # noqa: FBT003
 
     def signal_handler_reload(self, *args: object, **kwargs: object) -> None:
-        """Takes SIGHUP: a terminal that is gone sends it too, and ends what runs in it."""
+        """Handles SIGHUP. When a terminal closes, it sends SIGHUP too; then the server ends."""
         if self._ignores_hangup:
             return
         if self._on_terminal:
@@ -68,7 +68,7 @@ class ServerProcess(Granian):  # type: ignore[misc, valid-type]
             super().signal_handler_reload(*args, **kwargs)
 
     def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
-        """Takes SIGTERM and SIGINT, the second one too: it says nothing new."""
+        """Handles SIGTERM and SIGINT. A second signal changes nothing."""
         if not self.interrupt_signal:
             with contextlib.suppress(OSError):
                 self._ending.send_bytes(b"end")
@@ -78,12 +78,12 @@ class ServerProcess(Granian):  # type: ignore[misc, valid-type]
         return super()._spawn_worker(idx, target, self._loader)
 
     def _spawn_workers(self, spawn_target: object, target_loader: object) -> None:
-        # A signal between the fork and a worker's own handlers would be lost in it; it waits there instead.
+        # A signal between the fork and the worker's own handlers would be lost. Blocked, it waits in the worker.
         with blocked(_SIGNALS):
             super()._spawn_workers(spawn_target, target_loader)
 
     def _reload(self, spawn_target: object, target_loader: object) -> None:
-        """Starts workers with new settings; the old ones end when their last answer is sent."""
+        """Starts workers with new settings. The old workers end when their last answer is sent."""
         self.reload_signal = False
         self.main_loop_interrupt.clear()
         try:
@@ -106,8 +106,8 @@ class ServerProcess(Granian):  # type: ignore[misc, valid-type]
         super()._stop_workers()
 
     def shutdown(self, exit_code: int = 0) -> None:
-        """Ends the workers. 0 when a signal was the reason, also one that reached the workers first."""
-        # Ctrl-C and systemd tell the whole group, and a worker may end before its parent knows why.
+        """Ends the workers and exits: with 0 after a signal, also if it reached the workers first."""
+        # Ctrl-C and systemd signal the whole process group, so a worker may end before its parent gets the signal.
         if self.interrupt_children:
             self._wait_for_own_signal()
         if self.interrupt_signal:
@@ -121,10 +121,10 @@ class ServerProcess(Granian):  # type: ignore[misc, valid-type]
 
 
 class _Flag:
-    """What Granian's main loop waits for, in place of a `threading.Event`.
+    """Replaces the `threading.Event` that Granian's main loop waits for.
 
-    Two signals at once left the event's waiter asleep for ever: the system may hand one of them to another thread, and
-    then nothing wakes the one that waits for a lock. Somebody who sleeps for moments always wakes.
+    With two signals at once, the wait on the event never ended: the system may deliver one of them to another thread,
+    and then nothing wakes the main thread from its lock. A loop of short sleeps always sees the flag.
     """
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ def _on_terminal() -> bool:
 
 @contextlib.contextmanager
 def blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Holds signals back until the end of the block. A process that is started in it holds them back too."""
+    """Blocks signals until the end of the block. A process that is started in it inherits that."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
@@ -161,7 +161,7 @@ def blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
 
 
 def take_signals_in_worker() -> None:
-    """Lets in the signals that a new worker holds back: they end it, until the server takes them itself."""
+    """Unblocks the signals in a new worker. Until Granian sets its own handlers, they end the worker."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda *_: os._exit(0))
@@ -169,17 +169,19 @@ def take_signals_in_worker() -> None:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket bound to an address, on which nobody is listened to yet; port 0 takes a free one.
+    """Returns a socket that is bound to an address and does not listen yet. Port 0 takes a free port.
 
     Raises:
-        ConfigurationError: the address is taken, or is none of this machine's.
+        ConfigurationError: the address is in use, or this machine does not have it.
     """
     listener: socket.socket | None = None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it; it ends those whose client takes nothing
+        if hasattr(
+            socket, "TCP_USER_TIMEOUT"
+        ):  # connections inherit it; it ends those whose client acknowledges nothing
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNTAKEN_MS)
         listener.bind(address)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""The address that a client used, for absolute addresses that it can follow. Pure.
+"""The address under which a client reached the server, for links that it can follow. Pure.
 
-Forwarded headers are believed from a trusted proxy alone: anybody else could write them.
+Forwarded headers count only from a trusted proxy, because any client could send them.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 
 class BadHostError(ValueError):
-    """The Host header, or what a proxy forwards, is no host."""
+    """The Host header, or a forwarded header, is malformed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """The networks whose forwarded headers are believed."""
+    """The networks whose forwarded headers count."""
 
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
     @classmethod
     def of(cls, networks: Iterable[str]) -> TrustedProxies:
-        """From CIDR texts."""
+        """Parses networks in CIDR notation."""
         return cls(tuple(ipaddress.ip_network(each) for each in networks))
 
     def trust(self, address: str) -> bool:
-        """Whether a peer is one of them. An IPv4 address that came over an IPv6 socket counts as itself."""
+        """Returns whether an address is in one of them. An IPv4-mapped IPv6 address counts as IPv4."""
         return _within(address, self.networks)
 
 
@@ -52,7 +52,7 @@ def _within(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What the connection itself tells: the scheme, the peer's address, the server's own `host:port`."""
+    """What the connection itself tells: the scheme, the client's address, the server's own `host:port`."""
 
     scheme: str
     address: str
@@ -62,15 +62,17 @@ class Peer:
 def base_url(
     headers: Mapping[str, str], peer: Peer, proxies: TrustedProxies, public_url: str | None = None, prefix: str = ""
 ) -> str:
-    """The URL that a client reached this server under, without a slash at its end.
+    """Returns the URL under which a client reached this server, without a slash at its end.
 
     Args:
-        headers: of the request, keys in lower case.
-        public_url: what the operator says it is.
-        prefix: the configured one, where the request's path had it.
+        headers: the request's headers, with names in lower case.
+        peer: what the connection tells.
+        proxies: the trusted ones.
+        public_url: the configured URL, which then is the answer.
+        prefix: the configured prefix if the request's path had it.
 
     Raises:
-        BadHostError: a header is no host, scheme or path.
+        BadHostError: a header is malformed.
     """
     if public_url is not None:
         return public_url
@@ -90,10 +92,10 @@ def base_url(
 
 @functools.lru_cache(maxsize=1024)
 def is_own(host: str, names: frozenset[str]) -> bool:
-    """Whether a Host header names loopback, or one of `names` (in lower case). One that is absent does.
+    """Returns whether a Host header names loopback or one of `names` (in lower case), or is absent.
 
-    A page from elsewhere may have its own name lead to 127.0.0.1 (DNS rebinding) and then reads what is served there;
-    its name is in the header that the browser sends.
+    A foreign web page may let its own name resolve to 127.0.0.1 (DNS rebinding), and could then read what is served
+    there. The browser sends that name in the header.
     """
     if not host:
         return True
@@ -104,7 +106,7 @@ def is_own(host: str, names: frozenset[str]) -> bool:
 
 
 def client_address(headers: Mapping[str, str], peer: Peer, proxies: TrustedProxies) -> str:
-    """The client's address for the log: the last one in X-Forwarded-For that is not a trusted proxy's."""
+    """Returns the client's address: the last one in X-Forwarded-For that is not a trusted proxy's."""
     if "x-forwarded-for" not in headers or not proxies.trust(peer.address):
         return peer.address
     for hop in reversed([each.strip() for each in headers["x-forwarded-for"].split(",")]):
@@ -117,7 +119,7 @@ def client_address(headers: Mapping[str, str], peer: Peer, proxies: TrustedProxi
 
 @functools.lru_cache(maxsize=1024)
 def client_network(address: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 that a machine of IPv6 takes its addresses from."""
+    """Returns what counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -128,12 +130,12 @@ def client_network(address: str) -> str:
 
 
 def _last(headers: Mapping[str, str], name: str, default: str) -> str:
-    """A forwarded header's last value: the one that the trusted proxy itself wrote."""
+    """Returns a forwarded header's last value, which the trusted proxy itself wrote."""
     return headers.get(name, "").rpartition(",")[2].strip() or default
 
 
 def _is_address(text: str) -> bool:
-    """Whether a hop is an address. One with a scope is none here: any text may stand behind the %."""
+    """Returns whether a hop is an IP address. One with a scope does not count: any text may follow the %."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

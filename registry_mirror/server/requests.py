@@ -1,4 +1,4 @@
-"""What a request asks for: the address of a model and its action, and the fields of the query."""
+"""Parses requests: the model and action of a path, and the parameters of a query. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_SEGMENT = 1024
 
 
 class ModelAction(StrEnum):
-    """What can be asked of the models resource."""
+    """The actions of the models resource."""
 
     LIST = "list"
     GET = "get"
@@ -28,13 +28,13 @@ class ModelAction(StrEnum):
     FILES = "files"
     FILE_DOWNLOAD = "files/download"
     OTHER = "other"
-    """Something that the upstream may do and a mirror does not: a write, a prediction, a fork."""
+    """An action of the upstream that a mirror does not have: a write, a prediction, a fork."""
     NOWHERE = "nowhere"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One call. `model` is an id or a name, or a name alone when `by_name`."""
+    """The model and action of a path. `model` is an id or a name; with `by_name` it is a name."""
 
     action: ModelAction
     model: str = ""
@@ -42,7 +42,7 @@ class Address:
 
 
 class BadPathError(ValueError):
-    """The path is no path: a broken escape, not UTF-8, a NUL."""
+    """The path cannot be decoded: a broken escape, not UTF-8, a NUL."""
 
 
 _ACTIONS = {
@@ -55,13 +55,13 @@ _ACTIONS = {
 
 
 def address(rest: bytes) -> Address:
-    """What the part of the raw path after `API_PREFIX` asks for.
+    """Parses the part of the raw path after `API_PREFIX`.
 
-    Three addressings of a name have been in use: a filter of the list, `/by-name/NAME` (SDK 1.61.0 to 1.69.43) and the
-    plain segment (from 1.69.44).
+    SDKs have addressed a name in three ways: a filter of the list, `/by-name/NAME` (1.61.0 to 1.69.43) and the plain
+    segment (from 1.69.44).
 
     Raises:
-        BadPathError: it cannot be decoded.
+        BadPathError: the path cannot be decoded.
     """
     if rest == b"/":
         return Address(ModelAction.LIST)
@@ -76,7 +76,7 @@ def address(rest: bytes) -> Address:
 
 
 def segment(raw: bytes) -> str:
-    """One path segment, decoded once.
+    """Decodes one path segment, once.
 
     Raises:
         BadPathError: it cannot be decoded.
@@ -97,7 +97,7 @@ def segment(raw: bytes) -> str:
 
 
 def usual_id(text: str) -> str:
-    """What reads as a UUID, in its usual spelling; SDKs pass on ids in any. Everything else as it is."""
+    """Returns a UUID in its usual spelling, since SDKs pass on any; other text unchanged."""
     try:
         return str(uuid.UUID(text))
     except ValueError:
@@ -105,9 +105,9 @@ def usual_id(text: str) -> str:
 
 
 def without_prefix(raw_path: bytes, prefix: str | None) -> tuple[bytes, bool]:
-    """The raw path without the configured prefix, and whether it had it.
+    """Returns the raw path without the configured prefix, and whether it had the prefix.
 
-    A proxy may pass the prefix on or strip it; both are served.
+    A proxy may pass the prefix on or strip it. Both work.
     """
     if prefix:
         head = prefix.encode()
@@ -134,12 +134,12 @@ class FieldError:
     kind: str = "value_error"
 
     def as_json(self) -> dict[str, object]:
-        """As the upstream's framework words it."""
+        """Returns the error in the form of the upstream's framework."""
         return {"loc": ["query", self.name], "msg": self.message, "type": self.kind}
 
 
 class BadQueryError(ValueError):
-    """Parameters that are refused."""
+    """Parameters of a query are wrong."""
 
     def __init__(self, *errors: FieldError) -> None:
         super().__init__("; ".join(f"{each.name}: {each.message}" for each in errors))
@@ -148,7 +148,7 @@ class BadQueryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """What a list asks for; None for a filter that was not given."""
+    """The parameters of a list. A filter that was not given is None."""
 
     limit: int = DEFAULT_LIMIT
     offset: int = 0
@@ -158,10 +158,10 @@ class ListQuery:
 
 
 def parameters(query: bytes) -> dict[str, str]:
-    """The parameters of a query string.
+    """Parses a query string.
 
     Raises:
-        BadQueryError: it cannot be decoded, or names one twice.
+        BadQueryError: it cannot be decoded, or has a parameter twice.
     """
     text = query.decode("latin-1")
     if _BAD_ESCAPE_CURE.search(text):
@@ -183,13 +183,14 @@ def parameters(query: bytes) -> dict[str, str]:
 
 
 def list_query(given: Mapping[str, str], known_type: Callable[[str], bool] = TYPES.__contains__) -> ListQuery:
-    """A list's parameters.
+    """Checks the parameters of a list.
 
     Args:
-        known_type: whether some model has a type that was not known when this was written.
+        given: the parameters by name.
+        known_type: returns whether some model has this type, for types that are newer than this code.
 
     Raises:
-        BadQueryError: naming every parameter that is wrong.
+        BadQueryError: some are wrong; it names all of them.
     """
     errors = [FieldError(_shown(name), _unknown(name)) for name in given if name not in _FIELDS]
     limit = _number(given, "limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT, errors)
@@ -226,5 +227,5 @@ def _number(given: Mapping[str, str], name: str, default: int, low: int, high: i
 
 
 def _shown(name: str) -> str:
-    """A parameter's name, fit to be quoted in an answer."""
+    """Returns a parameter's name in a form that an answer can quote."""
     return "".join(letter if letter.isprintable() else "?" for letter in name[:64])

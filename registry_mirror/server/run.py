@@ -1,4 +1,4 @@
-"""Starting the server: the settings, the address, and the application in each process that answers."""
+"""Starts the server: the settings, the address, and the application in each process that answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PING_EVERY = 20_000
 _LINE = "%(asctime)s %(message)s"
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
 _QUIET_SECONDS = 8
-"""How long answers that are being sent may take to end when the server is told to stop; Docker kills after 10 s."""
+"""Seconds that answers may still take when the server is told to end. Docker kills after 10 s."""
 
 
 def serve(
@@ -48,12 +48,12 @@ def serve(
     say: Callable[[str], None],
     fetcher: Callable[[Settings], FetchProvider] | None = None,
 ) -> None:
-    """Serves until a signal ends it. SIGHUP has it read its settings anew, unless it was started on a terminal.
+    """Serves until a signal ends it. On SIGHUP it reads its settings again, unless it was started on a terminal.
 
     Args:
         read: reads the settings; called again for each SIGHUP.
-        say: takes a line for the operator, once clients can connect.
-        fetcher: made in the process that serves, where the settings say so.
+        say: takes a line for the operator when clients can connect.
+        fetcher: makes what fetches missing weights, in the process that serves; used only with `serve.fetch`.
 
     Raises:
         ConfigurationError: the settings cannot be used, or the address cannot be listened on.
@@ -92,18 +92,18 @@ def serve(
 
 
 def _same_place(new: Settings, old: Settings) -> Settings:
-    """The new settings, with those of the old that only a restart changes: processes that listen hold on to them."""
+    """Returns the new settings, but with the old values of those that only a restart can change."""
     stays = {name: getattr(old.serve, name) for name in ("host", "port", "workers", "max_connections")}
     return dataclasses.replace(new, serve=dataclasses.replace(new.serve, **stays))
 
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """Makes the application in the process that serves it. It is handed to that process, so it holds no secret.
+    """Makes the application in the process that serves it. It is passed to that process, so it holds no secret.
 
     Attributes:
-        ended: readable once the server was told to end.
-        connections: how many this process keeps.
+        ended: becomes readable when the server was told to end.
+        connections: how many connections this process may have.
     """
 
     plan: ServePlan
@@ -131,7 +131,7 @@ class Loader:
 
 
 def _when_told(ended: Connection, act: Callable[[], None]) -> None:
-    """Acts as soon as the end is told: Granian itself tells when every answer is sent, and a fetch may take long."""
+    """Calls `act` as soon as the end is announced. Granian waits for all answers first, and a fetch may be long."""
     loop = asyncio.get_running_loop()
 
     def told() -> None:
@@ -149,11 +149,11 @@ def _process(plan: ServePlan, port: int, accepted: int) -> ServerProcess:
         port=port,
         interface=Interfaces.ASGI,
         workers=serve.workers,
-        # Where both are spoken, Granian waits for the first bytes without limit. Over TLS that costs a handshake first,
-        # and SDKs that speak HTTP/2 do so there only.
+        # With both versions of HTTP, Granian waits for the first bytes without limit. Over TLS that costs a handshake,
+        # and SDKs use HTTP/2 only there.
         http=HTTPModes.http1 if serve.tls_cert is None else HTTPModes.auto,
         websockets=False,
-        # The buffer is what a client that does not read keeps in memory; a head has to fit in too.
+        # A client that does not read keeps a buffer of this size in memory. A request's head has to fit in.
         http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN, max_buffer_size=LARGEST_HEAD),
         http2_settings=HTTP2Settings(keep_alive_interval=_PING_EVERY, max_headers_size=LARGEST_HEAD),
         ssl_cert=serve.tls_cert,
@@ -167,8 +167,8 @@ def _process(plan: ServePlan, port: int, accepted: int) -> ServerProcess:
 
 
 def access_log(line: str) -> None:
-    """One line to standard error, in one write. `logging` would take as long as the answer."""
-    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or the disk that it goes to is full
+    """Writes a line to standard error in one write. `logging` would take as long as the answer."""
+    with contextlib.suppress(OSError, ValueError):  # the reader is gone, or the disk is full
         sys.stderr.write(f"{time.strftime(_TIME)} {line}\n")
 
 

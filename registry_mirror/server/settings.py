@@ -1,4 +1,4 @@
-"""From settings to a site, and what would make a server that gives away more than was meant."""
+"""Turns settings into a plan and the plan into a server, and refuses one that would give away more than was meant."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _MANY_NEED_A_KEY = "put at least 32 random characters in a file and name it as s
 
 @dataclass(frozen=True, slots=True)
 class ServePlan:
-    """What is decided before anything listens.
+    """What is decided before the server listens.
 
     Attributes:
-        asks: whether client keys are asked for.
-        base_url: where this machine reaches the server.
-        keyless: whether they are asked for while nobody has one.
+        asks: whether requests need a client key.
+        base_url: the URL under which this machine reaches the server.
+        keyless: whether requests need a key and there is none yet.
     """
 
     settings: Settings
@@ -47,7 +47,7 @@ class ServePlan:
     keyless: bool = False
 
     def described(self) -> str:
-        """One line for the operator."""
+        """Returns one line for the operator."""
         who = "client keys are asked for"
         if not self.asks:
             who = f"no keys: whoever reaches {self.settings.serve.host} may read"
@@ -57,7 +57,7 @@ class ServePlan:
 
 
 def keys_path(settings: Settings) -> Path:
-    """Where the client keys are kept."""
+    """Returns the path of the file of client keys."""
     return settings.serve.keys_file or Layout(settings.root).keys
 
 
@@ -65,7 +65,7 @@ def decide(settings: Settings, port: int) -> ServePlan:
     """Checks the settings against each other, and reads the keys.
 
     Raises:
-        ConfigurationError: they do not go together, or a file cannot be read.
+        ConfigurationError: the settings contradict each other, or a file cannot be read.
     """
     serve = settings.serve
     ring = KeyRing(keys_path(settings))
@@ -86,19 +86,19 @@ def decide(settings: Settings, port: int) -> ServePlan:
 
 
 def shown_host(host: str) -> str:
-    """An address under which people reach a server that listens on `host`."""
+    """Returns an address under which others reach a server that listens on `host`."""
     if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         return host
     family, elsewhere = (socket.AF_INET6, "2001:db8::1") if host == "::" else (socket.AF_INET, "192.0.2.1")
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asked:
-        asked.connect((elsewhere, 9))  # sends nothing: the system only chooses the address that it would send from
+        asked.connect((elsewhere, 9))  # sends nothing; the system only chooses its own address for that route
         found: str = asked.getsockname()[0]
         return found
     return "::1" if host == "::" else "127.0.0.1"
 
 
 def _asks(settings: Settings, ring: KeyRing) -> bool:
-    """Whether keys are asked for from the start. What is lost must open no door that a proxy may stand behind."""
+    """Returns whether requests need a key from the start. A lost file of keys must not open a server behind a proxy."""
     serve, closes = settings.serve, ring.closes()
     if serve.without_keys:
         if serve.require_keys:
@@ -130,7 +130,7 @@ def _check_tls(certificate: Path | None, key: Path | None) -> None:
     if certificate is None or key is None:
         return
     try:
-        # A key with a password would be asked for on a terminal that a service does not have.
+        # Without `password`, OpenSSL would ask for one on the terminal, which a service does not have.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
         reason = _tls_reason(error)
@@ -141,7 +141,7 @@ def _check_tls(certificate: Path | None, key: Path | None) -> None:
 
 
 def _tls_reason(error: OSError | ValueError) -> str:
-    """OpenSSL's own words say little to whoever has not read its source."""
+    """Explains an error of OpenSSL, whose own texts say little."""
     raw = getattr(error, "strerror", None) or str(error)
     if not isinstance(error, ssl.SSLError):
         return raw
@@ -151,7 +151,7 @@ def _tls_reason(error: OSError | ValueError) -> str:
 
 
 def site_of(plan: ServePlan, fetcher: Callable[[Settings], FetchProvider] | None) -> ServerContext:
-    """The site of a plan, made in the process that serves it."""
+    """Makes the server's context from a plan, in the process that serves."""
     settings, layout = plan.settings, Layout(plan.settings.root)
     serve = settings.serve
     return ServerContext(
@@ -170,7 +170,7 @@ def site_of(plan: ServePlan, fetcher: Callable[[Settings], FetchProvider] | None
 
 
 def _own_hosts(settings: Settings) -> frozenset[str] | None:
-    """On loopback whoever is not asked for a key has to use a name of ours, unless everybody is meant."""
+    """Returns the host names that a request without a key may use. None allows any name."""
     serve = settings.serve
     if serve.without_keys or not is_loopback(serve.host):
         return None

@@ -1,6 +1,6 @@
-"""Download addresses that authorise themselves. SDKs send no key to them, so a signature with an end stands in for it.
+"""Signed download addresses. SDKs send no key to them, so an address carries a signature that expires.
 
-A signature names the client key that it was made for: when that key is revoked, its addresses end with it.
+A signature names the client key that it was made for. When that key is revoked, its addresses become invalid.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Grant:
     """What a signature allows.
 
     Attributes:
-        path: of the address, without host and prefix.
-        holder: the client key that it was made for; empty for none.
-        name: what a person would call the file.
-        expires: seconds since 1970.
+        path: the path of the address, without host and prefix.
+        holder: the ticket of the client key that it was made for; empty for none.
+        name: the file name for the client.
+        expires: in seconds since 1970.
     """
 
     path: str
@@ -43,11 +43,11 @@ class Grant:
 
 
 class BadSignatureError(ValueError):
-    """The address was not made here, was changed, or has ended. The text says which of the two to do about it."""
+    """The address was not made here, was changed, or has expired. The text says what to do."""
 
 
 class Signer:
-    """Makes and checks signatures with one key. `ttl` is in seconds."""
+    """Makes and checks signatures with one key. `ttl` is the life of an address in seconds."""
 
     def __init__(self, key: Secret, ttl: float) -> None:
         self._key = key.reveal().encode("utf-8", "surrogateescape")
@@ -57,19 +57,21 @@ class Signer:
         return "Signer('****')"
 
     def query(self, path: str, now: float, *, holder: str = "", name: str = "") -> str:
-        """The query string that makes `path` an address of its own."""
+        """Returns the query string that makes `path` a signed address. `now` is in seconds since 1970."""
         grant = Grant(path, holder, name, int(now + self._ttl))
         given = {key: str(getattr(grant, key)) for key in _FIELDS}
         return urlencode({key: value for key, value in given.items() if value} | {"signature": self._signature(grant)})
 
     def check(self, path: str, given: Mapping[str, str], now: float) -> Grant:
-        """What an address allows.
+        """Checks a signed address and returns what it allows.
 
         Args:
+            path: its path, without host and prefix.
             given: its query parameters.
+            now: in seconds since 1970.
 
         Raises:
-            BadSignatureError: nothing.
+            BadSignatureError: the signature is missing, wrong or expired.
         """
         expires = given.get("expires", "")
         if not (expires.isascii() and expires.isdecimal() and len(expires) < 20):
@@ -89,15 +91,15 @@ class Signer:
 
 
 def process_key() -> Secret:
-    """A key that ends with the process."""
+    """Returns a new random key for the life of this process."""
     return Secret(secrets.token_urlsafe(48))
 
 
 def key_from_file(path: Path) -> Secret:
-    """The key in a file: its bytes without white space around them.
+    """Reads the key from a file: its bytes without white space around them.
 
     Raises:
-        ConfigurationError: it cannot be read, or is too short to be secret.
+        ConfigurationError: the file cannot be read, or the key is too short.
     """
     cure = f"put at least {_SHORTEST} random characters in it: head -c 48 /dev/urandom | base64"
     try:

@@ -1,4 +1,4 @@
-"""What the status page is asked for, and what the mirror knows of it."""
+"""Parses the query of the status page, and collects what the page shows."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class PageQuery:
 
     @property
     def offset(self) -> int:
-        """How many models stand before it."""
+        """How many models come before this page."""
         return (self.page - 1) * PAGE_SIZE
 
     def of(self, state: State) -> PageQuery:
-        """The first page of the same search among models of another state."""
+        """Returns the first page of the same search among models of another state."""
         return replace(self, state=state, page=1)
 
     def at(self, page: int) -> PageQuery:
-        """Another page of the same view."""
+        """Returns another page of the same view."""
         return replace(self, page=page)
 
     def address(self, prefix: str) -> str:
-        """Where this view is, as a path under `prefix`."""
+        """Returns the link to this view: a path under `prefix`."""
         given = {"q": self.text, "status": "" if self.state is State.LIVE else str(self.state)}
         given["page"] = "" if self.page == 1 else str(self.page)
         query = urlencode({name: value for name, value in given.items() if value}, errors="replace")
@@ -63,10 +63,10 @@ class PageQuery:
 
 
 def page_query(given: Mapping[str, str]) -> PageQuery:
-    """The view that these parameters ask for. Empty ones count as absent: a form sends all that it has.
+    """Parses the parameters of the page. Empty ones count as absent, because a form sends all its fields.
 
     Raises:
-        BadQueryError: naming every parameter that is wrong.
+        BadQueryError: some are wrong; it names all of them.
     """
     known = f"no such parameter; those known are {', '.join(_FIELDS)}"
     errors = [FieldError(clean(name, 64), known) for name in given if name not in _FIELDS]
@@ -87,14 +87,14 @@ MOST_FAILURES = 20
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The file system of the root, in bytes. `free` is what an ordinary user may still write."""
+    """The file system of the root, in bytes. `free` is what an ordinary user can still write."""
 
     size: int
     free: int
 
     @property
     def used(self) -> int:
-        """All that is not free, a reserve of the administrator's included."""
+        """All that is not free, including the reserve for the administrator."""
         return self.size - self.free
 
 
@@ -103,7 +103,7 @@ class Listed:
     """One model of the list.
 
     Attributes:
-        weights: the current ones, each with whether its file is in the store as it was recorded.
+        weights: the current weights, each with whether its file is in the store with the recorded size.
     """
 
     row: ModelRow
@@ -112,12 +112,12 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class IndexFacts:
-    """What the index says, all of it from one picture.
+    """What the index says, all of it from one snapshot.
 
     Attributes:
-        meta: of the whole.
+        meta: the index's own facts.
         tally: how many models the search finds in each state.
-        failures: the latest of the open ones, of `failure_count`.
+        failures: the latest of the `failure_count` open failures.
     """
 
     meta: Mapping[str, str]
@@ -130,7 +130,7 @@ class IndexFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that the page shows. `problem` says why `index` is None, when it is."""
+    """Everything that the page shows. `problem` says why `index` is None."""
 
     at: datetime
     index: IndexFacts | None
@@ -151,7 +151,7 @@ class Facts:
 
 
 def look_up(site: ServerContext, query: PageQuery) -> Facts:
-    """Everything for one view of the page. It reads files, so it belongs on a thread."""
+    """Collects everything for one view of the page. It reads files, so call it on a thread."""
     index: IndexFacts | None = None
     problem: NoIndexError | None = None
     try:
@@ -187,7 +187,7 @@ def _is_here(layout: Layout, entry: WeightsEntry) -> bool:
 
 
 def disk_of(folder: Path) -> Disk | None:
-    """The file system of a folder; None where it does not say."""
+    """Returns the file system of a folder; None if it does not tell its size."""
     try:
         found = os.statvfs(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""The status page: one document for people, with its style inside and nothing else to load."""
+"""The status page: one HTML document that loads nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _CODE = re.compile(r"`([^`]+)`")
 
 
 class StatusPage:
-    """The page. It asks for a key where keys are asked for; a browser sends one as a password, with any user name."""
+    """The endpoint of the page. If requests need a key, a browser sends it as a password, with any user name."""
 
     def __init__(self, site: ServerContext) -> None:
         self._site = site
@@ -60,9 +60,9 @@ class StatusPage:
             call.holder = self._site.guard.admit(call.headers)
             query = page_query(parameters(call.query))
             base = call.base_url(self._site)
-            # On a thread: the list is searched from one end to the other, and files are looked at.
+            # On a thread, because it searches the whole list and looks at files.
             body = await run_in_threadpool(self._body, call, query, base)
-        except Exception as error:  # noqa: BLE001 - an answer in any case
+        except Exception as error:  # noqa: BLE001 - any error gets an answer
             return response_of(error)
         return Response(body, headers=self._headers)
 
@@ -70,7 +70,7 @@ class StatusPage:
         facts = look_up(self._site, query)
         if facts.problem is not None:
             _log.error("%s", facts.problem)
-        # Paths, not whole addresses: a form and a download then stay with the origin that the browser knows.
+        # Links are paths without a host, so that forms and downloads stay on the origin that the browser knows.
         prefix = urlsplit(base).path
         now, holder = self._site.metrics.now(), self._site.guard.ticket(call.holder)
 
@@ -83,7 +83,7 @@ class StatusPage:
 
 
 def headers(style: str) -> dict[str, str]:
-    """What a browser is told: nothing may be loaded or run, and the one style is known by its digest."""
+    """Returns the security headers: the page may load and run nothing, and its one style is known by its digest."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = {
         "default-src": "'none'",
@@ -116,10 +116,10 @@ def _environment() -> Environment:
 
 
 def _finalized(value: object) -> object:
-    """The last thing before escaping, so that no text can bring a control character onto the page."""
+    """Runs before escaping, so that no text brings a control character onto the page."""
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _code(text: str) -> Markup:
-    """Escapes, and sets what stands in backticks as code."""
+    """Escapes a text, and turns what is in backticks into code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(clean(text)))))  # noqa: S704 - escaped just before

@@ -1,4 +1,4 @@
-"""From facts to what the template of the status page writes. Pure: every text comes out cleaned and cut."""
+"""Turns facts into the values that the template of the status page shows. Pure. Every text is cleaned and cut."""
 
 from __future__ import annotations
 
@@ -63,18 +63,21 @@ _BAD_INDEX = "There is one, and this version cannot read it; the server's log sa
 
 
 def page(facts: Facts, query: PageQuery, base_url: str, prefix: str, link: Link) -> PageView:
-    """The page.
+    """Returns the page.
 
     Args:
-        prefix: in front of every path on it.
-        link: the address that gives weights to a browser, from an entry and a file name.
+        facts: what to show.
+        query: the view.
+        base_url: the URL under which the browser reached the server.
+        prefix: comes before every path on the page.
+        link: returns the address of weights for a browser, from an entry and a file name.
     """
     index = facts.index
     meta = index.meta if index else {}
     run = run_of(facts.last_run.record)
     tone, fresh = freshness(facts)
     if tone == "good" and run is not None and run.tone != "good":
-        tone = "warn"  # nothing green above a notice that the last run failed
+        tone = "warn"  # no green badge beside a notice that the last run failed
     return PageView(
         title="Model mirror",
         upstream=clean(meta.get("base_url", ""), LONGEST),
@@ -104,7 +107,7 @@ def page(facts: Facts, query: PageQuery, base_url: str, prefix: str, link: Link)
 
 
 def freshness(facts: Facts) -> tuple[str, str]:
-    """A tone and words for how old the mirror is."""
+    """Returns a tone and words for the age of the mirror."""
     synced = facts.last_run.last_synced_at
     if synced is None:
         return "bad", "never synced"
@@ -115,9 +118,9 @@ def freshness(facts: Facts) -> tuple[str, str]:
 
 
 def notices(facts: Facts, run: RunView | None) -> Iterator[Notice]:
-    """What is wrong, the worst first."""
+    """Yields what is wrong, the worst first."""
     if facts.problem is not None:
-        # The error itself names a path of this machine, which is not for whoever looks at the page.
+        # The error's own text names a path of this machine, which visitors of the page should not see.
         yield (
             Notice("bad", "This mirror has no index yet", _NO_INDEX)
             if facts.absent
@@ -140,7 +143,7 @@ def notices(facts: Facts, run: RunView | None) -> Iterator[Notice]:
 
 
 def totals_of(totals: Totals) -> dict[str, str]:
-    """The numbers at the top."""
+    """Returns the numbers at the top."""
     live = sum(totals.statuses.values())
     known = [(str(status), totals.statuses.get(status, 0)) for status in _IN_ORDER]
     known += [("other", live - sum(count for _, count in known)), ("gone", totals.gone)]
@@ -155,14 +158,14 @@ def totals_of(totals: Totals) -> dict[str, str]:
 
 
 def chips(tally: Mapping[State, int], query: PageQuery, prefix: str) -> Iterator[Chip]:
-    """The filters that would show something, and the chosen one."""
+    """Yields the filters that would show something, and the chosen one."""
     for state, label in _LABELS.items():
         if tally[state] or state in _ALWAYS or state is query.state:
             yield Chip(label, number(tally[state]), query.of(state).address(prefix), state is query.state)
 
 
 def pager(count: int, query: PageQuery, prefix: str) -> Pager:
-    """The place of a page among `count` models."""
+    """Returns the links to the pages around this one, among `count` models."""
     pages = max(1, -(-count // PAGE_SIZE))
     last = min(count, query.offset + PAGE_SIZE)
     inside = query.page <= pages
@@ -178,7 +181,7 @@ def pager(count: int, query: PageQuery, prefix: str) -> Pager:
 
 
 def model(listed: Listed, link: Link) -> ModelView:
-    """One row."""
+    """Returns one row of the list."""
     row, fields = listed.row, decoded(listed.row.document)
     status = "gone" if row.gone_at is not None else row.status
     return ModelView(
@@ -212,14 +215,14 @@ def _why_not(status: str) -> str:
 
 
 def failure(one: OpenFailure) -> Failed:
-    """Weights that could not be fetched so far."""
+    """Returns weights that could not be fetched so far."""
     failed, name = one.failure, clean(one.name, LONGEST) or "(no name)"
     said = f"{clean(failed.format, 20)}, {counted(failed.attempts, 'attempt')}"
     return Failed(name, clean(failed.error, LONGEST_ERROR), said, When.of(failed.last_failed_at))
 
 
 def run_of(record: Mapping[str, Any] | None) -> RunView | None:
-    """The last run, however its record may have been damaged."""
+    """Returns the last run. It takes any record, also a damaged one."""
     if record is None:
         return None
     outcome = clean(_text(record, "outcome"), 20) or "unknown"
@@ -263,7 +266,7 @@ def _count(value: object) -> int | None:
 
 
 def disk_bar(disk: Disk | None, index: IndexFacts | None) -> DiskBar | None:
-    """How full the file system is."""
+    """Returns how full the file system is."""
     if disk is None:
         return None
     mirror = min(index.totals.bytes if index else 0, disk.used)

@@ -1,4 +1,4 @@
-"""The parts of the status page as values, and the words in them."""
+"""The parts of the status page as values, and how numbers and times are written in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LONGEST = 120
 LONGEST_ERROR = 400
-_JOINERS = "\u200c\u200d"  # inside emoji and in several scripts; they move nothing
+_JOINERS = "\u200c\u200d"  # joiners occur in emoji and several scripts, and are harmless
 _LARGEST = 1e15
 _MOST_METRICS = 3
 _LEADING = ("map", "map50", "map_50", "map50_95", "miou", "iou", "accuracy", "dice", "f1", "precision", "recall")
@@ -48,7 +48,7 @@ def minute(moment: datetime | None) -> str:
 
 
 def number(count: int) -> str:
-    """`12,345`."""
+    """Formats a count: `12,345`."""
     return f"{count:,}"
 
 
@@ -58,21 +58,23 @@ def counted(count: int, word: str) -> str:
 
 
 def words(term: str | None) -> str:
-    """`object_detection` as people write it."""
+    """Returns `object_detection` as people write it: `object detection`."""
     return (term or "").replace("_", " ")
 
 
 def headline(metrics: object) -> list[tuple[str, str]]:
-    """The few metrics that say most, rounded: those that people compare models by, else the first ones."""
+    """Returns up to three metrics, rounded: those that people compare models by, else the first."""
     if not isinstance(metrics, dict):
         return []
     usable: Mapping[str, float] = {str(name): value for name, value in metrics.items() if _is_number(value)}
-    ordered = sorted(usable, key=lambda name: _place(name.lower()))  # stable: the rest as the upstream has them
+    ordered = sorted(
+        usable, key=lambda name: _place(name.lower())
+    )  # a stable sort keeps the upstream's order of the rest
     return [(clean(words(name), _LONGEST_LABEL), rounded(usable[name])) for name in ordered[:_MOST_METRICS]]
 
 
 def rounded(value: float) -> str:
-    """Three decimals below 10, fewer above, two digits of a tiny one; no zeros that say nothing."""
+    """Formats a number: three decimals below 10, fewer above, two digits if it is tiny; no trailing zeros."""
     if isinstance(value, int) or abs(value) >= _LARGEST / 1e6:
         return f"{value:,.0f}"
     if 0 < abs(value) < 0.001:
@@ -82,7 +84,7 @@ def rounded(value: float) -> str:
 
 
 def _is_number(value: object) -> bool:
-    # The comparison also keeps out NaN, the infinities, and whole numbers that no float can hold.
+    # The comparison also excludes NaN, infinities, and integers that no float can hold.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
 
 
@@ -92,7 +94,7 @@ def _place(name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to know before anything else. `level` is `bad` or `warn`."""
+    """A warning at the top of the page. `level` is `bad` or `warn`."""
 
     level: str
     title: str
@@ -101,20 +103,20 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A moment for people and, in `exact`, for machines."""
+    """A time for people and, in `exact`, for machines."""
 
     text: str
     exact: str
 
     @classmethod
     def of(cls, moment: datetime | None, form: Callable[[datetime], str] = minute) -> When | None:
-        """None for None."""
+        """Formats a time; returns None for None."""
         return None if moment is None else cls(form(moment), format_time(moment) or "")
 
 
 @dataclass(frozen=True, slots=True)
 class FileView:
-    """Weights that the index names. `link` is empty where the file is not in the store."""
+    """Weights of a model. `link` is empty if the file is not in the store."""
 
     format: str
     size: str
@@ -142,7 +144,7 @@ class ModelView:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A filter. `count` is of the models that the search finds."""
+    """A filter. `count` says how many models of the search it shows."""
 
     label: str
     count: str
@@ -152,7 +154,7 @@ class Chip:
 
 @dataclass(frozen=True, slots=True)
 class Pager:
-    """Where this page stands; an address is empty where there is nothing."""
+    """The position of this page, and links to others; a link is empty if there is no such page."""
 
     said: str
     page: int
@@ -187,7 +189,7 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class DiskBar:
-    """Parts of the file system in percent, and in words."""
+    """How full the file system is, in percent and in words."""
 
     mirror: float
     others: float
