@@ -1,6 +1,6 @@
 # make demo             the main job, on an upstream in a box
 # make test             lint, types and the whole test suite
-# make test-kill        3,000 kills at random instants (KILLS=…, KILL_SEED=…), where the suite has 100
+# make test-kill        3,000 kills at random instants (KILLS=…, KILL_SEED=…) and 300 damages (DAMAGES=…), where the suite has 100 of each
 # make test-sdk-matrix  twelve versions of the platform's SDK against `mirror serve`, not only three
 # make test-matrix      a smoke of the suite on Python 3.11 to 3.14 and on the oldest libraries allowed (MATRIX=full: all of it)
 # make coverage         the suite with coverage by branch, and the gate on it
@@ -32,11 +32,13 @@ test: lint types
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 KILLS ?= 3000
+DAMAGES ?= 300
 KILL_SEED ?= $(shell date +%s)
 
 test-kill: $(VENV)/.dev
 	@echo "seed $(KILL_SEED)"
-	KILLS=$(KILLS) KILL_SEED=$(KILL_SEED) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/sync/test_kill_random.py
+	KILLS=$(KILLS) KILL_SEED=$(KILL_SEED) DAMAGES=$(DAMAGES) $(BIN)/python -m pytest $(PYTEST_ARGS) \
+	  tests/sync/test_kill_random.py tests/index/test_damage.py
 
 test-sdk-matrix: $(VENV)/.dev
 	SDK_MATRIX=all $(BIN)/python -m pytest $(PYTEST_ARGS) tests/server/test_sdk_matrix.py
