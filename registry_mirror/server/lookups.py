@@ -206,9 +206,8 @@ class Pages:
         Args:
             picture: identifies the index of `snapshot`. Nothing remembered of another index is used.
         """
-        if (
-            selection.name is not None
-        ):  # few models share a name, and clients could send any number of names to remember
+        # Few models share a name, and clients could send any number of names to remember.
+        if selection.name is not None:
             return DocumentPage(snapshot.documents(selection, limit, offset), snapshot.count(selection))
         after: Place | None = self._remembered((picture, selection, offset))
         documents = snapshot.documents(selection, limit, 0 if after else offset, after)

@@ -67,9 +67,8 @@ def headline(metrics: object) -> list[tuple[str, str]]:
     if not isinstance(metrics, dict):
         return []
     usable: Mapping[str, float] = {str(name): value for name, value in metrics.items() if _is_number(value)}
-    ordered = sorted(
-        usable, key=lambda name: _place(name.lower())
-    )  # a stable sort keeps the upstream's order of the rest
+    # The sort is stable, so the rest stay in the upstream's order.
+    ordered = sorted(usable, key=lambda name: _place(name.lower()))
     return [(clean(words(name), _LONGEST_LABEL), rounded(usable[name])) for name in ordered[:_MOST_METRICS]]
 
 
