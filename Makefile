@@ -2,7 +2,7 @@
 # make test             lint, types and the whole test suite
 # make test-kill        3,000 kills at random instants (KILLS=…, KILL_SEED=…) and 300 damages (DAMAGES=…), where the suite has 100 of each
 # make test-sdk-matrix  twelve versions of the platform's SDK against `mirror serve`, not only three
-# make test-matrix      a smoke of the suite on Python 3.11 to 3.14 and on the oldest libraries allowed (MATRIX=full: all of it)
+# make test-matrix      a smoke of the suite on Python 3.11 to 3.14 and on the oldest libraries allowed (MATRIX=full: all of it; MATRIX=others: not on the Python of .venv)
 # make coverage         the suite with coverage by branch, and the gate on it
 # make docs             writes config.example.toml and the reference of docs/configuration.md from the settings
 # make lock             renews the versions that development and CI install
@@ -50,8 +50,8 @@ coverage: $(VENV)/.dev
 
 MATRIX ?= smoke
 
-test-matrix:
-	@$(PYTHON) tests/tools/matrix.py $(MATRIX)
+test-matrix: $(VENV)/.dev
+	@$(BIN)/python tests/tools/matrix.py $(MATRIX)
 
 lock: $(VENV)/bin/python
 	$(PIP) install --upgrade --editable '.[dev]'

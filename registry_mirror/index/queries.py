@@ -53,15 +53,15 @@ _TALLY = f"SELECT {TALLY} FROM models m"  # noqa: S608 - nothing in it comes fro
 # An id wins over a name, and a name means its best-ranked model. SQLite answers both subqueries from an index alone.
 _CURRENT = """
 SELECT md5, size FROM weights WHERE model_id = coalesce(
-    (SELECT id FROM models WHERE id = ?1),
-    (SELECT id FROM models WHERE name = ?1 ORDER BY rank, created DESC, updated DESC, id DESC LIMIT 1)
-) AND format = ?2 AND current
+    (SELECT id FROM models WHERE id = ?),
+    (SELECT id FROM models WHERE name = ? ORDER BY rank, created DESC, updated DESC, id DESC LIMIT 1)
+) AND format = ? AND current
 """
 _RECORD = """
 SELECT document, first_seen, gone_at IS NOT NULL FROM models WHERE id = coalesce(
-    (SELECT id FROM models WHERE id = ?1),
-    (SELECT id FROM models WHERE id = ?2),
-    (SELECT id FROM models WHERE name = ?3 ORDER BY rank, created DESC, updated DESC, id DESC LIMIT 1)
+    (SELECT id FROM models WHERE id = ?),
+    (SELECT id FROM models WHERE id = ?),
+    (SELECT id FROM models WHERE name = ? ORDER BY rank, created DESC, updated DESC, id DESC LIMIT 1)
 )
 """
 _REMEMBERED = 10_000
@@ -198,7 +198,8 @@ class Snapshot:
         if (model, weights_format) not in self._current:
             if len(self._current) >= _REMEMBERED:
                 self._current.clear()
-            rows = self._connection.execute(_CURRENT, (storable(model), weights_format)).fetchall()
+            asked = storable(model)
+            rows = self._connection.execute(_CURRENT, (asked, asked, weights_format)).fetchall()
             self._current[model, weights_format] = rows[0] if len(rows) == 1 else None
         return self._current[model, weights_format]
 
