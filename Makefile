@@ -7,7 +7,7 @@
 # make docs             writes config.example.toml and the reference of docs/configuration.md from the settings
 # make lock             renews the versions that development and CI install
 # make bench            how fast it is beside curl, aria2, nginx and others; bench-quick: the same in a minute, and less sure
-# All set up what they need in .venv; all need Python 3.11+, make and a package index.
+# All set up what they need in .venv and .envs; all need Python 3.11+, make and a package index.
 
 # Two workers also on larger machines: the suite starts servers and subprocesses of its own.
 PYTEST_ARGS ?= -n 2

@@ -180,15 +180,15 @@ def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
         yield items[start : start + _BATCH]
 
 
-def in_turns(items: Sequence[T], rest: Callable[[float], None]) -> Iterator[Sequence[T]]:
+def in_turns(items: Sequence[T], pause: Callable[[float], None]) -> Iterator[Sequence[T]]:
     """Yields the items in batches for one transaction each, and pauses in between so that other writers can work.
 
     Args:
-        rest: called with the seconds to pause; may raise.
+        pause: called with the seconds to pause; may raise.
     """
     for start in range(0, len(items), _TURN):
         if start:
-            rest(_LET_IN)
+            pause(_LET_IN)
         yield items[start : start + _TURN]
 
 

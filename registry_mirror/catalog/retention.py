@@ -111,7 +111,7 @@ class Retention:
         name_of: Callable[[Holding], str],
         *,
         evicted_at: datetime | None = None,
-        rest: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None] = time.sleep,
     ) -> list[Holding]:
         """Deletes rows of weights, so that the next index does not name them. Their blobs stay and get a note.
 
@@ -123,13 +123,13 @@ class Retention:
             name_of: returns the name of a row's blob.
             evicted_at: the time of the eviction, if the weights make room for others: a sync then does not fetch them
                 again while the model is unchanged.
-            rest: called with the seconds to pause between transactions; may raise.
+            pause: called with the seconds to pause between transactions; may raise.
 
         Returns:
             The rows that were deleted.
         """
         done: list[Holding] = []
-        for turn in in_turns(list(reasons), rest):
+        for turn in in_turns(list(reasons), pause):
             with self._database.writing() as connection:
                 present = set(_holdings(connection, {held.model_id for held in turn}))
                 going = [held for held in turn if held in present]
@@ -138,13 +138,13 @@ class Retention:
             done += going
         return done
 
-    def note_unnamed(self, blobs: Collection[str], now: datetime, rest: Callable[[float], None] = time.sleep) -> None:
+    def note_unnamed(self, blobs: Collection[str], now: datetime, pause: Callable[[float], None] = time.sleep) -> None:
         """Starts the grace period of blobs that neither a row nor the published index names.
 
-        A grace period that has started already continues. `rest` is as in `let_go`.
+        A grace period that has started already continues. `pause` is as in `let_go`.
         """
         since = micros(now)
-        for turn in in_turns(list(blobs), rest):
+        for turn in in_turns(list(blobs), pause):
             with self._database.writing() as connection:
                 connection.execute(_BEGIN_GRACE, [{"blob": blob, "reason": None, "since": since} for blob in turn])
 

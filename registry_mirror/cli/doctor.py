@@ -26,25 +26,25 @@ def command(options: GlobalOptions, *, offline: bool, as_json: bool) -> int:
 
     Exits with 0 when there is no problem (warnings are none), and with 1 when there is one.
     """
-    from ..upkeep.doctor.examine import examine, ill
+    from ..upkeep.doctor.examine import examine, has_problems
 
     found: list[Finding] = []
-    patient, first = _patient(options, offline=offline)
-    for finding in itertools.chain([first], examine(patient)):
+    context, first = _doctor_context(options, offline=offline)
+    for finding in itertools.chain([first], examine(context)):
         found.append(finding)
         if not as_json:
             _tell(finding)
     if as_json:
         report = {
-            "ok": not ill(found),
-            "root": str(patient.layout.root),
+            "ok": not has_problems(found),
+            "root": str(context.layout.root),
             "findings": [each.as_json() for each in found],
         }
         print_json({"doctor": report}, indent=None)
-    return 1 if ill(found) else 0
+    return 1 if has_problems(found) else 0
 
 
-def _patient(options: GlobalOptions, *, offline: bool) -> tuple[DoctorContext, Finding]:
+def _doctor_context(options: GlobalOptions, *, offline: bool) -> tuple[DoctorContext, Finding]:
     """Returns what to probe, and the finding about the configuration."""
     from ..config import check_surroundings, load_settings, read_api_key, resolve_root
     from ..errors import MirrorError

@@ -86,7 +86,7 @@ class Snapshot:
         self._records: dict[tuple[tuple[str, ...], str], Record | None] = {}
         self._room = _RECORDS
 
-    def rest(self) -> None:
+    def forget(self) -> None:
         """Forgets the namesakes that a listing collected, whose number has no limit. The other caches stay."""
         self._namesakes.clear()
 

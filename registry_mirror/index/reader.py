@@ -153,7 +153,7 @@ class IndexReader:
         return _Handle(connection, identity, Snapshot(connection))
 
     def _give_back(self, handle: _Handle) -> None:
-        handle.snapshot.rest()
+        handle.snapshot.forget()
         with self._lock:
             if not self._closed:
                 self._idle.append(handle)

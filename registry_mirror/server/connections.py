@@ -49,7 +49,7 @@ Peer = tuple[str, int]
 
 
 @dataclass(slots=True)
-class Requests:
+class ConnectionRequests:
     """The requests of one connection: how many are being answered, and when one last began or ended."""
 
     under_way: int = 0
@@ -60,26 +60,26 @@ class Activity:
     """The requests on each connection. The event loop writes them, and the watching thread reads them."""
 
     def __init__(self) -> None:
-        self._of: dict[Peer, Requests] = {}
+        self._of: dict[Peer, ConnectionRequests] = {}
         self._lock = threading.Lock()
 
-    def begin(self, peer: Peer, now: float) -> Requests:
+    def begin(self, peer: Peer, now: float) -> ConnectionRequests:
         """Notes that a request has come."""
         with self._lock:
             requests = self._of.get(peer)
             if requests is None:
-                requests = self._of[peer] = Requests()
+                requests = self._of[peer] = ConnectionRequests()
             requests.under_way += 1
         requests.at = now
         return requests
 
     @staticmethod
-    def end(requests: Requests, now: float) -> None:
+    def end(requests: ConnectionRequests, now: float) -> None:
         """Notes that its answer was sent."""
         requests.under_way -= 1
         requests.at = now
 
-    def of(self, peer: Peer) -> Requests | None:
+    def of(self, peer: Peer) -> ConnectionRequests | None:
         """Returns the requests of a connection, or None before its first request."""
         return self._of.get(peer)
 
@@ -116,7 +116,7 @@ class Connection:
     moved: float
     taken: int = 0
     waiting: bool = False
-    requests: Requests | None = None
+    requests: ConnectionRequests | None = None
 
     def note(self, taken: int, now: float, *, waiting: bool) -> None:
         """Notes how many bytes the client has taken, and whether more wait for it."""

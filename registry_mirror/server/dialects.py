@@ -79,25 +79,25 @@ def dialect_of(user_agent: str) -> Dialect:
 
 
 @dataclass(frozen=True, slots=True)
-class Gaps:
+class Substitutes:
     """Values for required fields that a document lacks: the organisation, and when the model was first seen."""
 
     organization_id: str
     first_seen: str
 
 
-def fitted(document: str, who: Dialect, gaps: Callable[[], Gaps]) -> str:
+def fitted(document: str, who: Dialect, substitutes: Callable[[], Substitutes]) -> str:
     """Returns the document's JSON for a client: the same text if nothing has to be changed.
 
     Args:
         document: JSON text.
         who: the client.
-        gaps: is called only when a required field is missing.
+        substitutes: is called only when a required field is missing.
     """
     if who.verbatim and not _names_no_number(document):
         return document
     found, sound = _read(document)
-    changes = {} if who.verbatim else _changes(found, gaps)
+    changes = {} if who.verbatim else _changes(found, substitutes)
     if sound and not changes:
         return document
     fit = {key: value for key, value in {**found, **changes}.items() if value is not _DROP}
@@ -143,7 +143,7 @@ def _names_no_number(document: str) -> bool:
 _DROP = object()
 
 
-def _changes(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, Any]:
+def _changes(document: dict[str, Any], substitutes: Callable[[], Substitutes]) -> dict[str, Any]:
     """Returns new values for the fields that some SDK would refuse; `_DROP` for a field to leave out."""
     get = document.get
     changes: dict[str, Any] = {}
@@ -158,22 +158,22 @@ def _changes(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, An
         if get(key) is not None and not isinstance(get(key), dict):
             changes[key] = _DROP
     if not isinstance(get("organization_id"), str):
-        changes["organization_id"] = gaps().organization_id
+        changes["organization_id"] = substitutes().organization_id
     if get("visibility") not in ("private", "public"):
         changes["visibility"] = "private"
-    return changes | _times(document, gaps)
+    return changes | _times(document, substitutes)
 
 
-def _times(document: dict[str, Any], gaps: Callable[[], Gaps]) -> dict[str, Any]:
+def _times(document: dict[str, Any], substitutes: Callable[[], Substitutes]) -> dict[str, Any]:
     """Returns values for missing times: the other one of the two, else when the model was first seen here."""
     created, updated = (is_time(document.get(key)) for key in ("created_at", "updated_at"))
     if created and updated:
         return {}
     changes = {}
     if not created:
-        changes["created_at"] = document["updated_at"] if updated else gaps().first_seen
+        changes["created_at"] = document["updated_at"] if updated else substitutes().first_seen
     if not updated:
-        changes["updated_at"] = document["created_at"] if created else gaps().first_seen
+        changes["updated_at"] = document["created_at"] if created else substitutes().first_seen
     return changes
 
 

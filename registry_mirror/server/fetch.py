@@ -34,7 +34,7 @@ from .downloads import admitted, admitted_body, blob_response, hand_over, read_a
 from .errors import BrokenOffError, Endpoint, error_response, in_words, response_of
 from .lookups import by_id, current, current_weights
 from .proxies import client_address
-from .requests import parameters, segment
+from .requests import decode_segment, parameters
 from .signing import BadSignatureError
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class PendingFetches:
         self._fetch, self._stop, self._workers = fetch, stop, workers
         self._lock = threading.Lock()
         self._threads = 0
-        self._flights: dict[tuple[str, str], PendingFetch] = {}
+        self._by_key: dict[tuple[str, str], PendingFetch] = {}
         self._waiting: list[tuple[PendingFetch, Callable[[], None]]] = []
         self._failures: dict[tuple[str, str], tuple[float, Exception]] = {}
 
@@ -162,15 +162,15 @@ class PendingFetches:
         """Ends the answers of all clients that wait, and asks the fetches to end."""
         self._stop()
         with self._lock:
-            flights = list(self._flights.values())
-        for flight in flights:
-            flight.ended(Interrupted("the server was told to stop"))
+            running = list(self._by_key.values())
+        for pending in running:
+            pending.ended(Interrupted("the server was told to stop"))
 
     def close(self) -> None:
         """Gives the fetches a moment to clean up. It does not wait for storage that does not answer."""
         self.end()
         until = time.monotonic() + _CLEAR_UP_WITHIN
-        while self._flights and time.monotonic() < until:
+        while self._by_key and time.monotonic() < until:
             time.sleep(0.02)
 
     async def respond(self, site: ServerContext, call: Call, model_id: str, weights_format: str, name: str) -> Response:
@@ -179,22 +179,22 @@ class PendingFetches:
             return cached
         if (remembered := self._failed_just_now((model_id, weights_format))) is not None:
             return remembered
-        flight = self._join(site, call, model_id, weights_format)
-        if flight is None:
+        pending = self._join(site, call, model_id, weights_format)
+        if pending is None:
             return error_response(503, "too many models are being fetched; ask again", {"Retry-After": "10"})
-        while flight.moved is None and not flight.over:
+        while pending.moved is None and not pending.over:
             self._start_thread()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY):
-                    await flight.until(lambda: flight.moved is not None)
+                    await pending.until(lambda: pending.moved is not None)
         # An answer that has begun cannot become an error, so it begins when there is something to send.
-        await flight.until(lambda: flight.safe > 0)
-        if not flight.over and flight.path is not None:
+        await pending.until(lambda: pending.safe > 0)
+        if not pending.over and pending.path is not None:
             with contextlib.suppress(FileNotFoundError):  # the part was moved into the cache just now
-                return Stream(site, call, flight, name)
-        await flight.until(lambda: False)
-        if flight.error is not None:
-            return failed(flight.error)
+                return Stream(site, call, pending, name)
+        await pending.until(lambda: False)
+        if pending.error is not None:
+            return failed(pending.error)
         return self._cached(site, call, model_id, weights_format, name) or error_response(
             409, "the weights were fetched and are gone already"
         )
@@ -227,23 +227,23 @@ class PendingFetches:
     def _join(self, site: ServerContext, call: Call, model_id: str, weights_format: str) -> PendingFetch | None:
         key, client = (model_id, weights_format), call.holder or client_address(call.headers, call.peer, site.proxies)
         with self._lock:
-            flight = self._flights.get(key)
-            if flight is not None:
-                return flight
-            shares = sum(each.client == client for each in self._flights.values())
-            if len(self._flights) >= _MOST_AT_ONCE or shares >= _SHARE:
+            pending = self._by_key.get(key)
+            if pending is not None:
+                return pending
+            shares = sum(each.client == client for each in self._by_key.values())
+            if len(self._by_key) >= _MOST_AT_ONCE or shares >= _SHARE:
                 return None
-            flight = self._flights[key] = PendingFetch(asyncio.get_running_loop(), client)
-            self._waiting.append((flight, functools.partial(self._run, site, key, flight)))
+            pending = self._by_key[key] = PendingFetch(asyncio.get_running_loop(), client)
+            self._waiting.append((pending, functools.partial(self._run, site, key, pending)))
         try:
             self._start_thread()
         except RuntimeError:  # the system allows no thread, and none is running
             with self._lock:
                 if not self._threads:
                     self._waiting.clear()
-                    del self._flights[key]
+                    del self._by_key[key]
                     raise
-        return flight
+        return pending
 
     def _start_thread(self) -> None:
         """Starts one more thread if fetches wait and fewer than `workers` make progress."""
@@ -256,7 +256,7 @@ class PendingFetches:
     def _moving(self) -> int:
         """Returns how many threads make progress or have no fetch yet."""
         now = time.monotonic()
-        return self._threads - sum(each.stalls(now) for each in self._flights.values())
+        return self._threads - sum(each.stalls(now) for each in self._by_key.values())
 
     def _work(self) -> None:
         while True:
@@ -264,27 +264,27 @@ class PendingFetches:
                 if not self._waiting or self._moving() > self._workers:
                     self._threads -= 1
                     return
-                flight, act = self._waiting.pop(self._next())
-                flight.moved = time.monotonic()
+                pending, act = self._waiting.pop(self._next())
+                pending.moved = time.monotonic()
             act()
 
     def _next(self) -> int:
         """Returns the index of the next fetch: the first of the client with the fewest running."""
-        under_way = Counter(each.client for each in self._flights.values() if each.moved is not None)
+        under_way = Counter(each.client for each in self._by_key.values() if each.moved is not None)
         return min(range(len(self._waiting)), key=lambda place: under_way[self._waiting[place][0].client])
 
-    def _run(self, site: ServerContext, key: tuple[str, str], flight: PendingFetch) -> None:
-        flight.begins()
+    def _run(self, site: ServerContext, key: tuple[str, str], pending: PendingFetch) -> None:
+        pending.begins()
         error: Exception | None = None
         try:
-            self._fetch(*key, flight)
+            self._fetch(*key, pending)
         except Exception as raised:  # noqa: BLE001 - the clients that wait must hear of any error
             error = raised
         with self._lock:
-            del self._flights[key]
+            del self._by_key[key]
             if error is not None and not isinstance(error, Interrupted):
                 self._failures[key] = time.monotonic() + _REMEMBERED, error
-        flight.ended(error)
+        pending.ended(error)
         site.metrics.fetched("ok" if error is None else "failed")
 
 
@@ -293,11 +293,11 @@ class Stream(Response):
 
     media_type = "application/octet-stream"
 
-    def __init__(self, site: ServerContext, call: Call, flight: PendingFetch, name: str) -> None:
+    def __init__(self, site: ServerContext, call: Call, pending: PendingFetch, name: str) -> None:
         self._site, self._call, self._pieces = site, call, 0
-        assert flight.path is not None  # noqa: S101 - `safe` is above 0 only when there is a path
-        self._flight, self._attempt, self._size = flight, flight.attempt, flight.size
-        self._descriptor = os.open(flight.path, os.O_RDONLY)
+        assert pending.path is not None  # noqa: S101 - `safe` is above 0 only when there is a path
+        self._pending, self._attempt, self._size = pending, pending.attempt, pending.size
+        self._descriptor = os.open(pending.path, os.O_RDONLY)
         self.status_code, self.background, self.body = 200, None, b""
         length = {} if self._size is None else {"Content-Length": str(self._size)}
         disposition = {"Content-Disposition": f'attachment; filename="{name}"'} if name else {}
@@ -309,7 +309,7 @@ class Stream(Response):
         """Sends the answer. If wrong weights arrived, it raises in the middle, which ends the connection."""
         try:
             if self._lost:  # the part was replaced; nothing was sent yet, so an error can still be answered
-                error = self._flight.error
+                error = self._pending.error
                 again = error_response(503, "the weights begin to come anew; ask again")
                 answer = again if error is None else failed(error)
                 await answer(scope, receive, send)
@@ -321,23 +321,23 @@ class Stream(Response):
             os.close(self._descriptor)
 
     async def _body(self, send: Send) -> None:
-        flight, place = self._flight, 0
-        while not flight.over and flight.attempt == self._attempt:
+        pending, place = self._pending, 0
+        while not pending.over and pending.attempt == self._attempt:
             sent = place
-            await flight.until(lambda: flight.attempt != self._attempt or self._safe() > sent)  # noqa: B023 - awaited
+            await pending.until(lambda: pending.attempt != self._attempt or self._safe() > sent)  # noqa: B023 - awaited
             place = await self._send_up_to(self._safe(), place, send)
         if self._lost:
-            why = "they began anew" if flight.error is None else in_short(flight.error)
+            why = "they began anew" if pending.error is None else in_short(pending.error)
             raise BrokenOffError(f"the weights that were coming are not to be: {why}")
         await self._send_up_to(os.fstat(self._descriptor).st_size, place, send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     @property
     def _lost(self) -> bool:
-        return self._flight.error is not None or self._flight.attempt != self._attempt
+        return self._pending.error is not None or self._pending.attempt != self._attempt
 
     def _safe(self) -> int:
-        return self._flight.safe if self._flight.attempt == self._attempt else 0
+        return self._pending.safe if self._pending.attempt == self._attempt else 0
 
     async def _send_up_to(self, stop: int, place: int, send: Send) -> int:
         while place < stop:
@@ -381,7 +381,7 @@ class FetchRoute(Endpoint):
             return error_response(404, "no such address here")
         if call.method != "GET":
             return error_response(405, "weights can be read only", {"Allow": "GET"})
-        model_id, weights_format = segment(parts[0]), segment(parts[1])
+        model_id, weights_format = decode_segment(parts[0]), decode_segment(parts[1])
         if "signature" not in parameters(call.query):  # each costs the upstream a call, so only signed addresses may
             raise BadSignatureError("this address has no signature; ask for the model's download")
         return await site.fetcher.respond(site, call, model_id, weights_format, admitted(site, call))

@@ -13,7 +13,7 @@ from ..errors import ConflictError, NotFoundError
 from ..explain import Situation, Wish, no_weights, quoted
 from ..files import open_regular
 from ..model import format_time
-from .dialects import Gaps, decoded
+from .dialects import Substitutes, decoded
 from .requests import usual_id
 
 if TYPE_CHECKING:
@@ -170,9 +170,9 @@ def found_of(snapshot: Snapshot, row: ModelRow) -> FoundModel:
     return FoundModel(row, tuple(snapshot.weights(row.id)))
 
 
-def gaps_of(snapshot: Snapshot, first_seen: datetime | None) -> Gaps:
+def substitutes_of(snapshot: Snapshot, first_seen: datetime | None) -> Substitutes:
     """Returns values for required fields that the upstream did not send."""
-    return Gaps(snapshot.meta().get("organization_id", ""), format_time(first_seen) or "")
+    return Substitutes(snapshot.meta().get("organization_id", ""), format_time(first_seen) or "")
 
 
 T = TypeVar("T")
@@ -199,23 +199,23 @@ class Pages:
         return len(self._kept)
 
     def page(
-        self, snapshot: Snapshot, picture: Hashable, selection: Selection, limit: int, offset: int
+        self, snapshot: Snapshot, index_id: Hashable, selection: Selection, limit: int, offset: int
     ) -> DocumentPage:
         """Returns the page at an offset.
 
         Args:
-            picture: identifies the index of `snapshot`. Nothing remembered of another index is used.
+            index_id: identifies the index of `snapshot`. Nothing remembered of another index is used.
         """
         # Few models share a name, and clients could send any number of names to remember.
         if selection.name is not None:
             return DocumentPage(snapshot.documents(selection, limit, offset), snapshot.count(selection))
-        after: Place | None = self._remembered((picture, selection, offset))
+        after: Place | None = self._remembered((index_id, selection, offset))
         documents = snapshot.documents(selection, limit, 0 if after else offset, after)
-        total = self._once((picture, selection), lambda: snapshot.count(selection))
+        total = self._once((index_id, selection), lambda: snapshot.count(selection))
         # Going on from a remembered place needs a time on every model.
-        goes_on = self._once(picture, snapshot.all_dated)
+        goes_on = self._once(index_id, snapshot.all_dated)
         if documents and goes_on:
-            self._remember((picture, selection, offset + len(documents)), documents[-1].place)
+            self._remember((index_id, selection, offset + len(documents)), documents[-1].place)
         return DocumentPage(documents, total)
 
     def _once(self, key: Hashable, ask: Callable[[], T]) -> T:

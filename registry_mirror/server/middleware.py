@@ -53,20 +53,20 @@ class HttpMiddleware:
 
     Args:
         apps: the applications of the busy routes, by the word that `route_of` returns.
-        rest: the application of all other routes.
+        fallback: the application of all other routes.
         site: the mirror that is served.
         log: takes a line for each request; None for no log.
     """
 
     def __init__(
-        self, apps: Mapping[str, ASGIApp], rest: ASGIApp, site: ServerContext, log: Callable[[str], None] | None
+        self, apps: Mapping[str, ASGIApp], fallback: ASGIApp, site: ServerContext, log: Callable[[str], None] | None
     ) -> None:
-        self._apps, self._rest, self._site, self._log = apps, rest, site, log
+        self._apps, self._fallback, self._site, self._log = apps, fallback, site, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, whatever error occurs."""
         if scope["type"] != "http":
-            await self._rest(scope, receive, send)
+            await self._fallback(scope, receive, send)
             return
         call = read_call(scope)
         call.raw_path, had = without_prefix(call.raw_path.partition(b"?")[0], self._site.path_prefix)
@@ -83,7 +83,7 @@ class HttpMiddleware:
             elif self._is_misdirected(call, route):
                 await answer.words(421, _MISDIRECTED)
             else:
-                await self._apps.get(route, self._rest)(scope, receive, answer.send)
+                await self._apps.get(route, self._fallback)(scope, receive, answer.send)
                 if answer.large is not None:
                     await self._send_large(call, answer, answer.large, receive)
         except TooManyBodiesError:

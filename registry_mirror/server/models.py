@@ -11,7 +11,7 @@ from ..index.values import Selection
 from . import answers, artifacts
 from .dialects import Dialect, dialect_of, fitted
 from .errors import Endpoint, error_response, json_response
-from .lookups import FoundModel, Pages, current, current_weights, find, found_of, gaps_of, record
+from .lookups import FoundModel, Pages, current, current_weights, find, found_of, record, substitutes_of
 from .requests import API_PREFIX, Address, ModelAction, address, list_query, parameters
 
 if TYPE_CHECKING:
@@ -64,19 +64,21 @@ class ModelsEndpoint(Endpoint):
         def listed(snapshot: Snapshot) -> Response:
             query = list_query(given, snapshot.has_type)
             meta = snapshot.meta()
-            picture = meta.get("catalog_id"), meta.get("revision")
-            return chained(self._page(snapshot, picture, query, who), meta)
+            index_id = meta.get("catalog_id"), meta.get("revision")
+            return chained(self._page(snapshot, index_id, query, who), meta)
 
         return self.site.reader.read(listed)
 
-    def _page(self, snapshot: Snapshot, picture: Hashable, query: ListQuery, who: Dialect) -> bytes:
+    def _page(self, snapshot: Snapshot, index_id: Hashable, query: ListQuery, who: Dialect) -> bytes:
         # SDKs 1.8.0 to 1.60.0 look up a name only this way, so it finds the same model as `find`.
         lookup = query.name is not None and query.status is None and not who.verbatim
         selection = Selection(
             query.status, query.model_type, lookup, lookup, query.name, types=who.types, statuses=who.statuses
         )
-        found = self._pages.page(snapshot, picture, selection, query.limit, query.offset)
-        documents = [fitted(each.text, who, partial(gaps_of, snapshot, each.first_seen)) for each in found.documents]
+        found = self._pages.page(snapshot, index_id, selection, query.limit, query.offset)
+        documents = [
+            fitted(each.text, who, partial(substitutes_of, snapshot, each.first_seen)) for each in found.documents
+        ]
         return answers.page(documents, limit=query.limit, offset=query.offset, total=found.total)
 
     def _one(self, call: Call, asked: Address) -> Response:
@@ -98,7 +100,7 @@ class ModelsEndpoint(Endpoint):
     @staticmethod
     def _record(snapshot: Snapshot, asked: Address, who: Dialect) -> Response:
         found = record(snapshot, asked, who)
-        body = answers.record(fitted(found.text, who, partial(gaps_of, snapshot, found.first_seen)))
+        body = answers.record(fitted(found.text, who, partial(substitutes_of, snapshot, found.first_seen)))
         # Only a mirror needs the chain, which costs a query.
         return chained(body, snapshot.meta()) if who.verbatim else json_response(body)
 

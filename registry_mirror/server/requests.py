@@ -67,7 +67,7 @@ def address(rest: bytes) -> Address:
         return Address(ModelAction.LIST)
     if not rest.startswith(b"/"):
         return Address(ModelAction.NOWHERE)
-    segments = tuple(segment(raw) for raw in rest[1:].split(b"/"))
+    segments = tuple(decode_segment(raw) for raw in rest[1:].split(b"/"))
     by_name = segments[0] == "by-name" and len(segments) > 1
     if by_name:
         segments = segments[1:]
@@ -75,7 +75,7 @@ def address(rest: bytes) -> Address:
     return Address(action, segments[0], by_name)
 
 
-def segment(raw: bytes) -> str:
+def decode_segment(raw: bytes) -> str:
     """Decodes one path segment, once.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..digests import HEAD, Hasher
 from ..errors import NoSpaceError
 from ..log import logger
-from .parts import Part, has_grown, has_not_helped, is_adoptable, is_written_here, listing
+from .parts import Part, has_grown, has_not_helped, incoming_files, is_adoptable, is_written_here
 from .sidecar import SIDECAR, UnreadableError, open_part, read_into, read_origin, sidecar
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def adopt(
 def left_behind(folder: Path, key: str) -> list[LeftPart]:
     """Returns the part files of these weights that nobody writes to any more."""
     several = []
-    for found in listing(folder, lambda name: not name.endswith(SIDECAR) and not is_written_here(name)):
+    for found in incoming_files(folder, lambda name: not name.endswith(SIDECAR) and not is_written_here(name)):
         if not is_adoptable(found):
             continue
         origin = read_origin(sidecar(found.path))

@@ -257,7 +257,7 @@ def lives(found: IncomingFile) -> bool:
 
 def coming_elsewhere(folder: Path) -> list[tuple[int, int]]:
     """Returns, for each part file that other processes are writing, its bytes so far and the bytes of the whole."""
-    several = listing(folder, lambda name: name.startswith("weights.") and not is_written_here(name))
+    several = incoming_files(folder, lambda name: name.startswith("weights.") and not is_written_here(name))
     coming = []
     for found in several:
         if found.pid is not None and not found.path.name.endswith(SIDECAR) and not is_adoptable(found):
@@ -272,7 +272,7 @@ def sweep(folder: Path) -> list[Path]:
     A writer that was wrongly taken for dead fails and tries again.
     """
     removed = []
-    for found in listing(folder, is_ours):
+    for found in incoming_files(folder, is_ours):
         if is_abandoned(found) and not _is_kept(found):
             with contextlib.suppress(OSError):
                 unlink_in_folder(found.path)
@@ -328,7 +328,7 @@ def is_written_here(name: str) -> bool:
     return name in _written_here
 
 
-def listing(folder: Path, among: Callable[[str], bool] = lambda _name: True) -> list[IncomingFile]:
+def incoming_files(folder: Path, among: Callable[[str], bool] = lambda _name: True) -> list[IncomingFile]:
     """Returns the files in `incoming/`, sorted by name.
 
     Args:

@@ -67,7 +67,7 @@ class Listing:
         self._facts: Mapping[str, str] = {}
         self._readings: dict[str, ListingSummary] = {}
         self._blobs: Mapping[str, int] = {}
-        self._settled = UnchangedRows()
+        self._unchanged = UnchangedRows()
         self._sure = False
         self._bad: set[FailedModel] = set()
         self._seen: set[str] = set()
@@ -96,14 +96,14 @@ class Listing:
 
     def _remember(self) -> None:
         self._blobs = self._sizes()
-        self._settled = load_unchanged(self._catalog, self._policy.formats, self._blobs)
+        self._unchanged = load_unchanged(self._catalog, self._policy.formats, self._blobs)
 
     def _texts(self) -> Mapping[bytes, str]:
         """Returns the rows to recognise by their text.
 
         Returns none until the organisation is certain, because only a decoded row names it.
         """
-        return self._settled.texts if self._sure and not self._policy.named else {}
+        return self._unchanged.texts if self._sure and not self._policy.named else {}
 
     def apply(self, page: ListingPage) -> None:
         """Records one page and queues its files."""
@@ -138,7 +138,7 @@ class Listing:
             self._catalog.set_facts(fresh)
         if gap_warning(gaps):
             return None
-        present = self._settled.present
+        present = self._unchanged.present
         absent = absent_models(present, self._seen)
         if shrinks(len(present), len(absent)) and not accept_shrink:
             return ShrinkError(

@@ -171,35 +171,37 @@ class Storage:
             hint="the next sync tries again; if it stays, the object in storage is damaged",
         )
 
-    def _whole(self, order: _Order[S, H], load: PartialBody[S], twin: _Doubt | None = None) -> Received[S] | H | _Doubt:
+    def _whole(
+        self, order: _Order[S, H], partial: PartialBody[S], twin: _Doubt | None = None
+    ) -> Received[S] | H | _Doubt:
         """Fetches one whole body in as many responses as needed. Only a try without progress counts as a failure."""
         try:
-            return self._retry.call(lambda: self._go_on(order, load, twin), load.progressed)
+            return self._retry.call(lambda: self._go_on(order, partial, twin), partial.progressed)
         except _NoAddressError as failed:
-            load.leave(failed.error)
+            partial.leave(failed.error)
             raise failed.error from None
         except BaseException as error:
-            load.leave(error)
+            partial.leave(error)
             raise
 
-    def _go_on(self, order: _Order[S, H], load: PartialBody[S], twin: _Doubt | None) -> Received[S] | H | _Doubt:
+    def _go_on(self, order: _Order[S, H], partial: PartialBody[S], twin: _Doubt | None) -> Received[S] | H | _Doubt:
         """Makes one try: asks for the rest of the body, and for the whole object if that response is unusable."""
-        asked, packed = load.rest, False
+        asked, packed = partial.rest, False
         rest = asked
         try:
             while True:
-                found = self._answer(order, load, rest, twin, instead=rest is not asked, packed=packed)
+                found = self._answer(order, partial, rest, twin, instead=rest is not asked, packed=packed)
                 if not isinstance(found, _Unusable):
                     return found
                 _log.debug("%s: asks once more: %s", order.what, found.reason)
                 rest, packed = None, found.packed  # at most three responses: a range, the whole, the whole compressed
         finally:
-            load.asked(asked)
+            partial.asked(asked)
 
     def _answer(
         self,
         order: _Order[S, H],
-        load: PartialBody[S],
+        partial: PartialBody[S],
         rest: Rest | None,
         twin: _Doubt | None,
         *,
@@ -216,19 +218,19 @@ class Storage:
         except MirrorError as error:
             raise _NoAddressError(error) from error
         self.requests.add()
-        with self._first(order, load, url) as source, self._body(order.what, url, rest, packed=packed) as body:
+        with self._first(order, partial, url) as source, self._body(order.what, url, rest, packed=packed) as body:
             if body.fit in (RangeFit.MISFIT, RangeFit.REFUSED):
                 return _Unusable(body.reason)
             if body.declared.unpacked and body.declared.digests and not packed:
                 return _Unusable("the digests are of the compressed bytes that storage keeps", packed=True)
             if body.fit is RangeFit.WHOLE:
-                load.distrust() if instead else load.drop()
-            return _take(order, load, body, source, twin)
+                partial.distrust() if instead else partial.drop()
+            return _take(order, partial, body, source, twin)
 
     @contextlib.contextmanager
-    def _first(self, order: _Order[S, H], load: PartialBody[S], url: str) -> Iterator[_RangeSource[S, H]]:
+    def _first(self, order: _Order[S, H], partial: PartialBody[S], url: str) -> Iterator[_RangeSource[S, H]]:
         """Counts the first connection of a body, and yields the source of its further connections."""
-        source = _RangeSource(self, order, load, url)
+        source = _RangeSource(self, order, partial, url)
         self.lines.enter()
         try:
             yield source
@@ -255,8 +257,8 @@ class Storage:
 class _RangeSource(Generic[S, H]):
     """Opens further connections for one body; see `parallel.RangeSource`."""
 
-    def __init__(self, storage: Storage, order: _Order[S, H], load: PartialBody[S], url: str) -> None:
-        self._storage, self._order, self._load, self._url = storage, order, load, url
+    def __init__(self, storage: Storage, order: _Order[S, H], partial: PartialBody[S], url: str) -> None:
+        self._storage, self._order, self._partial, self._url = storage, order, partial, url
         self._first = True
 
     @property
@@ -275,8 +277,8 @@ class _RangeSource(Generic[S, H]):
     @contextlib.contextmanager
     def open(self, start: int, end: int, *, fresh: bool) -> Iterator[Body]:
         url = self._order.address() if fresh else self._url
-        assert self._load.declared is not None  # noqa: S101 - the body has begun
-        with self._storage.body_of(self._order.what, url, Rest(start, self._load.declared, end)) as body:
+        assert self._partial.declared is not None  # noqa: S101 - the body has begun
+        with self._storage.body_of(self._order.what, url, Rest(start, self._partial.declared, end)) as body:
             if body.fit is not RangeFit.REST:
                 # The address of the first connection may have expired; the next try uses a fresh one.
                 transient = body.fit is RangeFit.REFUSED and not fresh
@@ -284,38 +286,38 @@ class _RangeSource(Generic[S, H]):
             yield body
 
     def beside(self) -> BinaryIO:
-        sink: object = self._load.sink
+        sink: object = self._partial.sink
         assert isinstance(sink, ScratchSink)  # noqa: S101 - `PartialBody.divisible` says so
         return sink.beside()
 
 
 def _take(
-    order: _Order[S, H], load: PartialBody[S], body: Body, source: _RangeSource[S, H], twin: _Doubt | None
+    order: _Order[S, H], partial: PartialBody[S], body: Body, source: _RangeSource[S, H], twin: _Doubt | None
 ) -> Received[S] | H | _Doubt:
     """Takes the response's body and judges it, or returns the value that `held` has for it."""
-    if load.declared is not None:
-        load.declared = load.declared.joined(body.declared)
-    said = load.declared or body.declared
+    if partial.declared is not None:
+        partial.declared = partial.declared.joined(body.declared)
+    said = partial.declared or body.declared
     found = order.held(said)
     if found is not None:
-        load.drop()
+        partial.drop()
         return found
-    if load.declared is None:
-        load.begin(order.sink(said), said)
+    if partial.declared is None:
+        partial.begin(order.sink(said), said)
     if body.fit is not RangeFit.COMPLETE:
         # A second fetch goes through the parser, so that a bug in reading the socket cannot spoil both fetches.
-        stream(Transfer(order.what, load, order.progress, order.rate, twin is None, source), body)
-    return _judged(load, twin, body)
+        stream(Transfer(order.what, partial, order.progress, order.rate, twin is None, source), body)
+    return _judged(partial, twin, body)
 
 
-def _judged(load: PartialBody[S], twin: _Doubt | None, body: Body) -> Received[S] | _Doubt:
+def _judged(partial: PartialBody[S], twin: _Doubt | None, body: Body) -> Received[S] | _Doubt:
     """Judges a complete body. A body that is not accepted is discarded."""
-    assert load.sink is not None and load.declared is not None  # noqa: S101, PT018 - the body has begun
-    digest, said = load.digest, load.declared
+    assert partial.sink is not None and partial.declared is not None  # noqa: S101, PT018 - the body has begun
+    digest, said = partial.digest, partial.declared
     packed = body.packed.digest() if body.packed else None
-    verdict, reason = judge_body(said, digest, load.head, packed, body.secrets())
+    verdict, reason = judge_body(said, digest, partial.head, packed, body.secrets())
     agrees = twin is not None and twin.digest == digest
     if verdict is BodyVerdict.ACCEPT or (verdict is BodyVerdict.CONFIRM and agrees):
-        return Received(load.sink, digest, said, digest.md5 in (said.md5, said.hint), load.kept)
-    load.drop()
+        return Received(partial.sink, digest, said, digest.md5 in (said.md5, said.hint), partial.kept)
+    partial.drop()
     return _Doubt(reason, digest if verdict is BodyVerdict.CONFIRM else None)

@@ -31,44 +31,44 @@ class SocketTransfer(Generic[S]):
     """Reads one body from the socket, over one connection or several.
 
     Args:
-        course: where the bytes go.
+        transfer: where the bytes go.
         body: the response of the first connection.
         wire: its socket.
         size: bytes of the whole body.
     """
 
-    def __init__(self, course: Transfer[S], body: Body, wire: SocketBody, size: int) -> None:
-        self._course, self._load, self._body, self._wire, self._size = course, course.load, body, wire, size
-        self._crew: RangeFetcher | None = None
+    def __init__(self, transfer: Transfer[S], body: Body, wire: SocketBody, size: int) -> None:
+        self._transfer, self._partial, self._body, self._wire, self._size = transfer, transfer.partial, body, wire, size
+        self._fetcher: RangeFetcher | None = None
         self._mine: Piece | None = None
         self._own_bytes = 0
-        most = course.source.lines.most if course.source is not None and self._load.divisible else 1
+        most = transfer.source.lines.most if transfer.source is not None and self._partial.divisible else 1
         self._growth = ConnectionGrowth(most, time.monotonic())
 
     def run(self) -> None:
         """Receives the rest of the body.
 
         Raises:
-            MirrorError: the body was cut, stalled or too slow, or a sink failed. The load has the bytes received in
+            MirrorError: the body was cut, stalled or too slow, or a sink failed. The partial has the bytes received in
                 order until then.
             OSError: a file failed.
         """
         try:
-            with self._load.ring() as ring:
-                if not self._own(ring) and self._crew is not None:
-                    self._follow(ring, self._crew)
+            with self._partial.ring() as ring:
+                if not self._own(ring) and self._fetcher is not None:
+                    self._follow(ring, self._fetcher)
         except (NoSpaceError, OSError) as error:
-            if self._crew is None:
+            if self._fetcher is None:
                 raise
             # Bytes received out of order take disk space too: the next try uses one connection, which needs none.
-            self._load.alone = True
-            failure = TransferError(f"{self._course.what}: no room for several connections: {error}", transient=True)
+            self._partial.alone = True
+            failure = TransferError(f"{self._transfer.what}: no room for several connections: {error}", transient=True)
         else:
             return
         finally:
-            if self._crew is not None:
-                self._load.alone = self._load.alone or self._crew.failed
-                self._crew.close()
+            if self._fetcher is not None:
+                self._partial.alone = self._partial.alone or self._fetcher.failed
+                self._fetcher.close()
         raise failure
 
     def _own(self, ring: HashRing) -> bool:
@@ -78,57 +78,59 @@ class SocketTransfer(Generic[S]):
             try:
                 self._step(ring, pace)
             except (NetworkError, TransferError):
-                if self._crew is None or self._mine is None or not self._crew.works:
+                if self._fetcher is None or self._mine is None or not self._fetcher.works:
                     raise
-                self._crew.give_back(self._mine)
+                self._fetcher.give_back(self._mine)
                 return False
             if self._is_at_its_end():
                 return False
         return True
 
     def _step(self, ring: HashRing, pace: StallGuard) -> None:
-        view, rate = ring.next(), self._course.rate
+        view, rate = ring.next(), self._transfer.rate
         count = self._wire.fill(view if rate is None else view[: rate.piece])
         self._own_bytes += count
         self._take(ring, count)
         if rate is not None:
             rate.spend(count)
         if pace.trickles(count) and self._wire.left:
-            raise self._course.trickle(self._wire.host)
+            raise self._transfer.trickle(self._wire.host)
 
     def _is_at_its_end(self) -> bool:
         """Whether the first connection has reached the pieces of others. If they have failed, it goes on alone."""
-        if self._crew is None or self._mine is None:
+        if self._fetcher is None or self._mine is None:
             return False
-        return not self._crew.advance(self._mine, self._load.size) and not self._crew.failed
+        return not self._fetcher.advance(self._mine, self._partial.size) and not self._fetcher.failed
 
-    def _follow(self, ring: HashRing, crew: RangeFetcher) -> None:
+    def _follow(self, ring: HashRing, fetcher: RangeFetcher) -> None:
         """Ends the first connection, and takes the bytes from the others. One more thread takes its place."""
-        assert self._course.source is not None  # noqa: S101 - `_take` makes a crew only if there is a source
+        assert self._transfer.source is not None  # noqa: S101 - `_take` makes a fetcher only if there is a source
         self._body.abort()
-        self._course.source.pass_on()
-        crew.inherit()
-        while self._load.size < self._size:
-            if crew.broken:
-                raise TransferError(f"{self._course.what}: its ranges are not to be had: {crew.error}", transient=True)
-            self._take(ring, crew.read(self._load.size, ring.next()))
+        self._transfer.source.pass_on()
+        fetcher.inherit()
+        while self._partial.size < self._size:
+            if fetcher.broken:
+                raise TransferError(
+                    f"{self._transfer.what}: its ranges are not to be had: {fetcher.error}", transient=True
+                )
+            self._take(ring, fetcher.read(self._partial.size, ring.next()))
 
     def _take(self, ring: HashRing, count: int) -> None:
-        self._load.take_from(ring, count)
-        self._course.progress(self._load.size, self._size)
-        source, now = self._course.source, time.monotonic()
+        self._partial.take_from(ring, count)
+        self._transfer.progress(self._partial.size, self._size)
+        source, now = self._transfer.source, time.monotonic()
         if source is None or self._growth.most == 1:
             return
-        crew = self._crew
-        reached, brought = (self._load.size, 0) if crew is None else (crew.reached, crew.came)
-        left = self._size - max(reached, self._load.size)
+        fetcher = self._fetcher
+        reached, brought = (self._partial.size, 0) if fetcher is None else (fetcher.reached, fetcher.came)
+        left = self._size - max(reached, self._partial.size)
         wanted = self._growth.look(now, self._own_bytes + brought, left, ring.busy)
-        if crew is None and wanted > 1 and source.lines.free:
+        if fetcher is None and wanted > 1 and source.lines.free:
             pieces = Pieces(self._size, wanted)
-            self._mine = pieces.begin(self._load.size, now)
-            crew = self._crew = RangeFetcher(self._course.what, source, pieces)
-        if crew is not None:
-            crew.grow(wanted)
+            self._mine = pieces.begin(self._partial.size, now)
+            fetcher = self._fetcher = RangeFetcher(self._transfer.what, source, pieces)
+        if fetcher is not None:
+            fetcher.grow(wanted)
 
 
 _GATHERED = 256 << 10
@@ -142,7 +144,7 @@ class Transfer(Generic[S]):
 
     Attributes:
         what: the model, for errors.
-        load: the body to add to.
+        partial: the body to add to.
         progress: called with bytes done and bytes in all (None when not known) after every piece; may raise.
         rate: the rate limit; None for no limit.
         direct: whether the body may be read straight from the socket.
@@ -150,7 +152,7 @@ class Transfer(Generic[S]):
     """
 
     what: str
-    load: PartialBody[S]
+    partial: PartialBody[S]
     progress: Callable[[int, int | None], None]
     rate: RateLimit | None
     direct: bool
@@ -161,39 +163,39 @@ class Transfer(Generic[S]):
         return TransferError(f"{self.what}: storage {host} sends next to nothing", transient=True)
 
 
-def stream(course: Transfer[S], body: Body) -> None:
+def stream(transfer: Transfer[S], body: Body) -> None:
     """Receives the rest of a body.
 
     Raises:
-        MirrorError: the body was cut, stalled, too slow or too long. The bytes received stay in the load if a range
+        MirrorError: the body was cut, stalled, too slow or too long. The bytes received stay in the partial if a range
             can follow them.
     """
-    load = course.load
-    size = load.declared.size if load.declared else None
-    course.progress(load.size, size)
+    partial = transfer.partial
+    size = partial.declared.size if partial.declared else None
+    transfer.progress(partial.size, size)
     try:
-        wire = body.wire() if course.direct else None
+        wire = body.wire() if transfer.direct else None
         if wire is None or size is None:
-            _parsed(course, body, size)
+            _parsed(transfer, body, size)
         else:
-            SocketTransfer(course, body, wire, size).run()
+            SocketTransfer(transfer, body, wire, size).run()
     except MirrorError as error:
         # Bytes that no range can follow are useless, and must not count as progress.
-        if is_transient(error) and load.rest is None:
-            load.drop()
+        if is_transient(error) and partial.rest is None:
+            partial.drop()
         raise
 
 
-def _parsed(course: Transfer[S], body: Body, size: int | None) -> None:
-    load, pace = course.load, StallGuard()
+def _parsed(transfer: Transfer[S], body: Body, size: int | None) -> None:
+    partial, pace = transfer.partial, StallGuard()
     for chunk in gathered(body.chunks()):
-        _refuse_more(course, len(chunk), size)
-        load.take(chunk)
-        course.progress(load.size, size)
-        if pace.trickles(len(chunk)) and load.size != size:
-            raise course.trickle(body.host)
-        if course.rate is not None:
-            course.rate.spend(len(chunk))
+        _refuse_more(transfer, len(chunk), size)
+        partial.take(chunk)
+        transfer.progress(partial.size, size)
+        if pace.trickles(len(chunk)) and partial.size != size:
+            raise transfer.trickle(body.host)
+        if transfer.rate is not None:
+            transfer.rate.spend(len(chunk))
 
 
 def gathered(chunks: Iterator[bytes]) -> Iterator[bytes | memoryview]:
@@ -225,8 +227,8 @@ def gathered(chunks: Iterator[bytes]) -> Iterator[bytes | memoryview]:
         yield buffer[:filled]
 
 
-def _refuse_more(course: Transfer[S], count: int, size: int | None) -> None:
-    if size is not None and course.load.size + count > size:
-        course.load.distrust()
-        reason = f"{course.what}: more than the {size} bytes came that storage declared"
+def _refuse_more(transfer: Transfer[S], count: int, size: int | None) -> None:
+    if size is not None and transfer.partial.size + count > size:
+        transfer.partial.distrust()
+        reason = f"{transfer.what}: more than the {size} bytes came that storage declared"
         raise TransferError(reason, transient=True)

@@ -122,19 +122,19 @@ def test_a_note_gets_a_new_reason_and_no_new_date_without_one(catalog):
 def test_between_two_transactions_others_write_and_what_they_change_is_left_alone(path, catalog, monkeypatch):
     monkeypatch.setattr(catalog_rows, "_TURN", 2)
     held = fill(catalog, 5)
-    rests = []
+    pauses = []
 
     def pin(seconds):  # with the lock still held, it would wait for half a minute and fail
-        rests.append(seconds)
+        pauses.append(seconds)
         with Catalog(path) as other:
             other.pins.add([held[3].model_id], NOW)
 
-    done = catalog.retention.let_go(dict.fromkeys(held, "old"), name_of, rest=pin)
+    done = catalog.retention.let_go(dict.fromkeys(held, "old"), name_of, pause=pin)
     assert done == [*held[:3], held[4]]
     assert [each.model_id for each in catalog.retention.holdings()] == [held[3].model_id]
     assert name_of(held[3]) not in catalog.retention.notes()
     # SQLite asks for a lock every 0.1 s at most; nothing is left to wait for after the last one.
-    assert [seconds > 0.1 for seconds in rests] == [True, True]
+    assert [seconds > 0.1 for seconds in pauses] == [True, True]
 
 
 def test_a_pin_that_waits_does_not_wait_for_all_of_them(path, catalog, monkeypatch):
@@ -171,11 +171,11 @@ def test_what_ends_it_between_two_transactions_leaves_whole_ones_and_the_next_go
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        catalog.retention.let_go(dict.fromkeys(held, "old"), name_of, rest=killed)
+        catalog.retention.let_go(dict.fromkeys(held, "old"), name_of, pause=killed)
     assert catalog.retention.holdings() == held[2:]
     assert list(catalog.retention.notes()) == [name_of(each) for each in held[:2]]
     assert [each.model.id for each in models_since(catalog, before)] == [each.model_id for each in held[:2]]
-    assert catalog.retention.let_go(dict.fromkeys(held, "old"), name_of, rest=lambda _: None) == held[2:]
+    assert catalog.retention.let_go(dict.fromkeys(held, "old"), name_of, pause=lambda _: None) == held[2:]
     with pytest.raises(KeyboardInterrupt):
         catalog.retention.note_unnamed([name_of(each) for each in held], NOW, killed)
     assert [note.since for note in catalog.retention.notes().values()] == [NOW, NOW, None, None, None]
@@ -200,7 +200,7 @@ def test_rows_end_the_grace_of_their_own_blobs_and_find_them_without_reading_eve
     assert [plan for plan in plans if not plan.startswith("SEARCH unnamed USING")] == ["SCAN unnamed"]  # `notes` itself
 
 
-def test_the_rest_between_two_transactions_is_real(catalog, monkeypatch):
+def test_the_pause_between_two_transactions_is_real(catalog, monkeypatch):
     monkeypatch.setattr(catalog_rows, "_TURN", 1)
     monkeypatch.setattr(catalog_rows, "_LET_IN", 0.03)
     began = time.monotonic()

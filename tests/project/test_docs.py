@@ -14,7 +14,10 @@ from registry_mirror import errors
 from registry_mirror.cli import VERBS, mirror
 
 TOP = Path(__file__).parents[2]
-PAGES = [TOP / "README.md", TOP / "CHANGELOG.md", *sorted((TOP / "docs").glob("*.md"))]
+PAGES = [
+    *(TOP / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted((TOP / "docs").glob("*.md")),
+]
 UNITS = sorted((TOP / "docs" / "examples").glob("*.service"))
 TEXT = {page: page.read_text("utf-8") for page in PAGES}
 # A page is found by its path in the checkout, so that a failure names it.
@@ -261,6 +264,15 @@ def test_the_modules_and_tests_that_the_architecture_names_exist():
     tests = {path.name for path in (TOP / "tests").glob("*/test_*.py")}
     missing = {name for name in named - tests if not (TOP / "registry_mirror" / name).exists()}
     assert missing == {"config.py"}  # the plan's
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_the_classes_and_paths_that_a_contributor_is_told_of_exist(name):
+    source = "".join(path.read_text("utf-8") for path in (TOP / "registry_mirror").rglob("*.py"))
+    classes = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]*)*)`", TEXT[TOP / name]))
+    assert {each for each in classes if f"class {each}" not in source} == set()
+    paths = set(re.findall(r"`((?:registry_mirror|tests|docs|migrations)/[\w./]*)`", TEXT[TOP / name]))
+    assert {path for path in paths if not (TOP / path).exists()} <= {"registry_mirror/cli/VERB.py", "registry_mirror/"}
 
 
 def test_the_changelog_speaks_of_this_version():

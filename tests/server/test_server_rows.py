@@ -8,16 +8,16 @@ from functools import partial
 import pytest
 from support.documents import make_document
 
-from registry_mirror.server.dialects import Dialect, Gaps, RowKind, decoded, dialect_of, fitted
+from registry_mirror.server.dialects import Dialect, RowKind, Substitutes, decoded, dialect_of, fitted
 
-GAPS = partial(Gaps, "org-1", "2026-03-01T08:00:00Z")
+SUBSTITUTES = partial(Substitutes, "org-1", "2026-03-01T08:00:00Z")
 SDK = Dialect(RowKind.SDK, (1, 69, 146))
 MIRROR = Dialect(RowKind.MIRROR)
 OTHER = Dialect(RowKind.OTHER)
 
 
 def shown(document: dict, who: Dialect = SDK) -> dict:
-    return json.loads(fitted(json.dumps(document), who, GAPS))
+    return json.loads(fitted(json.dumps(document), who, SUBSTITUTES))
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_keypoints_are_left_out_for_those_who_do_not_know_them():
 
 def test_a_clean_document_keeps_every_byte():
     text = '{ "b":1e5,\t"a" : "\\u00e9\\ud83d" , ' + json.dumps(make_document(1))[1:].replace(", ", " ,\n")
-    assert all(fitted(text, who, GAPS) == text for who in (SDK, MIRROR, OTHER))
+    assert all(fitted(text, who, SUBSTITUTES) == text for who in (SDK, MIRROR, OTHER))
 
 
 def test_another_mirror_gets_the_document_whatever_it_is():
     for text in ('{"precision": null, "version": 3}', "[]", "not json", ""):
-        assert fitted(text, MIRROR, GAPS) == text
+        assert fitted(text, MIRROR, SUBSTITUTES) == text
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_null_that_every_sdk_takes_stays(key):
         ({"visibility": "secret"}, {"visibility": "private"}),
         ({"created_at": None}, {"created_at": make_document(1)["updated_at"]}),
         ({"updated_at": "yesterday"}, {"updated_at": make_document(1)["created_at"]}),
-        ({"created_at": 5, "updated_at": None}, dict.fromkeys(("created_at", "updated_at"), GAPS().first_seen)),
+        ({"created_at": 5, "updated_at": None}, dict.fromkeys(("created_at", "updated_at"), SUBSTITUTES().first_seen)),
     ],
 )
 def test_a_required_field_that_is_not_there_is_filled(changes, expected):
@@ -118,7 +118,7 @@ def test_an_odd_document_is_still_shown():
 @pytest.mark.parametrize("agent", ["registry-mirror/1.0", "curl/8", "pictograph-python/1.67.17"])
 def test_what_no_number_of_json_is_goes_out_as_null(word, agent):
     text = json.dumps(make_document(1, metrics={"mAP": "@", "loss": [0.5]})).replace('"@"', word)
-    served = fitted(text, dialect_of(agent), GAPS)
+    served = fitted(text, dialect_of(agent), SUBSTITUTES)
     if "999" in word and agent.startswith("registry"):
         assert served == text  # it is JSON, and a mirror is to hold what this one holds
         return
@@ -128,4 +128,4 @@ def test_what_no_number_of_json_is_goes_out_as_null(word, agent):
 @pytest.mark.parametrize("agent", ["registry-mirror/1.0", "curl/8"])
 def test_a_document_that_only_speaks_of_nan_is_served_to_the_letter(agent):
     text = json.dumps(make_document(1, name="NaN of Infinity", description="\ud800 1e999")).replace(", ", " ,\t")
-    assert fitted(text, dialect_of(agent), GAPS) == text
+    assert fitted(text, dialect_of(agent), SUBSTITUTES) == text

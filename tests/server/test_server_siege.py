@@ -20,7 +20,14 @@ from support.syncing import wait_for
 
 from registry_mirror.server import connections
 from registry_mirror.server.bodies import Bodies, TooManyBodiesError
-from registry_mirror.server.connections import Activity, Connection, ConnectionLimits, Requests, excess, overdue
+from registry_mirror.server.connections import (
+    Activity,
+    Connection,
+    ConnectionLimits,
+    ConnectionRequests,
+    excess,
+    overdue,
+)
 
 STRANGER, CLIENT = "127.0.0.2", "127.0.0.3"
 CONTENT = os.urandom(1 << 20) * 8
@@ -28,7 +35,7 @@ SOON = "import registry_mirror.server.connections as c; c.TAKEN_WITHIN = c.ASKED
 
 
 def connection(number=1, address="a", *, moved=0.0, seen=0.0, waiting=False, under_way=None, at=0.0):
-    requests = None if under_way is None else Requests(under_way, at)
+    requests = None if under_way is None else ConnectionRequests(under_way, at)
     return Connection(number, (address, number), seen, moved, waiting=waiting, requests=requests)
 
 

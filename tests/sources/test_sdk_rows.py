@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 from support.documents import make_document
 
-from registry_mirror.server.dialects import Gaps, dialect_of, fitted, is_time
+from registry_mirror.server.dialects import Substitutes, dialect_of, fitted, is_time
 
-GAPS = partial(Gaps, "organisation-1", "2026-03-01T08:00:00Z")
+SUBSTITUTES = partial(Substitutes, "organisation-1", "2026-03-01T08:00:00Z")
 SDK = dialect_of("pictograph-python/1.30.0")
 
 
@@ -42,12 +42,12 @@ def test_a_time_counts_when_every_sdk_reads_it(text, readable):
 
 def test_a_document_that_every_sdk_reads_goes_out_to_the_letter():
     text = json.dumps(make_document(1, updated_at="2026-03-02T09:30:00.120000Z"), indent=1)
-    assert fitted(text, SDK, GAPS) is text
+    assert fitted(text, SDK, SUBSTITUTES) is text
 
 
 def test_a_document_goes_to_another_mirror_to_the_letter_whatever_is_in_it():
     text = json.dumps(make_document(1, updated_at="soon", precision=None))
-    assert fitted(text, dialect_of("registry-mirror"), GAPS) is text
+    assert fitted(text, dialect_of("registry-mirror"), SUBSTITUTES) is text
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,15 @@ def test_a_document_goes_to_another_mirror_to_the_letter_whatever_is_in_it():
         ({"updated_at": "2026-W05-1"}, {"updated_at": "2026-01-01T00:01:00.000000+00:00"}),
         (
             {"created_at": "soon", "updated_at": None},
-            {"created_at": GAPS().first_seen, "updated_at": GAPS().first_seen},
+            {"created_at": SUBSTITUTES().first_seen, "updated_at": SUBSTITUTES().first_seen},
         ),
-        ({"organization_id": None}, {"organization_id": GAPS().organization_id}),
+        ({"organization_id": None}, {"organization_id": SUBSTITUTES().organization_id}),
         ({"visibility": "organization"}, {"visibility": "private"}),
     ],
 )
 def test_a_required_field_that_an_sdk_would_refuse_is_filled(sent, received):
     document = make_document(1, **sent)
-    assert json.loads(fitted(json.dumps(document), SDK, GAPS)) == {**document, **received}
+    assert json.loads(fitted(json.dumps(document), SDK, SUBSTITUTES)) == {**document, **received}
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,6 @@ def test_a_required_field_that_an_sdk_would_refuse_is_filled(sent, received):
 )
 def test_an_optional_field_that_an_sdk_would_refuse_is_left_out(key, value):
     document = make_document(1, **{key: value})
-    received = json.loads(fitted(json.dumps(document), SDK, GAPS))
+    received = json.loads(fitted(json.dumps(document), SDK, SUBSTITUTES))
     assert key not in received
     assert {**received, key: value} == document

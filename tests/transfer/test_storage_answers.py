@@ -483,4 +483,4 @@ def test_a_part_without_use_is_not_left_behind(upstream, root):
     upstream.inject(Headers(PLAIN), CutAfter(300_000), kind="weights")
     upstream.inject(error(503), kind="weights", times=None)
     run_sync(upstream, root)
-    assert incoming.listing(root / "incoming") == []
+    assert incoming.incoming_files(root / "incoming") == []

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from support.documents import make_document, make_model, many_models, weights_bytes
@@ -160,11 +161,16 @@ def test_a_dry_run_changes_nothing_and_says_what_the_real_run_then_does(upstream
 
 def decisions(report):
     """What a report decides, without the ages in its reasons."""
-    each = {**report, "removed": report["removed"]["each"]}
-    return {
-        key: [(one["file"], one["bytes"], one["rule"]) for one in each[key]]
-        for key in ("let_go", "evicted", "removed", "doubts")
-    }
+    lists = {**{key: report[key] for key in ("let_go", "evicted", "doubts")}, "removed": report["removed"]["each"]}
+    decided = {key: [(one["file"], one["bytes"], one["rule"]) for one in each] for key, each in lists.items()}
+    return decided | {key: value for key, value in report.items() if key not in (*lists, "waiting", "dry_run")}
+
+
+def test_the_page_on_retention_names_every_key_of_the_report(upstream, root):
+    run_sync(upstream, root)
+    report = json.loads(mirror("gc", "--dry-run", "--json", env=environment(upstream, root)).stdout)["gc"]
+    page = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
+    assert {key for key in report if f"`{key}`" not in page} == set()
 
 
 def test_the_dry_run_prints_a_line_with_name_bytes_rule_and_reason(upstream, root):

@@ -67,7 +67,7 @@ class ModelsApi:
             NotFoundError: there is no such model, or it belongs to another organisation.
         """
         what = f"get model {model_id!r}"
-        return decode_document(what, self._session.call(what, "GET", f"/models/{segment(model_id)}"))
+        return decode_document(what, self._session.call(what, "GET", f"/models/{quote_segment(model_id)}"))
 
     def find(self, model: str, page_size: int) -> ListedModel:
         """Returns one model by its id or name.
@@ -103,7 +103,7 @@ class ModelsApi:
             ProtocolError: the upstream gives an address that the mirror must not connect to.
         """
         what = f"download model {model_id!r}"
-        path = f"/models/{segment(model_id)}/download"
+        path = f"/models/{quote_segment(model_id)}/download"
         body = self._session.call(what, "GET", path, {"format": weights_format}, _NOT_READY)
         return check_target(what, decode_download_url(what, body), self._session.base_url)
 
@@ -114,16 +114,16 @@ class ModelsApi:
         model.
         """
         with contextlib.suppress(NotFoundError):
-            self._session.call(f"delete model {model_id!r}", "DELETE", f"/models/{segment(model_id)}")
+            self._session.call(f"delete model {model_id!r}", "DELETE", f"/models/{quote_segment(model_id)}")
 
 
-def segment(text: str) -> str:
-    """A name or id, quoted as a single path segment."""
+def quote_segment(text: str) -> str:
+    """A name or id, quoted as a single path quote_segment."""
     return quote(text, safe="")
 
 
 def addressable(model: str) -> bool:
-    """Whether a name can be a path segment: clients and proxies collapse `.` and `..`."""
+    """Whether a name can be a path quote_segment: clients and proxies collapse `.` and `..`."""
     return model not in ("", ".", "..")
 
 

@@ -46,7 +46,7 @@ print(*refused)
 
 
 @contextlib.contextmanager
-def probe_files(patient: DoctorContext, count: int) -> Iterator[list[Path]]:
+def probe_files(context: DoctorContext, count: int) -> Iterator[list[Path]]:
     """Makes files in `incoming/` and removes them afterwards.
 
     Their names tell which process made them, so a sync removes them if the doctor is killed.
@@ -54,7 +54,7 @@ def probe_files(patient: DoctorContext, count: int) -> Iterator[list[Path]]:
     made: list[Path] = []
     try:
         for _ in range(count):
-            path = patient.layout.incoming / part_name("doctor")
+            path = context.layout.incoming / part_name("doctor")
             create_exclusive(path, 0o600).close()
             made.append(path)
         yield made
@@ -63,23 +63,23 @@ def probe_files(patient: DoctorContext, count: int) -> Iterator[list[Path]]:
             path.unlink(missing_ok=True)
 
 
-def _why_not(patient: DoctorContext) -> str | None:
-    folder = patient.layout.incoming
+def _why_not(context: DoctorContext) -> str | None:
+    folder = context.layout.incoming
     if not folder.is_dir():
         return "there is no incoming/ to try it in"
     return None if os.access(folder, os.W_OK) else "this account may not write here"
 
 
-def locks(patient: DoctorContext) -> Iterable[Answer]:
+def locks(context: DoctorContext) -> Iterable[Answer]:
     """Does the file system have locks, and do they keep another process out?"""
-    if reason := _why_not(patient):
+    if reason := _why_not(context):
         return [skipped(reason)]
     try:
         import fcntl
     except ImportError:
         return [skipped("this system has locks of another kind")]
     cure = "let one machine sync, with the root on a disk of its own; readers need no locks"
-    with probe_files(patient, 2) as paths, contextlib.ExitStack() as opened:
+    with probe_files(context, 2) as paths, contextlib.ExitStack() as opened:
         try:
             for path, lock in zip(paths, (fcntl.flock, fcntl.lockf), strict=True):
                 lock(opened.enter_context(path.open("r+b")), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,7 +88,7 @@ def locks(patient: DoctorContext) -> Iterable[Answer]:
         refused = _refused(paths)
     found = [] if "lockf" in refused else [problem("locks of SQLite's kind keep nobody out here", cure)]
     found += [] if "flock" in refused else [warning("run.lock keeps nobody out here: two syncs may run at once", cure)]
-    held = [ok(f"a sync is running: {holder_of(patient.layout)}")] if patient.layout.run_holder.exists() else []
+    held = [ok(f"a sync is running: {holder_of(context.layout)}")] if context.layout.run_holder.exists() else []
     return [*(found or [ok("locks keep other processes out")]), *held]
 
 
@@ -101,22 +101,22 @@ def _refused(paths: list[Path]) -> list[str]:
     return done.stdout.split()
 
 
-def files(patient: DoctorContext) -> Iterable[Answer]:
+def files(context: DoctorContext) -> Iterable[Answer]:
     """Tries renames, syncing a folder, links, and whether names are case-sensitive."""
-    if reason := _why_not(patient):
+    if reason := _why_not(context):
         return [skipped(reason)]
-    return [*_one_file_system(patient), _rename(patient), _folder_sync(patient.layout.incoming), _links(patient)]
+    return [*_one_file_system(context), _rename(context), _folder_sync(context.layout.incoming), _links(context)]
 
 
-def _one_file_system(patient: DoctorContext) -> Iterator[Answer]:
-    for other in (patient.layout.blobs, patient.layout.quarantine, patient.layout.root):
-        if other.is_dir() and is_apart(patient.layout.incoming, other):
+def _one_file_system(context: DoctorContext) -> Iterator[Answer]:
+    for other in (context.layout.blobs, context.layout.quarantine, context.layout.root):
+        if other.is_dir() and is_apart(context.layout.incoming, other):
             cure = "put the whole root on one disk: a file cannot be renamed from one file system to another"
             yield problem(f"incoming/ and {other.name} are on two file systems", cure)
 
 
-def _rename(patient: DoctorContext) -> Answer:
-    with probe_files(patient, 2) as (source, target):
+def _rename(context: DoctorContext) -> Answer:
+    with probe_files(context, 2) as (source, target):
         source.write_bytes(b"new")
         with target.open("rb") as reader:
             os.replace(source, target)
@@ -136,8 +136,8 @@ def _folder_sync(folder: Path) -> Answer:
     return ok("names are made durable")
 
 
-def _links(patient: DoctorContext) -> Answer:
-    with probe_files(patient, 2) as (first, second):
+def _links(context: DoctorContext) -> Answer:
+    with probe_files(context, 2) as (first, second):
         first.write_bytes(b"shared")
         with first.open("rb") as source, second.open("r+b") as target:
             ways = ["reflinks"] if reflink(source.fileno(), target.fileno()) else []
@@ -151,22 +151,22 @@ def _links(patient: DoctorContext) -> Answer:
     return ok(f"there are {', '.join(ways) or 'no links of any kind'}{copies}; case{case} told apart")
 
 
-def space(patient: DoctorContext) -> Iterable[Answer]:
+def space(context: DoctorContext) -> Iterable[Answer]:
     """Are there as many free bytes and inodes as a run needs?"""
-    if not patient.layout.root.is_dir():
+    if not context.layout.root.is_dir():
         return [skipped("there is no root yet")]
-    found = os.statvfs(patient.layout.root)
-    needed = _needed(patient)
+    found = os.statvfs(context.layout.root)
+    needed = _needed(context)
     return [
         judge_space(found.f_bavail * found.f_frsize, found.f_blocks, needed),
         judge_inodes(found.f_favail, found.f_files),
     ]
 
 
-def _needed(patient: DoctorContext) -> int:
+def _needed(context: DoctorContext) -> int:
     """Bytes that the largest step of a run writes before it frees any: a copy of catalog and index, or one blob."""
-    books = sum(each.stat().st_size for each in (patient.layout.catalog, patient.layout.index) if each.exists())
-    return max([books, *inventory(patient.layout).values()], default=0)
+    books = sum(each.stat().st_size for each in (context.layout.catalog, context.layout.index) if each.exists())
+    return max([books, *inventory(context.layout).values()], default=0)
 
 
 def judge_space(free: int, blocks: int, needed: int) -> Answer:
@@ -197,16 +197,16 @@ def judge_inodes(free: int, inodes: int) -> Answer:
     return warning(said, "remove small files from this file system") if free < LOW_INODES else ok(said)
 
 
-def clock(patient: DoctorContext) -> Iterable[Answer]:
+def clock(context: DoctorContext) -> Iterable[Answer]:
     """Do the file system's clock and ours agree, and are all recorded dates in the past?"""
-    return [*_clock_of_files(patient), *_future(patient)]
+    return [*_clock_of_files(context), *_future(context)]
 
 
-def _clock_of_files(patient: DoctorContext) -> Iterator[Answer]:
-    if reason := _why_not(patient):
+def _clock_of_files(context: DoctorContext) -> Iterator[Answer]:
+    if reason := _why_not(context):
         yield skipped(reason)
         return
-    with probe_files(patient, 1) as (path,):
+    with probe_files(context, 1) as (path,):
         path.write_bytes(b"now")
         off = path.stat().st_mtime - time.time()
     if abs(off) > _CLOCK:
@@ -218,15 +218,15 @@ def _clock_of_files(patient: DoctorContext) -> Iterator[Answer]:
         yield ok("the file system's clock goes as ours does")
 
 
-def _future(patient: DoctorContext) -> Iterator[Answer]:
+def _future(context: DoctorContext) -> Iterator[Answer]:
     from ...status import read_last_run
 
-    last, now = read_last_run(patient.layout.run_record), utc_now()
+    last, now = read_last_run(context.layout.run_record), utc_now()
     dates = {"last run": parse_time((last.record or {}).get("finished_at")), "last whole sync": last.last_synced_at}
     for what, ended in dates.items():
         if ended is not None and is_to_come(ended, now):
             yield problem(f"the {what} ended in the future ({format_time(ended)})", _MENDS)
-    with contextlib.suppress(NoIndexError), contextlib.closing(IndexReader(patient.layout.index)) as reader:
+    with contextlib.suppress(NoIndexError), contextlib.closing(IndexReader(context.layout.index)) as reader:
         meta = reader.read(lambda snapshot: snapshot.meta())
         latest = max(filter(None, (parse_time(meta.get(key)) for key in (PUBLISHED_AT, BUILT_AT))), default=now)
         if is_to_come(latest, now):

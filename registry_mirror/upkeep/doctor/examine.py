@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .finding import DoctorContext, Probe
 
 
-def examine(patient: DoctorContext) -> Iterable[Finding]:
+def examine(context: DoctorContext) -> Iterable[Finding]:
     """Runs the probes one after another and yields their findings. A probe that fails yields a problem."""
     probes: dict[str, Probe] = {
         "layout": root.layout,
@@ -37,12 +37,12 @@ def examine(patient: DoctorContext) -> Iterable[Finding]:
         "upstream": network.upstream,
     }
     for name, probe in probes.items():
-        yield from _asked(name, probe, patient)
+        yield from _asked(name, probe, context)
 
 
-def _asked(name: str, probe: Probe, patient: DoctorContext) -> Iterable[Finding]:
+def _asked(name: str, probe: Probe, context: DoctorContext) -> Iterable[Finding]:
     try:
-        for verdict, message, cure in probe(patient):
+        for verdict, message, cure in probe(context):
             yield Finding(name, verdict, message, cure)
     except MirrorError as error:
         yield Finding(name, ProbeVerdict.PROBLEM, error.message, error.hint)
@@ -51,6 +51,6 @@ def _asked(name: str, probe: Probe, patient: DoctorContext) -> Iterable[Finding]
         yield Finding(name, ProbeVerdict.PROBLEM, refusal.message, refusal.hint)
 
 
-def ill(findings: Iterable[Finding]) -> bool:
+def has_problems(findings: Iterable[Finding]) -> bool:
     """Whether any finding is a problem. Warnings do not count."""
     return any(each.verdict is ProbeVerdict.PROBLEM for each in findings)

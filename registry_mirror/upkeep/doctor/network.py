@@ -38,28 +38,28 @@ class _Once(RetryPolicy):
         return act()
 
 
-def key(patient: DoctorContext) -> Iterable[Answer]:
+def key(context: DoctorContext) -> Iterable[Answer]:
     """Is there an API key? Only the account that syncs needs one."""
-    if patient.settings is None:
+    if context.settings is None:
         return [skipped("the configuration cannot be used")]
-    if patient.key is not None:
+    if context.key is not None:
         return [ok("there is an API key")]
-    error = patient.key_error
-    writes = not patient.layout.root.exists() or os.access(patient.layout.root, os.W_OK)
+    error = context.key_error
+    writes = not context.layout.root.exists() or os.access(context.layout.root, os.W_OK)
     if error is None or not writes:
         return [skipped("there is no API key, which a reader does not need")]
     return [problem(error.message, error.hint)]
 
 
-def proxy(patient: DoctorContext) -> Iterable[Answer]:
+def proxy(context: DoctorContext) -> Iterable[Answer]:
     """Which proxy do calls go through, and can its address be used?"""
-    if patient.settings is None:
+    if context.settings is None:
         return [skipped("the configuration cannot be used")]
     try:
-        check_network(patient.settings.upstream.proxy, patient.settings.upstream.ca_file)
+        check_network(context.settings.upstream.proxy, context.settings.upstream.ca_file)
     except ConfigurationError as error:
         return [problem(error.message, error.hint)]
-    url, origin = proxy_for(patient.settings, getproxies(), bypassed)
+    url, origin = proxy_for(context.settings, getproxies(), bypassed)
     if url is None:
         return [ok("no proxy")]
     shown = hide_password(url)
@@ -93,16 +93,16 @@ def proxy_for(
     return None, ""
 
 
-def upstream(patient: DoctorContext) -> Iterable[Answer]:
+def upstream(context: DoctorContext) -> Iterable[Answer]:
     """Does the upstream answer, accept the key, and have the organisation of this root? Do the clocks agree?"""
-    if patient.offline:
+    if context.offline:
         return [skipped("not asked: --offline")]
-    if patient.settings is None or patient.key is None:
+    if context.settings is None or context.key is None:
         return [skipped("it cannot be asked without settings and a key")]
-    return _ask(patient, patient.settings, patient.key)
+    return _ask(context, context.settings, context.key)
 
 
-def _ask(patient: DoctorContext, settings: Settings, api_key: Secret) -> Iterable[Answer]:
+def _ask(context: DoctorContext, settings: Settings, api_key: Secret) -> Iterable[Answer]:
     try:
         opened = make_client(settings, api_key, time.sleep, _Once())
     except ConfigurationError as error:
@@ -112,7 +112,7 @@ def _ask(patient: DoctorContext, settings: Settings, api_key: Secret) -> Iterabl
         try:
             page = next(iter(client.models.api.pages(1)), None)
             took = time.monotonic() - began
-            identity.news(_facts(patient), session.base_url, identity.owners(page) if page else set())
+            identity.news(_facts(context), session.base_url, identity.owners(page) if page else set())
         except MirrorError as error:
             # The clock comes first: a wrong clock may be why a certificate or a signature was refused.
             return [*judge_skew(session.skew), problem(error.message, cure_for(error))]
@@ -143,10 +143,10 @@ def judge_skew(skew: float | None) -> list[Answer]:
     return [warning(said, cure)] if abs(skew) > SMALL_SKEW else [ok("this machine's clock goes as the upstream's")]
 
 
-def _facts(patient: DoctorContext) -> Mapping[str, str]:
+def _facts(context: DoctorContext) -> Mapping[str, str]:
     """The index's facts about whose registry this root mirrors; empty when there is no index."""
     try:
-        with contextlib.closing(IndexReader(patient.layout.index)) as reader:
+        with contextlib.closing(IndexReader(context.layout.index)) as reader:
             return reader.read(lambda snapshot: snapshot.meta())
     except NoIndexError:  # the probe `index` reports why
         return {}

@@ -14,7 +14,7 @@ from ...files import read_regular
 from ...index.reader import IndexReader
 from ...status import folder_size, last_verify, read_last_run
 from ...store.layout import FORMAT_VERSION
-from ...store.parts import is_abandoned, listing
+from ...store.parts import incoming_files, is_abandoned
 from ...store.root import foreign
 from ...units import format_size
 from .finding import ok, problem, skipped, warning
@@ -32,18 +32,18 @@ _EVERYBODY_READS = 0o004
 _NOT_MINE = 0o077
 
 
-def layout(patient: DoctorContext) -> Iterable[Answer]:
+def layout(context: DoctorContext) -> Iterable[Answer]:
     """Is the folder a root with a layout that this version knows, and without foreign files?"""
-    root = patient.layout.root
+    root = context.layout.root
     if not root.exists():
         return [warning(f"there is no mirror in {root} yet", "run `mirror sync`, or name another folder with --root")]
     if not root.is_dir():
         return [problem(f"{root} is not a folder", "name another one with --root")]
     strangers = foreign(os.listdir(root))
     told = [warning(f"{name!r} in the root is not ours", "keep other files elsewhere") for name in strangers[:5]]
-    if not patient.layout.format_file.exists():
-        return [*_without_format(patient, bool(strangers)), *told]
-    text = _format(patient.layout.format_file)
+    if not context.layout.format_file.exists():
+        return [*_without_format(context, bool(strangers)), *told]
+    text = _format(context.layout.format_file)
     if not text.isdecimal() or not 1 <= int(text) <= FORMAT_VERSION:
         cure = "upgrade registry-mirror on this machine" if text.isdecimal() else f"write {FORMAT_VERSION} into it"
         return [problem(f"FORMAT says {text!r}, and this version knows {FORMAT_VERSION}", cure)]
@@ -57,45 +57,45 @@ def _format(file: Path) -> str:
         return error.strerror or str(error)
 
 
-def _without_format(patient: DoctorContext, strange: bool) -> list[Answer]:  # noqa: FBT001
-    if patient.layout.index.exists():
-        return [ok(f"{patient.layout.root} is a copy of a root, to read from")]
+def _without_format(context: DoctorContext, strange: bool) -> list[Answer]:  # noqa: FBT001
+    if context.layout.index.exists():
+        return [ok(f"{context.layout.root} is a copy of a root, to read from")]
     if strange:
-        return [problem(f"{patient.layout.root} is no mirror root", "name an empty or a new folder with --root")]
-    return [warning(f"{patient.layout.root} is empty", "run `mirror sync`")]
+        return [problem(f"{context.layout.root} is no mirror root", "name an empty or a new folder with --root")]
+    return [warning(f"{context.layout.root} is empty", "run `mirror sync`")]
 
 
-def permissions(patient: DoctorContext) -> Iterable[Answer]:
+def permissions(context: DoctorContext) -> Iterable[Answer]:
     """May this account write to the root, and may no other account that should not?"""
-    root = patient.layout.root
+    root = context.layout.root
     if not root.is_dir():
         return [skipped("there is no root yet")]
-    return [*_may_write(patient), *_open_to_all(patient), *_other_owners(patient)]
+    return [*_may_write(context), *_open_to_all(context), *_other_owners(context)]
 
 
-def _may_write(patient: DoctorContext) -> Iterator[Answer]:
-    if not os.access(patient.layout.root, os.R_OK | os.X_OK):
-        yield problem(f"{patient.layout.root} cannot be read", "give this account the right to")
-    elif not os.access(patient.layout.root, os.W_OK):
+def _may_write(context: DoctorContext) -> Iterator[Answer]:
+    if not os.access(context.layout.root, os.R_OK | os.X_OK):
+        yield problem(f"{context.layout.root} cannot be read", "give this account the right to")
+    elif not os.access(context.layout.root, os.W_OK):
         yield ok("this account may read and not write: enough for readers, and not for a sync")
     else:
-        closed = [each for each in _own(patient) if each.exists() and not os.access(each, os.W_OK)]
+        closed = [each for each in _own(context) if each.exists() and not os.access(each, os.W_OK)]
         for each in closed:
             yield problem(f"{each} cannot be written", "sync as the account that owns it, or set store.shared")
         if not closed:
             yield ok("this account may write")
 
 
-def _open_to_all(patient: DoctorContext) -> Iterator[Answer]:
-    for each in (patient.layout.root, *_own(patient)):
+def _open_to_all(context: DoctorContext) -> Iterator[Answer]:
+    for each in (context.layout.root, *_own(context)):
         if each.exists() and not each.is_symlink() and each.stat().st_mode & _EVERYBODY_WRITES:
             yield warning(f"everybody may write to {each}", f"chmod o-w {each}")
 
 
-def _other_owners(patient: DoctorContext) -> Iterator[Answer]:
-    shared = patient.settings is not None and patient.settings.store.shared == "group"
-    owner = patient.layout.root.stat().st_uid
-    others = [each for each in _own(patient) if each.exists() and each.stat().st_uid != owner]
+def _other_owners(context: DoctorContext) -> Iterator[Answer]:
+    shared = context.settings is not None and context.settings.store.shared == "group"
+    owner = context.layout.root.stat().st_uid
+    others = [each for each in _own(context) if each.exists() and each.stat().st_uid != owner]
     if others and not shared:
         names = ", ".join(each.name for each in others)
         yield warning(
@@ -104,18 +104,18 @@ def _other_owners(patient: DoctorContext) -> Iterator[Answer]:
         )
 
 
-def _own(patient: DoctorContext) -> tuple[Path, ...]:
-    layout = patient.layout
+def _own(context: DoctorContext) -> tuple[Path, ...]:
+    layout = context.layout
     return layout.blobs, layout.incoming, layout.quarantine, layout.catalog, layout.index, layout.run_record
 
 
-def secrets(patient: DoctorContext) -> Iterable[Answer]:
+def secrets(context: DoctorContext) -> Iterable[Answer]:
     """Are the files with keys unreadable to other accounts?"""
     found: list[Answer] = []
-    keys = patient.layout.root / "keys.toml"
+    keys = context.layout.root / "keys.toml"
     if keys.exists() and stat.S_IMODE(keys.stat().st_mode) & _NOT_MINE:
         found.append(problem(f"others may read {keys}", f"chmod 600 {keys}"))
-    file = patient.settings.upstream.api_key_file if patient.settings else None
+    file = context.settings.upstream.api_key_file if context.settings else None
     if file is not None and file.exists() and file.stat().st_mode & _EVERYBODY_READS:
         found.append(warning(f"everybody may read the API key in {file}", f"chmod o-r {file}"))
     return found or [ok("no file with a key is open to others")]
@@ -127,9 +127,9 @@ _REBUILT = (
 )
 
 
-def index(patient: DoctorContext) -> Iterable[Answer]:
+def index(context: DoctorContext) -> Iterable[Answer]:
     """Can readers open the index, and is all of it undamaged?"""
-    path = patient.layout.index
+    path = context.layout.index
     if not path.exists():
         return [skipped("there is no index yet")]
     with contextlib.closing(IndexReader(path)) as reader:
@@ -152,9 +152,9 @@ def _checked(meta: dict[str, str], checks: CheckTotals) -> list[Answer]:
     return []
 
 
-def catalog(patient: DoctorContext) -> Iterable[Answer]:
+def catalog(context: DoctorContext) -> Iterable[Answer]:
     """Can the catalog be opened, and is all of it undamaged?"""
-    path = patient.layout.catalog
+    path = context.layout.catalog
     if not path.exists():
         return [skipped("there is no catalog here: this is a copy to read from, or nothing was synced yet")]
     journal = path.with_name(f"{path.name}-journal")
@@ -172,10 +172,10 @@ def catalog(patient: DoctorContext) -> Iterable[Answer]:
     return [ok(f"the catalog is sound{'; the next sync brings it up to date' if old else ''}")]
 
 
-def leftovers(patient: DoctorContext) -> Iterable[Answer]:
+def leftovers(context: DoctorContext) -> Iterable[Answer]:
     """Are there files of interrupted runs in `incoming/`, or bad files in `quarantine/`?"""
-    parts = [each for each in listing(patient.layout.incoming) if is_abandoned(each)]
-    files, size = folder_size(patient.layout.quarantine)
+    parts = [each for each in incoming_files(context.layout.incoming) if is_abandoned(each)]
+    files, size = folder_size(context.layout.quarantine)
     found: list[Answer] = []
     if parts:
         found.append(
@@ -190,9 +190,9 @@ def leftovers(patient: DoctorContext) -> Iterable[Answer]:
     return found or [ok("nothing was left behind")]
 
 
-def runs(patient: DoctorContext) -> Iterable[Answer]:
+def runs(context: DoctorContext) -> Iterable[Answer]:
     """How did the last run end?"""
-    last = read_last_run(patient.layout.run_record)
+    last = read_last_run(context.layout.run_record)
     if last.problem is not None:
         return [problem(last.problem, "the next run writes it anew")]
     if last.record is None:

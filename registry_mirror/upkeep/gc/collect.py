@@ -24,7 +24,7 @@ from ...store.lock import run_lock
 from ...store.root import RootWatch, check_format
 from ...writer import Writer, open_catalog
 from .plan import GcPlan, RemovalStep, RowStep, plan
-from .survey import TRASH, look_at_index, md5_of, moment, survey
+from .survey import TRASH, file_time, look_at_index, md5_of, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -136,7 +136,7 @@ class _Collector:
 
     def _let_go(self, rows: Collection[RowStep], evicted_at: datetime | None = None) -> tuple[RowStep, ...]:
         reasons = {row.held: row.verdict.reason for row in rows}
-        done = set(self._catalog.retention.let_go(reasons, _blob_of, evicted_at=evicted_at, rest=self._sleep))
+        done = set(self._catalog.retention.let_go(reasons, _blob_of, evicted_at=evicted_at, pause=self._sleep))
         self._spared += [row.blob for row in rows if row.held not in done]
         return tuple(row for row in rows if row.held in done)
 
@@ -199,7 +199,7 @@ class _Collector:
             before = os.lstat(blob)
         except FileNotFoundError:
             return True
-        if (now - moment(before.st_ctime)).total_seconds() < max(grace, _TICK):
+        if (now - file_time(before.st_ctime)).total_seconds() < max(grace, _TICK):
             return False
         refuse_linked(blob.parent, trash.parent)
         os.rename(blob, trash)
@@ -229,7 +229,7 @@ class _Collector:
     def _sweep(self, step: RemovalStep) -> bool:
         path = self._layout.root / step.name
         state = os.lstat(path)
-        if step.since is not None and moment(state.st_mtime) > step.since:
+        if step.since is not None and file_time(state.st_mtime) > step.since:
             self._spared.append(step.name)  # it was written to since the survey
             return False
         unlink_in_folder(path)

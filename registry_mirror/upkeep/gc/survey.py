@@ -14,7 +14,7 @@ from ...index.reader import IndexReader
 from ...index.schema import BUILT_AT, BUILT_BEFORE, CATALOG_ID, PUBLISHED_AT, REVISION
 from ...model import is_to_come, parse_time, utc_now
 from ...store.layout import SUFFIXES, blob_name
-from ...store.parts import is_ours, listing, lives
+from ...store.parts import incoming_files, is_ours, lives
 from .plan import BlobFile, IndexView, Leftover, Survey
 
 if TYPE_CHECKING:
@@ -100,20 +100,20 @@ def look_at_blobs(folder: Path) -> tuple[dict[str, BlobFile | None], dict[str, i
             if not _BLOB.fullmatch(name) or (found is not None and not stat.S_ISREG(found.st_mode)):
                 strangers[name] = found.st_size if found else 0
             else:
-                blobs[name] = None if found is None else BlobFile(found.st_size, moment(found.st_ctime))
+                blobs[name] = None if found is None else BlobFile(found.st_size, file_time(found.st_ctime))
     return blobs, strangers
 
 
 def _incoming(layout: Layout) -> list[Leftover]:
     here, leftovers = host_name(), []
-    for found in listing(layout.incoming, is_ours):
+    for found in incoming_files(layout.incoming, is_ours):
         state = _stat(found.path)
         if state is None or not stat.S_ISREG(state.st_mode):
             continue
         alive = lives(found) if found.host == here and found.pid is not None else None
         spent = found.path.name.startswith(_SPENT)
         name = f"{layout.incoming.name}/{found.path.name}"
-        leftovers.append(Leftover(name, state.st_size, moment(state.st_mtime), alive, spent))
+        leftovers.append(Leftover(name, state.st_size, file_time(state.st_mtime), alive, spent))
     return leftovers
 
 
@@ -123,7 +123,7 @@ def _quarantine(layout: Layout) -> list[Leftover]:
         state = _stat(layout.quarantine / name)
         if state is not None and stat.S_ISREG(state.st_mode) and _BAD.fullmatch(name):
             # The ctime is when the file was moved here; the mtime is the blob's own.
-            moved = moment(state.st_ctime)
+            moved = file_time(state.st_ctime)
             leftovers.append(Leftover(f"{layout.quarantine.name}/{name}", state.st_size, moved))
     return leftovers
 
@@ -142,6 +142,6 @@ def _stat(path: Path) -> os.stat_result | None:
         return None
 
 
-def moment(seconds: float) -> datetime:
+def file_time(seconds: float) -> datetime:
     """Converts a file's time. A time before 1970 or after 2999 becomes the nearest one in that range."""
     return datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)

@@ -21,8 +21,7 @@ from support.upstream import CutAfter, Do, FlipByte, Gate, Headers, Hold, Trunca
 
 from registry_mirror import Client, errors
 from registry_mirror.mirror import Mirror
-from registry_mirror.transfer import parallel as crew
-from registry_mirror.transfer import pieces
+from registry_mirror.transfer import parallel, pieces
 from registry_mirror.transfer import pieces as growth
 from registry_mirror.transfer.parallel import ConnectionLimit
 from registry_mirror.transfer.pieces import LARGEST, SMALLEST, ConnectionGrowth, Pieces, span_of
@@ -205,7 +204,7 @@ def test_a_disk_without_room_for_what_is_ahead_takes_the_body_in_order(upstream,
     def full(*_args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(crew._Ahead, "put", full)
+    monkeypatch.setattr(parallel._Ahead, "put", full)
     assert download(upstream, tmp_path) == DATA
 
 
@@ -419,5 +418,5 @@ def test_a_connection_that_ends_by_a_fault_of_ours_is_told_and_the_body_comes(up
     def no_memory(*_):
         raise MemoryError
 
-    monkeypatch.setattr(crew.RangeFetcher, "_receive", no_memory)
+    monkeypatch.setattr(parallel.RangeFetcher, "_receive", no_memory)
     assert download(upstream, tmp_path) == DATA

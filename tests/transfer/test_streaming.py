@@ -25,7 +25,7 @@ from registry_mirror.secret import Secret
 from registry_mirror.store.parts import Part
 from registry_mirror.sync.opening import make_client
 from registry_mirror.transfer import download as transfer
-from registry_mirror.transfer import partial_body as load
+from registry_mirror.transfer import partial_body
 from registry_mirror.transfer.body import WORTH, SocketBody, bare_socket, counts_by_itself
 from registry_mirror.transfer.partial_body import HashRing
 from registry_mirror.transfer.retry import RetryPolicy
@@ -264,7 +264,7 @@ def test_a_body_whose_hash_fails_is_neither_stored_nor_kept_and_the_next_run_fet
     if cut:
         upstream.inject(CutAfter(3 * MIB), kind="weights")
     with monkeypatch.context() as patched:
-        patched.setattr(load, "Hasher", lambda *_: FailingHasher(pieces=1))
+        patched.setattr(partial_body, "Hasher", lambda *_: FailingHasher(pieces=1))
         finished = run_sync(upstream, root)
     assert finished.exit_code == 3
     (failed,) = finished.record.tally.failed
