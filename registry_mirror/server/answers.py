@@ -29,7 +29,9 @@ CODES = {
     431: "request_too_large",
     500: "internal_error",
     501: "not_implemented",
+    502: "bad_gateway",
     503: "not_ready",
+    507: "insufficient_storage",
 }
 
 

@@ -136,7 +136,7 @@ def _headers(entry: WeightsEntry, etag: str, modified: float, *, asks: bool) -> 
 
 
 class FileSlice(Response):
-    """Sends a file or a part of it in pieces. With the file in the page cache that is as fast as `sendfile`."""
+    """Sends a file or a part of it in pieces."""
 
     media_type = "application/octet-stream"
 

@@ -33,7 +33,7 @@ from .artifacts import WantedArtifact, check_variant
 from .downloads import admitted, admitted_body, blob_response, hand_over, read_at
 from .errors import BrokenOffError, Endpoint, error_response, in_words, response_of
 from .lookups import by_id, current, current_weights
-from .proxies import client_address
+from .proxies import client_address, client_network
 from .requests import decode_segment, parameters
 from .signing import BadSignatureError
 
@@ -225,7 +225,8 @@ class PendingFetches:
         return answer
 
     def _join(self, site: ServerContext, call: Call, model_id: str, weights_format: str) -> PendingFetch | None:
-        key, client = (model_id, weights_format), call.holder or client_address(call.headers, call.peer, site.proxies)
+        key = model_id, weights_format
+        client = call.holder or client_network(client_address(call.headers, call.peer, site.proxies))
         with self._lock:
             pending = self._by_key.get(key)
             if pending is not None:

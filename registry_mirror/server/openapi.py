@@ -75,7 +75,7 @@ def _blobs() -> dict[str, Any]:
         "200": {"description": "The weights.", **body},
         "206": {"description": "A part of them.", **body},
         "304": {"description": "They have not changed: their ETag is their MD5."},
-        **_errors(401, 403, 404, 409, 416, 422),
+        **_errors(401, 403, 404, 409, 412, 416, 422, 503),
     }
     call = {"summary": "Weights.", "parameters": [name, range_header], "responses": answers}
     return {"/blobs/{file}": {"get": call}}
@@ -91,7 +91,7 @@ def _watching() -> dict[str, Any]:
     return {
         "/healthz": {"get": {"summary": "Whether the process answers.", "responses": plain}},
         "/readyz": {"get": {"summary": "Whether an index can be read.", "responses": {**plain, **_errors(503)}}},
-        "/metrics": {"get": {"summary": "Numbers for Prometheus.", "responses": {**plain, **_errors(401)}}},
+        "/metrics": {"get": {"summary": "Numbers for Prometheus.", "responses": {**plain, **_errors(401, 503)}}},
         "/": {"get": {"summary": "The status page.", "parameters": view, "responses": {**plain, **refused}}},
     }
 

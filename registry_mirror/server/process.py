@@ -59,7 +59,7 @@ class ServerProcess(Granian):  # type: ignore[misc, valid-type]
         self._shd = SocketHolder(self._sfd, False, BACKLOG)  # type: ignore[call-arg]  # noqa: FBT003
 
     def signal_handler_reload(self, *args: object, **kwargs: object) -> None:
-        """Handles SIGHUP. When a terminal closes, it sends SIGHUP too; then the server ends."""
+        """Handles SIGHUP: reloads; ends when a terminal that closes has sent it; ignores it under `nohup`."""
         if self._ignores_hangup:
             return
         if self._on_terminal:
@@ -161,7 +161,7 @@ def blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
 
 
 def take_signals_in_worker() -> None:
-    """Unblocks the signals in a new worker. Until Granian sets its own handlers, they end the worker."""
+    """Unblocks the signals in a new worker: SIGINT and SIGTERM end it at once until Granian sets its handlers."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda *_: os._exit(0))

@@ -264,6 +264,7 @@ def test_an_upstream_that_is_down_is_502_in_words_without_its_secrets(upstream, 
         upstream.inject(fault, kind="weights", times=None)
         answer = take(url)
         assert (answer.status_code, answer.headers["content-type"]) == (502, "application/json")
+        assert answer.json()["error"]["code"] == "bad_gateway"
         assert "could not be fetched" in answer.json()["detail"]
         assert upstream.api_key not in answer.text
         upstream.heal()
@@ -418,6 +419,7 @@ def test_a_full_disk_is_507_and_publishes_nothing(disk):
             try:
                 answer = take(url)
                 assert (answer.status_code, answer.json()["error"]["message"]) == (507, answer.json()["detail"])
+                assert answer.json()["error"]["code"] == "insufficient_storage"
             except BROKEN:  # some of it had gone out already
                 pass
             assert not is_stored(root, 0)
@@ -532,3 +534,25 @@ def test_one_client_key_cannot_take_all_the_places(fresh):
         finally:
             gate.release.set()
         assert modest.result().status_code == 200
+
+
+def test_a_machine_has_one_share_of_all_its_ipv6_addresses(fresh):
+    """Without keys an address has a share, and a machine takes as many addresses as it likes from its /64."""
+    upstream, root = fresh
+    gate = Gate()
+    env = {**environment(upstream, root), "MIRROR_SERVE_TRUSTED_PROXIES": "127.0.0.1/32"}
+    with Serving(root, "--fetch", env=env) as server, ThreadPoolExecutor(40) as clients:
+        urls = [server.download_url(name(number)) for number in range(36)]
+        upstream.inject(Hold(gate), kind="weights", times=None)
+
+        def take_from(address: str, url: str) -> httpx.Response:
+            return httpx.get(url, timeout=30, trust_env=False, headers={"X-Forwarded-For": address})
+
+        waiting = [clients.submit(take_from, f"2001:db8::{number:x}", urls[number]) for number in range(35)]
+        try:
+            wait_for(lambda: sum(each.done() for each in waiting) == 10)  # refused: its share is 25
+            assert {each.result().status_code for each in waiting if each.done()} == {503}
+            other = clients.submit(take_from, "2001:db8:0:1::1", urls[35])
+        finally:
+            gate.release.set()
+        assert other.result().status_code == 200

@@ -1,1 +1,1 @@
-"""The status page: what is asked for, what is found, how it reads, and the document itself."""
+"""The status page: its query, the facts it shows, their wording, and the HTML document."""

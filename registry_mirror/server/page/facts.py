@@ -112,7 +112,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class IndexFacts:
-    """What the index says, all of it from one snapshot.
+    """What one snapshot of the index says, and which files are in the store.
 
     Attributes:
         meta: the index's own facts.
