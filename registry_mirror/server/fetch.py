@@ -53,7 +53,7 @@ _CLEAR_UP_WITHIN = 1.0
 _MOST_AT_ONCE = 100
 """Fetches that may run or wait. Further requests are told to come again."""
 _SHARE = _MOST_AT_ONCE // 4
-"""How many of them one client key, or one address without a key, may cause."""
+"""How many of them one client key may cause, or one client without a key: an IPv4 address or an IPv6 /64."""
 _REMEMBERED = 10.0
 """Seconds for which a failed fetch is not tried again."""
 _STALLS_AFTER = 2.0

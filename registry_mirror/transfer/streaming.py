@@ -49,8 +49,8 @@ class SocketTransfer(Generic[S]):
         """Receives the rest of the body.
 
         Raises:
-            MirrorError: the body was cut, stalled or too slow, or a sink failed. The partial has the bytes received in
-                order until then.
+            MirrorError: the body was cut, stalled or too slow, or a sink failed. The partial body keeps
+                the bytes received in order until then.
             OSError: a file failed.
         """
         try:
@@ -167,8 +167,8 @@ def stream(transfer: Transfer[S], body: Body) -> None:
     """Receives the rest of a body.
 
     Raises:
-        MirrorError: the body was cut, stalled, too slow or too long. The bytes received stay in the partial if a range
-            can follow them.
+        MirrorError: the body was cut, stalled, too slow or too long. The bytes received stay in the partial body
+            if a range can follow them.
     """
     partial = transfer.partial
     size = partial.declared.size if partial.declared else None
